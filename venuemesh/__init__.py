@@ -1,0 +1,1 @@
+"""Shared library of the mesh: knows the contract and no venue."""
