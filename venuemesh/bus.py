@@ -1,0 +1,280 @@
+"""JetStream as the mesh uses it: publish, append once, read back, follow without loss.
+
+`Bus` owns one NATS connection that reconnects for ever. Nothing here decodes payloads. Failures surface as
+`JournalUnavailable` (the broker does not answer) or `SubjectTaken` (an append-once subject has a message already).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DeliverPolicy,
+    DiscardPolicy,
+    StorageType,
+    StreamConfig,
+)
+from nats.js.errors import APIError, BadRequestError, NotFoundError
+
+from venuemesh.errors import JournalUnavailable
+from venuemesh.follower import Follower, StoredMessage
+from venuemesh.subjects import StreamSpec
+
+log = logging.getLogger(__name__)
+
+WRONG_LAST_SEQUENCE = 10071
+MSG_ID = "Nats-Msg-Id"
+EXPECTED_LAST_SUBJECT_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
+NEVER_SEEN = "0"
+
+
+class SubjectTaken(Exception):
+    """The append-once subject already holds a message."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BusOptions:
+    """How to reach the broker. `timeout_s` bounds every call."""
+
+    servers: Sequence[str]
+    name: str
+    replicas: int = 1
+    storage: str = "file"
+    event_max_age_s: float = 0
+    timeout_s: float = 2.0
+    connect_timeout_s: float = 10.0
+    reconnect_wait_s: float = 0.25
+    max_in_flight: int = 512
+
+
+class Bus:
+    """One connection to NATS. Make it with `Bus.connect`."""
+
+    def __init__(self, client: Client, options: BusOptions) -> None:
+        self._client = client
+        self._options = options
+        self._js: JetStreamContext = client.jetstream(
+            timeout=options.timeout_s, publish_async_max_pending=options.max_in_flight
+        )
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, options: BusOptions) -> AsyncIterator[Bus]:
+        """Connect, and close with everything flushed on exit.
+
+        Raises:
+            JournalUnavailable: no server answered within `connect_timeout_s`.
+        """
+        client = Client()
+        try:
+            async with asyncio.timeout(options.connect_timeout_s):
+                await client.connect(
+                    servers=list(options.servers),
+                    name=options.name,
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=options.reconnect_wait_s,  # type: ignore[arg-type]  # seconds, any number
+                    connect_timeout=max(1, int(options.connect_timeout_s)),
+                    error_cb=_log_error,
+                    disconnected_cb=_log_event("nats_disconnected"),
+                    reconnected_cb=_log_event("nats_reconnected"),
+                )
+        except (TimeoutError, OSError, NatsError) as error:
+            # The half-open client keeps trying in the background unless it is closed.
+            await client.close()
+            raise JournalUnavailable(f"NATS at {', '.join(options.servers)} does not answer: {error!r}") from error
+        try:
+            yield cls(client, options)
+        finally:
+            await _close(client, options.timeout_s)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection is up now."""
+        return bool(self._client.is_connected)
+
+    async def ensure_streams(self, specs: Sequence[StreamSpec]) -> None:
+        """Create the streams that are missing and bring the others' limits in line."""
+        for spec in specs:
+            config = self._stream_config(spec)
+            try:
+                await self._js.add_stream(config)
+            except BadRequestError:
+                await self._js.update_stream(config)
+            except (TimeoutError, NatsError) as error:
+                raise JournalUnavailable(f"cannot create stream {spec.name}: {error!r}") from error
+
+    def _stream_config(self, spec: StreamSpec) -> StreamConfig:
+        return StreamConfig(
+            name=spec.name,
+            subjects=list(spec.subjects),
+            description=spec.description,
+            max_age=spec.max_age_s,
+            max_msgs_per_subject=spec.max_messages_per_subject,
+            discard=DiscardPolicy.NEW if spec.keep_old else DiscardPolicy.OLD,
+            storage=StorageType(self._options.storage),
+            num_replicas=self._options.replicas,
+            duplicate_window=spec.dedupe_window_s,
+            allow_direct=True,
+        )
+
+    async def append_once(self, subject: str, payload: bytes) -> int:
+        """Store the first message ever of `subject`; returns its stream sequence.
+
+        Raises:
+            SubjectTaken: it has one already.
+            JournalUnavailable: the broker did not confirm; the message may be stored later all the same.
+        """
+        return await self._publish(subject, payload, {EXPECTED_LAST_SUBJECT_SEQUENCE: NEVER_SEEN})
+
+    async def publish(self, subject: str, payload: bytes, *, message_id: str | None = None) -> int:
+        """Store a message; a repeated `message_id` within the stream's window is stored once."""
+        return await self._publish(subject, payload, {MSG_ID: message_id} if message_id else {})
+
+    async def _publish(self, subject: str, payload: bytes, headers: Mapping[str, str]) -> int:
+        self._require_connection()
+        try:
+            ack = await self._js.publish(subject, payload, timeout=self._options.timeout_s, headers=dict(headers))
+        except APIError as error:
+            if error.err_code == WRONG_LAST_SEQUENCE:
+                raise SubjectTaken(subject) from error
+            raise JournalUnavailable(f"JetStream refused {subject}: {error.description}") from error
+        except (TimeoutError, NatsError) as error:
+            raise JournalUnavailable(f"JetStream did not confirm {subject}: {error!r}") from error
+        return int(ack.seq)
+
+    async def publish_soon(self, subject: str, payload: bytes, *, message_id: str) -> asyncio.Future[Any]:
+        """Hand a message to the broker; the future gives its ack. Waits while too many are in flight."""
+        self._require_connection()
+        try:
+            return await self._js.publish_async(
+                subject, payload, headers={MSG_ID: message_id}, wait_stall=self._options.timeout_s
+            )
+        except (TimeoutError, NatsError) as error:
+            raise JournalUnavailable(f"JetStream takes no more messages: {error!r}") from error
+
+    def _require_connection(self) -> None:
+        # While disconnected the client would buffer and send later what the caller was told had failed.
+        if not self.connected:
+            raise JournalUnavailable("NATS is not connected")
+
+    async def last(self, stream: str, subject_filter: str) -> StoredMessage | None:
+        """Newest message of a subject or wildcard; None when there is none."""
+        return await self._read(stream, subject_filter, None)
+
+    async def next_at(self, stream: str, subject_filter: str, sequence: int) -> StoredMessage | None:
+        """First message at stream sequence `sequence` or later that matches; None when there is none."""
+        return await self._read(stream, subject_filter, sequence)
+
+    async def _read(self, stream: str, subject_filter: str, sequence: int | None) -> StoredMessage | None:
+        try:
+            raw = await self._js.get_msg(
+                stream, subject=subject_filter, seq=sequence, direct=True, next=sequence is not None
+            )
+        except NotFoundError:
+            return None
+        except (TimeoutError, NatsError) as error:
+            raise JournalUnavailable(f"JetStream does not answer: {error!r}") from error
+        return StoredMessage(
+            subject=raw.subject or "",
+            payload=raw.data or b"",
+            sequence=raw.seq or 0,
+            time=raw.time,
+            pending=0,
+        )
+
+    async def stream_created(self, stream: str) -> datetime:
+        """When the stream was made: names an epoch of everything numbered in it."""
+        try:
+            info = await self._js.stream_info(stream)
+        except (TimeoutError, NatsError) as error:
+            raise JournalUnavailable(f"JetStream does not answer: {error!r}") from error
+        if info.created is None:
+            raise JournalUnavailable(f"JetStream does not say when {stream} was created")
+        return info.created
+
+    def follow(
+        self,
+        stream: str,
+        filters: Sequence[str],
+        *,
+        after: int = 0,
+        since: datetime | None = None,
+        last_per_subject: bool = False,
+    ) -> Follower:
+        """Read a stream from a place on, without gaps, for as long as the reader wants.
+
+        Args:
+            after: stream sequence of the last message already handled; 0 for the beginning.
+            since: begin at this broker time instead.
+            last_per_subject: begin with the newest message of each subject instead.
+        """
+        policy = DeliverPolicy.BY_START_SEQUENCE
+        if last_per_subject:
+            policy = DeliverPolicy.LAST_PER_SUBJECT
+        elif since is not None:
+            policy = DeliverPolicy.BY_START_TIME
+        config = ConsumerConfig(
+            deliver_policy=policy,
+            opt_start_seq=after + 1 if policy == DeliverPolicy.BY_START_SEQUENCE else None,
+            opt_start_time=since if policy == DeliverPolicy.BY_START_TIME else None,
+            ack_policy=AckPolicy.NONE,
+            filter_subjects=list(filters),
+            mem_storage=True,
+            num_replicas=1,
+            max_deliver=1,
+        )
+        return Follower(self._client, self._js, stream, config)
+
+    async def replay(
+        self,
+        stream: str,
+        filters: Sequence[str],
+        *,
+        after: int = 0,
+        since: datetime | None = None,
+        last_per_subject: bool = False,
+    ) -> AsyncIterator[StoredMessage]:
+        """What is stored now, in order; ends when it has caught up."""
+        follower = self.follow(stream, filters, after=after, since=since, last_per_subject=last_per_subject)
+        async with follower:
+            if follower.backlog == 0:
+                return
+            async for message in follower:
+                yield message
+                if message.pending == 0:
+                    return
+
+
+async def _close(client: Client, timeout_s: float) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            if client.is_connected:
+                await client.flush()
+    except (TimeoutError, NatsError) as error:
+        log.warning("nats_flush_failed", extra={"error": repr(error)})
+    await client.close()
+
+
+async def _log_error(error: Exception) -> None:
+    log.warning("nats_error", extra={"error": repr(error)})
+
+
+def _log_event(name: str) -> Any:
+    async def report() -> None:
+        log.info(name)
+
+    return report
+
+
+__all__ = ["Bus", "BusOptions", "StoredMessage", "SubjectTaken"]

@@ -1,0 +1,135 @@
+"""Subjects and streams of the mesh on JetStream: what is published where, and how long it stays.
+
+    venuemesh.v1.<kind>.<venue>.<account>.<symbol>             events, one subject per kind
+    venuemesh.v1.intent.<venue>.<account>.<client_order_id>    the journal: one message per key, for ever
+    venuemesh.v1.outcome.<venue>.<account>.<client_order_id>   the last word on a key, for ever
+
+Subscribers filter with NATS wildcards: `venuemesh.v1.fill.*.main.>` is every fill of account `main`,
+`venuemesh.v1.*.hyperliquid.>` everything of a venue. "-" stands where a part does not apply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+ROOT = "venuemesh.v1"
+NONE = "-"
+
+JOURNAL_STREAM = "VENUEMESH_JOURNAL"
+EVENT_STREAM = "VENUEMESH_EVENTS"
+MESH_STREAM = "VENUEMESH_MESH"
+DEAD_LETTER_STREAM = "VENUEMESH_DEAD_LETTERS"
+
+
+class Kind(StrEnum):
+    """First varying part of a subject."""
+
+    # the journal
+    INTENT = "intent"
+    OUTCOME = "outcome"
+    ROUTE_INTENT = "route_intent"
+    # account events, numbered per account
+    ORDER = "order"
+    FILL = "fill"
+    POSITION = "position"
+    BALANCE = "balance"
+    LEDGER = "ledger"
+    SUMMARY = "summary"
+    DISCREPANCY = "discrepancy"
+    FRESHNESS = "freshness"
+    # events of no account
+    VENUE = "venue"
+    ROUTE = "route"
+    RISK = "risk"
+    # what could not be handled
+    DEAD_LETTER = "dead_letter"
+
+
+ACCOUNT_KINDS = (
+    Kind.ORDER,
+    Kind.FILL,
+    Kind.POSITION,
+    Kind.BALANCE,
+    Kind.LEDGER,
+    Kind.SUMMARY,
+    Kind.DISCREPANCY,
+    Kind.FRESHNESS,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamSpec:
+    """A JetStream stream as the mesh wants it; `max_age_s` 0 keeps for ever."""
+
+    name: str
+    subjects: Sequence[str]
+    description: str
+    max_age_s: float = 0
+    max_messages_per_subject: int = -1
+    keep_old: bool = False
+    dedupe_window_s: float = 120
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def _all_of(kinds: Sequence[Kind]) -> list[str]:
+    return [f"{ROOT}.{kind}.>" for kind in kinds]
+
+
+def stream_specs(event_max_age_s: float) -> list[StreamSpec]:
+    """Every stream of the mesh.
+
+    The journal refuses new messages rather than forget old ones, and keeps one per key: it is what makes a repeated
+    key return the first result for ever.
+    """
+    return [
+        StreamSpec(
+            name=JOURNAL_STREAM,
+            subjects=_all_of((Kind.INTENT, Kind.OUTCOME, Kind.ROUTE_INTENT)),
+            description="Order intents and outcomes, one per key",
+            max_messages_per_subject=1,
+            keep_old=True,
+        ),
+        StreamSpec(
+            name=EVENT_STREAM,
+            subjects=_all_of(ACCOUNT_KINDS),
+            description="Everything that happened to accounts, in order",
+            max_age_s=event_max_age_s,
+        ),
+        StreamSpec(
+            name=MESH_STREAM,
+            subjects=_all_of((Kind.VENUE, Kind.ROUTE, Kind.RISK)),
+            description="Venue health, routing decisions and risk events",
+            max_age_s=event_max_age_s,
+        ),
+        StreamSpec(
+            name=DEAD_LETTER_STREAM,
+            subjects=_all_of((Kind.DEAD_LETTER,)),
+            description="Events that could not be handled, with the reason",
+            max_age_s=event_max_age_s,
+        ),
+    ]
+
+
+def token(part: str) -> str:
+    """One subject token for any text: what NATS gives a meaning is written as %XX, nothing becomes "-"."""
+    if not part:
+        return NONE
+    if part == NONE:
+        return "%2D"
+    return "".join(c if c.isprintable() and c not in ".*> %" else _escape(c) for c in part)
+
+
+def _escape(character: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in character.encode())
+
+
+def subject(kind: Kind, venue: str, account_id: str = "", *rest: str) -> str:
+    """Subject of one message, such as `venuemesh.v1.fill.hyperliquid.main.BTC/USDC:USDC`."""
+    return ".".join((ROOT, kind, token(venue), token(account_id), *(token(part) for part in rest or ("",))))
+
+
+def account_filter(venue: str, account_id: str) -> str:
+    """Filter of all events of one account, in their one global order."""
+    return f"{ROOT}.*.{token(venue)}.{token(account_id)}.>"
