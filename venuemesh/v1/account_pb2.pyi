@@ -329,6 +329,7 @@ class Position(_message.Message):
     CHANGE_FIELD_NUMBER: _builtins.int
     VENUE_TIME_FIELD_NUMBER: _builtins.int
     UPDATED_TIME_FIELD_NUMBER: _builtins.int
+    OPEN_COST_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Account."""
     venue: _builtins.str
@@ -361,6 +362,10 @@ class Position(_message.Message):
     """Margin held by it. Absent when the venue does not say."""
     change: Global___PositionChange.ValueType
     """Why it changed, in an event."""
+    open_cost: _builtins.str
+    """Exact cost of what is open, quote units, signed like `quantity`; `entry_price` is it divided by `quantity` and may
+    be rounded. Unrealized profit is quantity times mark minus this.
+    """
     @_builtins.property
     def venue_time(self) -> _timestamp_pb2.Timestamp:
         """The venue's time of the change. Absent when it does not say."""
@@ -390,10 +395,11 @@ class Position(_message.Message):
         change: Global___PositionChange.ValueType = ...,
         venue_time: _timestamp_pb2.Timestamp | None = ...,
         updated_time: _timestamp_pb2.Timestamp | None = ...,
+        open_cost: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_entry_price", b"_entry_price", "_leverage", b"_leverage", "_liquidation_price", b"_liquidation_price", "_margin_used", b"_margin_used", "_mark_price", b"_mark_price", "_unrealized_pnl", b"_unrealized_pnl", "_venue_time", b"_venue_time", "entry_price", b"entry_price", "leverage", b"leverage", "liquidation_price", b"liquidation_price", "margin_used", b"margin_used", "mark_price", b"mark_price", "unrealized_pnl", b"unrealized_pnl", "updated_time", b"updated_time", "venue_time", b"venue_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_entry_price", b"_entry_price", "_leverage", b"_leverage", "_liquidation_price", b"_liquidation_price", "_margin_used", b"_margin_used", "_mark_price", b"_mark_price", "_unrealized_pnl", b"_unrealized_pnl", "_venue_time", b"_venue_time", "account_id", b"account_id", "change", b"change", "entry_price", b"entry_price", "fees_paid", b"fees_paid", "funding_received", b"funding_received", "leverage", b"leverage", "liquidation_price", b"liquidation_price", "margin_mode", b"margin_mode", "margin_used", b"margin_used", "mark_price", b"mark_price", "quantity", b"quantity", "realized_pnl", b"realized_pnl", "settle_asset", b"settle_asset", "symbol", b"symbol", "unrealized_pnl", b"unrealized_pnl", "updated_time", b"updated_time", "venue", b"venue", "venue_time", b"venue_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_entry_price", b"_entry_price", "_leverage", b"_leverage", "_liquidation_price", b"_liquidation_price", "_margin_used", b"_margin_used", "_mark_price", b"_mark_price", "_unrealized_pnl", b"_unrealized_pnl", "_venue_time", b"_venue_time", "account_id", b"account_id", "change", b"change", "entry_price", b"entry_price", "fees_paid", b"fees_paid", "funding_received", b"funding_received", "leverage", b"leverage", "liquidation_price", b"liquidation_price", "margin_mode", b"margin_mode", "margin_used", b"margin_used", "mark_price", b"mark_price", "open_cost", b"open_cost", "quantity", b"quantity", "realized_pnl", b"realized_pnl", "settle_asset", b"settle_asset", "symbol", b"symbol", "unrealized_pnl", b"unrealized_pnl", "updated_time", b"updated_time", "venue", b"venue", "venue_time", b"venue_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__entry_price: _TypeAlias = _typing.Literal["entry_price"]  # noqa: Y015
     _WhichOneofArgType__entry_price: _TypeAlias = _typing.Literal["_entry_price", b"_entry_price"]  # noqa: Y015

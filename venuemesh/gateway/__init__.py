@@ -1,0 +1,1 @@
+"""The frame of every gateway: what is the same whatever the venue."""

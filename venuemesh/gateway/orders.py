@@ -1,0 +1,477 @@
+"""The order state machine: which facts change an order, and into what. Pure.
+
+`apply(state, fact, now_ns)` is the whole of it. A fact either changes the order (`Change`), changes nothing worth a
+report (None), or contradicts what is proved (`IllegalTransition`, which the desk records and answers by asking the
+venue). Filled quantity comes from fills alone: an order that the venue calls done stays working here until its fills
+add up to what the venue says was filled (`ending`).
+
+Invariants: while working, filled + leaves = quantity; when terminal, leaves = 0; a terminal state is only left when a
+fill proves it wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import assert_never
+
+from venuemesh.errors import Reason
+from venuemesh.gateway.venue import Refused, VenueFill
+from venuemesh.money import EXACT, divide
+from venuemesh.v1 import error_pb2
+from venuemesh.v1 import order_pb2 as pb
+
+ZERO = Decimal(0)
+TERMINAL = frozenset(
+    (pb.ORDER_STATUS_FILLED, pb.ORDER_STATUS_CANCELED, pb.ORDER_STATUS_REJECTED, pb.ORDER_STATUS_EXPIRED)
+)
+UNANSWERED = frozenset((pb.ORDER_STATUS_PENDING_NEW, pb.ORDER_STATUS_UNCERTAIN))
+LIVE = frozenset((pb.ORDER_STATUS_NEW, pb.ORDER_STATUS_PARTIALLY_FILLED))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """The venue called the order done; `filled_quantity` is what it says was filled, None when it does not."""
+
+    status: pb.OrderStatus.ValueType
+    filled_quantity: Decimal | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderState:
+    """An order and everything known of it. `terms` is never changed in place."""
+
+    order_id: str
+    terms: pb.NewOrder
+    venue_symbol: str
+    venue_client_order_id: str
+    quantity: Decimal
+    price: Decimal | None
+    trigger_price: Decimal | None
+    created_ns: int
+    updated_ns: int
+    status: pb.OrderStatus.ValueType = pb.ORDER_STATUS_PENDING_NEW
+    filled: Decimal = ZERO
+    notional: Decimal = ZERO
+    fees: dict[str, Decimal] = field(default_factory=dict)
+    execution_ids: frozenset[str] = frozenset()
+    venue_order_ids: tuple[str, ...] = ()
+    pending_cancel: bool = False
+    pending_replace: bool = False
+    reject: pb.Reject | None = None
+    trigger_state: pb.TriggerState.ValueType = pb.TRIGGER_STATE_UNSPECIFIED
+    venue_status_text: str = ""
+    version: int = 1
+    venue_time_ns: int = 0
+    uncertain_since_ns: int = 0
+    ending: Ending | None = None
+    order_list_id: str = ""
+
+    @property
+    def terminal(self) -> bool:
+        """Whether it can never change again, short of proof to the contrary."""
+        return self.status in TERMINAL
+
+    @property
+    def working(self) -> bool:
+        """Whether it is live at the venue."""
+        return self.status in LIVE
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether nobody can tell if it is live."""
+        return self.status == pb.ORDER_STATUS_UNCERTAIN
+
+    @property
+    def leaves(self) -> Decimal:
+        """What can still fill."""
+        return ZERO if self.terminal else EXACT.subtract(self.quantity, self.filled)
+
+    @property
+    def average_price(self) -> Decimal | None:
+        """Average price of fills; None before the first."""
+        return divide(self.notional, self.filled) if self.filled else None
+
+    @property
+    def venue_order_id(self) -> str | None:
+        """The venue's current id."""
+        return self.venue_order_ids[-1] if self.venue_order_ids else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """The venue took the order: its answer, its stream, or a query."""
+
+    venue_order_id: str
+    venue_time_ns: int = 0
+    trigger_state: pb.TriggerState.ValueType = pb.TRIGGER_STATE_UNSPECIFIED
+    origin: pb.Origin.ValueType = pb.ORIGIN_VENUE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filled:
+    """One fill; known execution ids change nothing."""
+
+    fill: VenueFill
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """The venue says it is done. `venue_order_id` tells which of its lives; None when it is said of the order."""
+
+    ending: Ending
+    venue_order_id: str | None
+    venue_time_ns: int = 0
+    origin: pb.Origin.ValueType = pb.ORIGIN_VENUE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectedByVenue:
+    """The venue refused it, or it is proved that it was never sent."""
+
+    reason: Reason
+    text: str
+    venue_text: str = ""
+    venue_time_ns: int = 0
+    origin: pb.Origin.ValueType = pb.ORIGIN_VENUE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutcomeLost:
+    """It was sent and the answer was lost."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProvedAbsent:
+    """Evidence shows that it is not at the venue and can no longer get there."""
+
+    evidence: str
+    origin: pb.Origin.ValueType = pb.ORIGIN_RECONCILIATION
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """A cancel is on its way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelFailed:
+    """The cancel was refused or lost; the order stands."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceRequested:
+    """An amendment is on its way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaceConfirmed:
+    """The venue applied the amendment; None leaves a term as it was."""
+
+    venue_order_id: str
+    quantity: Decimal | None = None
+    price: Decimal | None = None
+    trigger_price: Decimal | None = None
+    terms: pb.NewOrder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaceFailed:
+    """The amendment was refused; the order stands as before."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Triggered:
+    """Its trigger was reached."""
+
+    venue_time_ns: int = 0
+
+
+Fact = (
+    Accepted
+    | Filled
+    | Ended
+    | RejectedByVenue
+    | OutcomeLost
+    | ProvedAbsent
+    | CancelRequested
+    | CancelFailed
+    | ReplaceRequested
+    | ReplaceConfirmed
+    | ReplaceFailed
+    | Triggered
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """An order after a fact, and how to report it."""
+
+    state: OrderState
+    execution_type: pb.ExecutionType.ValueType
+    origin: pb.Origin.ValueType
+    text: str = ""
+
+
+class IllegalTransition(Exception):
+    """The fact contradicts what is proved about the order."""
+
+
+def apply(state: OrderState, fact: Fact, now_ns: int) -> Change | None:
+    """The order after `fact`, or None when it tells nothing new.
+
+    Raises:
+        IllegalTransition: the fact contradicts proof, such as a refusal of an order that has fills.
+    """
+    match fact:
+        case Accepted():
+            return _accepted(state, fact, now_ns)
+        case Filled():
+            return _filled(state, fact, now_ns)
+        case Ended():
+            return _ended(state, fact, now_ns)
+        case RejectedByVenue():
+            return _rejected(state, fact, now_ns)
+        case OutcomeLost():
+            return _outcome_lost(state, fact, now_ns)
+        case ProvedAbsent():
+            return _proved_absent(state, fact, now_ns)
+        case CancelRequested():
+            return _flag(state, now_ns, pb.EXECUTION_TYPE_PENDING_CANCEL, pb.ORIGIN_CLIENT, pending_cancel=True)
+        case CancelFailed():
+            return _flag(
+                state, now_ns, pb.EXECUTION_TYPE_CANCEL_REJECTED, pb.ORIGIN_VENUE, fact.text, pending_cancel=False
+            )
+        case ReplaceRequested():
+            return _flag(state, now_ns, pb.EXECUTION_TYPE_PENDING_REPLACE, pb.ORIGIN_CLIENT, pending_replace=True)
+        case ReplaceConfirmed():
+            return _replaced(state, fact, now_ns)
+        case ReplaceFailed():
+            return _replace_failed(state, fact, now_ns)
+        case Triggered():
+            return _triggered(state, fact, now_ns)
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+def _changed(state: OrderState, now_ns: int, venue_time_ns: int = 0, **changes: object) -> OrderState:
+    return replace(
+        state,
+        version=state.version + 1,
+        updated_ns=now_ns,
+        venue_time_ns=venue_time_ns or state.venue_time_ns,
+        **changes,  # type: ignore[arg-type]
+    )
+
+
+def _accepted(state: OrderState, fact: Accepted, now_ns: int) -> Change | None:
+    if state.status == pb.ORDER_STATUS_REJECTED:
+        raise IllegalTransition(f"accepted as {fact.venue_order_id} after it was rejected")
+    ids = _with_id(state, fact.venue_order_id)
+    if state.status not in UNANSWERED:
+        # Known to be live or done: only the id can be news, and ids make no report of their own.
+        if ids == state.venue_order_ids:
+            return None
+        return Change(
+            state=_changed(state, now_ns, fact.venue_time_ns, venue_order_ids=ids),
+            execution_type=pb.EXECUTION_TYPE_ORDER_STATUS,
+            origin=fact.origin,
+        )
+    resolved = state.status == pb.ORDER_STATUS_UNCERTAIN
+    after = _changed(
+        state,
+        now_ns,
+        fact.venue_time_ns,
+        status=pb.ORDER_STATUS_PARTIALLY_FILLED if state.filled else pb.ORDER_STATUS_NEW,
+        venue_order_ids=ids,
+        trigger_state=fact.trigger_state or state.trigger_state,
+        uncertain_since_ns=0,
+    )
+    return Change(
+        state=after,
+        execution_type=pb.EXECUTION_TYPE_RESOLVED if resolved else pb.EXECUTION_TYPE_NEW,
+        origin=fact.origin,
+    )
+
+
+def _filled(state: OrderState, fact: Filled, now_ns: int) -> Change | None:
+    fill = fact.fill
+    if fill.execution_id in state.execution_ids:
+        return None
+    filled = EXACT.add(state.filled, fill.quantity)
+    text = ""
+    quantity = state.quantity
+    if filled > quantity:
+        text = f"venue filled {filled} of {quantity}; its word is taken"
+        quantity = filled
+    if state.status == pb.ORDER_STATUS_REJECTED:
+        text = "filled after it was held to be rejected"
+    after = _changed(
+        state,
+        now_ns,
+        fill.venue_time_ns,
+        status=_status_after_fill(state, filled, quantity),
+        quantity=quantity,
+        filled=filled,
+        notional=EXACT.add(state.notional, EXACT.multiply(fill.quantity, fill.price)),
+        fees={**state.fees, fill.fee_asset: EXACT.add(state.fees.get(fill.fee_asset, ZERO), fill.fee)},
+        execution_ids=state.execution_ids | {fill.execution_id},
+        venue_order_ids=_with_id(state, fill.venue_order_id),
+        uncertain_since_ns=0,
+        reject=None,
+    )
+    after = _settle_ending(after)
+    return Change(state=after, execution_type=pb.EXECUTION_TYPE_TRADE, origin=pb.ORIGIN_VENUE, text=text)
+
+
+def _status_after_fill(state: OrderState, filled: Decimal, quantity: Decimal) -> pb.OrderStatus.ValueType:
+    if filled == quantity:
+        return pb.ORDER_STATUS_FILLED
+    if state.status in (pb.ORDER_STATUS_CANCELED, pb.ORDER_STATUS_EXPIRED):
+        # The last fill overtaken by the end of the order: it stays ended, with more filled.
+        return state.status
+    return pb.ORDER_STATUS_PARTIALLY_FILLED
+
+
+def _settle_ending(state: OrderState) -> OrderState:
+    """End an order whose end the venue told before its last fill came."""
+    ending = state.ending
+    if ending is None or state.pending_replace or state.terminal:
+        return replace(state, ending=None, pending_cancel=False, pending_replace=False) if state.terminal else state
+    if ending.filled_quantity is not None and state.filled < ending.filled_quantity:
+        return state
+    return replace(state, status=ending.status, ending=None, pending_cancel=False, pending_replace=False)
+
+
+def _ended(state: OrderState, fact: Ended, now_ns: int) -> Change | None:
+    ending = fact.ending
+    if state.terminal:
+        if state.status == pb.ORDER_STATUS_REJECTED and ending.filled_quantity:
+            raise IllegalTransition(f"{ending.text} with {ending.filled_quantity} filled after it was rejected")
+        return None
+    superseded = fact.venue_order_id is not None and fact.venue_order_id in state.venue_order_ids[:-1]
+    if superseded:
+        # An amendment ended that life of it at the venue; the order goes on under its newer id.
+        return None
+    ids = _with_id(state, fact.venue_order_id) if fact.venue_order_id else state.venue_order_ids
+    waiting = _changed(state, now_ns, fact.venue_time_ns, ending=ending, venue_order_ids=ids, uncertain_since_ns=0)
+    if waiting.status in UNANSWERED:
+        live = pb.ORDER_STATUS_PARTIALLY_FILLED if state.filled else pb.ORDER_STATUS_NEW
+        waiting = replace(waiting, status=live)
+    after = _settle_ending(waiting)
+    if after.terminal:
+        kinds = {
+            pb.ORDER_STATUS_CANCELED: pb.EXECUTION_TYPE_CANCELED,
+            pb.ORDER_STATUS_EXPIRED: pb.EXECUTION_TYPE_EXPIRED,
+        }
+        kind = kinds.get(after.status, pb.EXECUTION_TYPE_ORDER_STATUS)
+        return Change(state=after, execution_type=kind, origin=fact.origin, text=ending.text)
+    # Its last fills are on their way.
+    return Change(
+        state=after, execution_type=pb.EXECUTION_TYPE_ORDER_STATUS, origin=fact.origin, text=f"{ending.text}, fills due"
+    )
+
+
+def _rejected(state: OrderState, fact: RejectedByVenue, now_ns: int) -> Change | None:
+    if state.status == pb.ORDER_STATUS_REJECTED:
+        return None
+    if state.status not in UNANSWERED or state.filled or state.venue_order_ids:
+        raise IllegalTransition(f"refused ({fact.text}) although the venue had taken it")
+    after = _changed(
+        state,
+        now_ns,
+        fact.venue_time_ns,
+        status=pb.ORDER_STATUS_REJECTED,
+        reject=pb.Reject(reason=reason_number(fact.reason), message=fact.text, venue_text=fact.venue_text),
+        pending_cancel=False,
+        pending_replace=False,
+        uncertain_since_ns=0,
+    )
+    return Change(state=after, execution_type=pb.EXECUTION_TYPE_REJECTED, origin=fact.origin, text=fact.text)
+
+
+def _outcome_lost(state: OrderState, fact: OutcomeLost, now_ns: int) -> Change | None:
+    if state.status != pb.ORDER_STATUS_PENDING_NEW:
+        # The stream was quicker than the answer that got lost: nothing is uncertain.
+        return None
+    after = _changed(state, now_ns, status=pb.ORDER_STATUS_UNCERTAIN, uncertain_since_ns=now_ns)
+    return Change(state=after, execution_type=pb.EXECUTION_TYPE_UNCERTAIN, origin=pb.ORIGIN_GATEWAY, text=fact.cause)
+
+
+def _proved_absent(state: OrderState, fact: ProvedAbsent, now_ns: int) -> Change | None:
+    rejection = RejectedByVenue(
+        reason=Reason.NEVER_REACHED_VENUE, text=f"never reached the venue: {fact.evidence}", origin=fact.origin
+    )
+    return _rejected(state, rejection, now_ns)
+
+
+def _flag(
+    state: OrderState,
+    now_ns: int,
+    execution_type: pb.ExecutionType.ValueType,
+    origin: pb.Origin.ValueType,
+    text: str = "",
+    **flags: bool,
+) -> Change | None:
+    if state.terminal or all(getattr(state, name) == value for name, value in flags.items()):
+        return None
+    return Change(state=_changed(state, now_ns, **flags), execution_type=execution_type, origin=origin, text=text)
+
+
+def _replaced(state: OrderState, fact: ReplaceConfirmed, now_ns: int) -> Change | None:
+    if state.status == pb.ORDER_STATUS_REJECTED:
+        raise IllegalTransition("amended after it was rejected")
+    quantity = state.quantity if fact.quantity is None else fact.quantity
+    new_life = fact.venue_order_id not in state.venue_order_ids
+    after = _changed(
+        state,
+        now_ns,
+        terms=fact.terms,
+        quantity=max(quantity, state.filled),
+        price=state.price if fact.price is None else fact.price,
+        trigger_price=state.trigger_price if fact.trigger_price is None else fact.trigger_price,
+        venue_order_ids=_with_id(state, fact.venue_order_id),
+        pending_replace=False,
+        # The end of the life that was amended away is not the end of the order.
+        ending=None if new_life else state.ending,
+    )
+    if after.filled == after.quantity and not after.terminal:
+        after = replace(after, status=pb.ORDER_STATUS_FILLED)
+    after = _settle_ending(after)
+    return Change(state=after, execution_type=pb.EXECUTION_TYPE_REPLACED, origin=pb.ORIGIN_VENUE)
+
+
+def _replace_failed(state: OrderState, fact: ReplaceFailed, now_ns: int) -> Change | None:
+    change = _flag(state, now_ns, pb.EXECUTION_TYPE_CANCEL_REJECTED, pb.ORIGIN_VENUE, fact.text, pending_replace=False)
+    return replace(change, state=_settle_ending(change.state)) if change else None
+
+
+def _triggered(state: OrderState, fact: Triggered, now_ns: int) -> Change | None:
+    if state.terminal or state.trigger_state == pb.TRIGGER_STATE_TRIGGERED:
+        return None
+    after = _changed(state, now_ns, fact.venue_time_ns, trigger_state=pb.TRIGGER_STATE_TRIGGERED)
+    return Change(state=after, execution_type=pb.EXECUTION_TYPE_TRIGGERED, origin=pb.ORIGIN_VENUE)
+
+
+def _with_id(state: OrderState, venue_order_id: str) -> tuple[str, ...]:
+    if not venue_order_id or venue_order_id in state.venue_order_ids:
+        return state.venue_order_ids
+    return (*state.venue_order_ids, venue_order_id)
+
+
+def reason_number(reason: Reason) -> error_pb2.Reason.ValueType:
+    """The contract's number of a reason."""
+
+    return error_pb2.Reason.Value(f"REASON_{reason}")
+
+
+def refusal(refused: Refused) -> RejectedByVenue:
+    """The fact that a venue's refusal states."""
+    return RejectedByVenue(reason=refused.reason, text=refused.text, venue_text=refused.text)

@@ -1,0 +1,106 @@
+"""Positions from fills: signed quantity, exact cost, realized profit, fees and funding. Pure.
+
+The state keeps the *cost* of what is open, not a rounded average. A partial close takes its share of the cost,
+rounded to 18 places; what it takes is gone from the cost, so at every step
+
+    realized + quantity * mark - open_cost  =  -(sum of signed fill notionals) + quantity * mark
+
+holds to the last digit, and a full close leaves no dust.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from venuemesh.money import EXACT, divide
+from venuemesh.v1 import account_pb2, order_pb2
+
+ZERO = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PositionState:
+    """Position of one account in one instrument; amounts in the settlement asset."""
+
+    symbol: str
+    quantity: Decimal = ZERO
+    open_cost: Decimal = ZERO
+    realized_pnl: Decimal = ZERO
+    fees_paid: Decimal = ZERO
+    funding_received: Decimal = ZERO
+
+    @property
+    def entry_price(self) -> Decimal | None:
+        """Average price of what is open, rounded to 18 places; None when flat."""
+        return divide(self.open_cost, self.quantity) if self.quantity else None
+
+
+@dataclass(frozen=True, slots=True)
+class PositionStep:
+    """A position after a change, and what kind of change it was."""
+
+    state: PositionState
+    change: account_pb2.PositionChange.ValueType
+
+
+def apply_fill(
+    state: PositionState, *, side: order_pb2.Side.ValueType, quantity: Decimal, price: Decimal, fee: Decimal
+) -> PositionStep:
+    """Fold one fill. `fee` is in the settlement asset; pass 0 for a fee paid in another."""
+    signed = quantity if side == order_pb2.SIDE_BUY else -quantity
+    before = state.quantity
+    after = EXACT.add(before, signed)
+    closing = _same_or_less(signed, before)
+    cost_closed = _share_of_cost(state, closing)
+    opening = EXACT.add(signed, closing)
+    realized = EXACT.subtract(EXACT.multiply(closing, price), cost_closed)
+    return PositionStep(
+        replace(
+            state,
+            quantity=after,
+            open_cost=EXACT.add(EXACT.subtract(state.open_cost, cost_closed), EXACT.multiply(opening, price)),
+            realized_pnl=EXACT.add(state.realized_pnl, realized),
+            fees_paid=EXACT.add(state.fees_paid, fee),
+        ),
+        _change(before, after),
+    )
+
+
+def apply_funding(state: PositionState, amount: Decimal) -> PositionStep:
+    """Fold one funding payment; negative is paid."""
+    received = EXACT.add(state.funding_received, amount)
+    return PositionStep(replace(state, funding_received=received), account_pb2.POSITION_CHANGE_FUNDING)
+
+
+def reconcile(state: PositionState, *, quantity: Decimal, entry_price: Decimal | None) -> PositionStep:
+    """Take the venue's quantity and entry as the truth; what was realized before stays as it is."""
+    cost = EXACT.multiply(quantity, entry_price) if entry_price is not None else ZERO
+    return PositionStep(replace(state, quantity=quantity, open_cost=cost), account_pb2.POSITION_CHANGE_RECONCILE)
+
+
+def _same_or_less(signed: Decimal, before: Decimal) -> Decimal:
+    """The part of the held position that a fill closes, with the held position's sign."""
+    if signed * before >= 0:
+        return ZERO
+    size = min(abs(signed), abs(before))
+    return size if before > 0 else -size
+
+
+def _share_of_cost(state: PositionState, closing: Decimal) -> Decimal:
+    if closing == state.quantity:
+        return state.open_cost
+    if not closing:
+        return ZERO
+    return divide(EXACT.multiply(state.open_cost, closing), state.quantity)
+
+
+def _change(before: Decimal, after: Decimal) -> account_pb2.PositionChange.ValueType:
+    if not before:
+        return account_pb2.POSITION_CHANGE_OPEN
+    if not after:
+        return account_pb2.POSITION_CHANGE_CLOSE
+    if (before > 0) != (after > 0):
+        return account_pb2.POSITION_CHANGE_FLIP
+    grew = abs(after) > abs(before)
+    return account_pb2.POSITION_CHANGE_INCREASE if grew else account_pb2.POSITION_CHANGE_DECREASE
