@@ -1,0 +1,91 @@
+"""Call rate and stream bounds of callers."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from venuemesh.errors import RateLimited, Reason
+from venuemesh.limits import CallerLimits, CallLimits, TokenBucket
+
+
+@given(
+    gaps=st.lists(st.floats(0, 5), min_size=1, max_size=60),
+    rate=st.floats(0.1, 50),
+    burst=st.integers(1, 20),
+)
+def test_bucket_when_asked_at_any_times_never_gives_more_than_rate_and_burst(
+    gaps: list[float], rate: float, burst: int
+) -> None:
+    """Over any span from the start at most burst + rate * span, and waiting as told is enough."""
+    now, given_out = 0.0, 0
+    bucket = TokenBucket(rate=rate, burst=burst, now_s=0.0)
+    for gap in gaps:
+        now += gap
+        wait = bucket.take(now)
+        if wait == 0.0:
+            given_out += 1
+            assert given_out <= burst + rate * now + 1e-6
+        else:
+            now += wait + 1e-9
+            assert bucket.take(now) == 0.0
+            given_out += 1
+
+
+@pytest.mark.parametrize(("rate", "burst"), [(0.0, 1), (-1.0, 1), (1.0, 0)])
+def test_bucket_when_bounds_make_no_sense_refuses(rate: float, burst: int) -> None:
+    """A bucket that never gives would look like a dead service."""
+    with pytest.raises(ValueError, match="rate must be above 0"):
+        TokenBucket(rate=rate, burst=burst, now_s=0.0)
+
+
+def test_calls_when_one_peer_floods_refuse_it_and_admit_others() -> None:
+    """Limits are per peer; the refusal names the limit and the wait."""
+    limits = CallerLimits(CallLimits(calls_per_second=2, call_burst=3))
+    for _ in range(3):
+        limits.admit_call("a", 0.0)
+    with pytest.raises(RateLimited) as caught:
+        limits.admit_call("a", 0.0)
+    assert caught.value.reason is Reason.RATE_LIMIT_LOCAL
+    assert caught.value.retry_after_s == pytest.approx(0.5)
+    limits.admit_call("b", 0.0)
+    limits.admit_call("a", 0.5)
+
+
+def test_streams_when_closed_give_their_slot_back() -> None:
+    """Bounds per peer and in total; counts return to zero."""
+    limits = CallerLimits(CallLimits(streams_per_peer=2, streams_total=3))
+    limits.open_stream("a", 0.0)
+    limits.open_stream("a", 0.0)
+    with pytest.raises(RateLimited, match="streams_per_peer is 2") as caught:
+        limits.open_stream("a", 0.0)
+    assert caught.value.reason is Reason.TOO_MANY_STREAMS
+    limits.open_stream("b", 0.0)
+    with pytest.raises(RateLimited, match="streams_total is 3"):
+        limits.open_stream("c", 0.0)
+    limits.close_stream("a")
+    limits.open_stream("c", 0.0)
+    for peer in ("a", "b", "c"):
+        limits.close_stream(peer)
+    assert limits.open_streams == 0
+
+
+def test_peers_when_too_many_forget_the_idle_one_seen_longest_ago() -> None:
+    """The table is bounded and never forgets a peer with an open stream."""
+    limits = CallerLimits(CallLimits(call_burst=1, calls_per_second=0.001, max_peers=3))
+    limits.open_stream("streaming", 0.0)
+    for peer in ("old", "new"):
+        limits.admit_call(peer, 0.0)
+    limits.admit_call("newest", 0.0)
+    assert limits.peers == 3
+    limits.close_stream("streaming")
+    with pytest.raises(RateLimited):
+        limits.admit_call("new", 0.0)
+    limits.admit_call("old", 0.0)
+
+
+def test_reports_when_a_peer_floods_are_one_a_second() -> None:
+    """Refusals are counted all and logged once a second."""
+    limits = CallerLimits(CallLimits())
+    assert [limits.may_report("a", now) for now in (0.0, 0.1, 0.9, 1.0, 1.5)] == [True, False, False, True, False]

@@ -1,0 +1,444 @@
+"""What every served call goes through: token, limits, deadline, errors, metrics, span, one log line.
+
+One interceptor for all four call kinds, and one wrapper per method, built once. The wrapper reads the raw
+request and writes the raw response itself, because gRPC's own code answers a request it cannot parse, or a
+response it cannot encode, with the text of the Python exception.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import inspect
+import logging
+import random
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanKind
+from opentelemetry.trace import StatusCode as SpanStatus
+
+from venuemesh.clock import Clock
+from venuemesh.deadlines import REQUEST_ID, Deadline, set_deadline, set_request_id
+from venuemesh.draining import Drain, OpenStreams
+from venuemesh.errors import (
+    AuthenticationFailed,
+    DeadlineTooShort,
+    Draining,
+    InvalidRequest,
+    MeshError,
+    OutcomeUnknown,
+    RateLimited,
+    Reason,
+)
+from venuemesh.limits import CallerLimits, CallLimits
+from venuemesh.metrics import Metrics
+from venuemesh.secrets import Secret
+from venuemesh.status import to_grpc_status
+from venuemesh.telemetry import TRACEPARENT, TRACESTATE, Tracing, make_current, parse_traceparent
+
+log = logging.getLogger(__name__)
+
+BUILT_IN = ("/grpc.health.v1.", "/grpc.reflection.v1.", "/grpc.reflection.v1alpha.")
+"""Streams of these never watch the drain signal, and time limits do not apply to them."""
+HEALTH = "/grpc.health.v1."
+"""Open to everybody: the kubelet has no token."""
+DRAIN_RETRY_S = 1.0
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
+
+# The stub package types handlers and contexts of the synchronous kind only.
+Handler = Any
+Context = Any
+
+_metadata: ContextVar[tuple[tuple[str, Any], ...]] = ContextVar("venuemesh_call_metadata", default=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallPolicy:
+    """What the interceptor holds calls to.
+
+    Args:
+        limits: call rate and streams.
+        max_message_bytes: of one request message.
+        default_deadline_s: bound of a unary call without a deadline.
+        deadlines_s: the same for single methods, by full name (`/package.Service/Method`).
+        reads: full names of methods without side effects; running out of time on any other is OUTCOME_UNKNOWN.
+        token: bearer token that every call but health checks must carry; None admits all.
+    """
+
+    limits: CallLimits = field(default_factory=CallLimits)
+    max_message_bytes: int = 4 * 1024**2
+    default_deadline_s: float = 10.0
+    deadlines_s: Mapping[str, float] = field(default_factory=dict)
+    reads: frozenset[str] = frozenset()
+    token: Secret | None = None
+
+
+class MeshInterceptor(grpc.aio.ServerInterceptor):
+    """The server interceptor of every service; see the module.
+
+    Args:
+        policy: what calls are held to.
+        drain: once it has begun, new streams are refused.
+        streams: where open streams are counted, and through which they are evicted.
+    """
+
+    def __init__(
+        self,
+        policy: CallPolicy,
+        *,
+        metrics: Metrics,
+        tracing: Tracing,
+        clock: Clock,
+        drain: Drain | None = None,
+        streams: OpenStreams | None = None,
+    ) -> None:
+        self.policy = policy
+        self.tracing = tracing
+        self.clock = clock
+        self.drain = Drain() if drain is None else drain
+        self.streams = OpenStreams() if streams is None else streams
+        self.callers = CallerLimits(policy.limits)
+        self.metrics = CallMetrics(metrics)
+        self.bearer = None if policy.token is None else f"Bearer {policy.token.reveal()}".encode()
+        self._served: dict[str, _Served] = {}
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Handler]], handler_call_details: Any
+    ) -> Handler:
+        """Give gRPC the wrapped handler; None, and so UNIMPLEMENTED, for a method nobody serves."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = handler_call_details.method
+        served = self._served.get(method)
+        if served is None or served.original is not handler:
+            served = self._served[method] = _Served(self, method, handler)
+        # The wrapper runs in this same task; asking its context would build all the metadata once more.
+        _metadata.set(handler_call_details.invocation_metadata)
+        return served.handler
+
+
+class CallMetrics:
+    """The metrics of served calls; labels are methods that exist, status codes and reasons."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.calls = metrics.counter(
+            "grpc_calls", "Calls that ended, by method, status code and reason.", ("method", "code", "reason")
+        )
+        self.seconds = metrics.histogram("grpc_call_seconds", "Time to serve a unary call.", ("method",))
+        self.in_flight = metrics.gauge("grpc_calls_in_flight", "Unary calls being served.", ("method",))
+        self.streams = metrics.gauge("grpc_open_streams", "Streams being served.", ("method",))
+        self.messages = metrics.counter("grpc_stream_messages", "Messages sent on streams.", ("method",))
+
+
+class _Call:
+    """One call being served."""
+
+    __slots__ = ("authorization", "counted", "deadline", "host", "messages", "request_id", "span", "started_s")
+
+    def __init__(self, served: _Served, context: Context) -> None:
+        mesh = served.mesh
+        self.started_s = mesh.clock.monotonic_s()
+        self.host = _host(context.peer())
+        self.counted = False
+        self.messages = 0
+        self.authorization: bytes | None = None
+        traceparent = tracestate = request_id = None
+        for key, value in _metadata.get():
+            if key == TRACEPARENT:
+                traceparent = value
+            elif key == REQUEST_ID:
+                request_id = value
+            elif key == TRACESTATE:
+                tracestate = value
+            elif key == "authorization":
+                self.authorization = value.encode()
+        left_s = context.time_remaining()
+        self.deadline = None if left_s is None else Deadline(mesh.clock, self.started_s + left_s)
+        if self.deadline is None and not served.streaming:
+            self.deadline = Deadline(mesh.clock, self.started_s + served.default_deadline_s)
+        set_deadline(self.deadline)
+        if request_id is None or not _REQUEST_ID.fullmatch(request_id):
+            request_id = f"{random.getrandbits(64):016x}"
+        self.request_id: str = request_id
+        set_request_id(request_id)
+        parent = parse_traceparent(traceparent, tracestate) if traceparent else None
+        self.span = mesh.tracing.start(served.method[1:], parent=parent or INVALID_SPAN_CONTEXT, kind=SpanKind.SERVER)
+        make_current(self.span)
+
+
+class _Served:
+    """One method as this interceptor serves it; `handler` is what gRPC calls instead of `original`."""
+
+    def __init__(self, mesh: MeshInterceptor, method: str, handler: Handler) -> None:
+        inner = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        self.yields = inspect.isasyncgenfunction(inner)
+        if not (self.yields or inspect.iscoroutinefunction(inner)):
+            raise TypeError(f"{method}: a handler must be `async def`")
+        policy = mesh.policy
+        self.mesh = mesh
+        self.method = method
+        self.original = handler
+        self.streaming: bool = handler.response_streaming or handler.request_streaming
+        self.built_in = method.startswith(BUILT_IN)
+        self.open_to_all = mesh.bearer is None or method.startswith(HEALTH)
+        self.is_read = method in policy.reads or self.built_in
+        self.default_deadline_s = policy.deadlines_s.get(method, policy.default_deadline_s)
+        self._inner = inner
+        self._max_bytes = policy.max_message_bytes
+        self._deserialize = handler.request_deserializer or _same
+        self._serialize = handler.response_serializer or _same
+        self._seconds = mesh.metrics.seconds.labels(method)
+        self._gauge = (mesh.metrics.streams if self.streaming else mesh.metrics.in_flight).labels(method)
+        self._messages = mesh.metrics.messages.labels(method)
+        self._ok = mesh.metrics.calls.labels(method, "OK", "")
+        self.handler = self._build()
+
+    def _build(self) -> Handler:
+        original = self.original
+        # A handler that calls `context.write` itself needs gRPC to encode; one that yields is encoded here.
+        writer = original.response_serializer
+        match original.request_streaming, original.response_streaming:
+            case False, False:
+                return grpc.unary_unary_rpc_method_handler(self._unary)
+            case True, False:
+                return grpc.stream_unary_rpc_method_handler(self._stream_unary, request_deserializer=self._parse)
+            case False, True:
+                return grpc.unary_stream_rpc_method_handler(
+                    self._unary_stream, response_serializer=None if self.yields else writer
+                )
+            case _:
+                return grpc.stream_stream_rpc_method_handler(
+                    self._stream_stream,
+                    request_deserializer=self._parse,
+                    response_serializer=None if self.yields else writer,
+                )
+
+    # --- the four kinds ---
+
+    async def _unary(self, raw: bytes, context: Context) -> bytes:
+        call = self._begin(context)
+        try:
+            self._admit(call)
+            request = self._parse(raw)
+            if context.time_remaining() is None:
+                response = await self._within_default(self._inner(request, context))
+            else:
+                response = await self._inner(request, context)
+            code = context.code() or grpc.StatusCode.OK
+            encoded: bytes = self._serialize(response) if code is grpc.StatusCode.OK else b""
+        except BaseException as error:
+            await self._fail(call, context, error)
+            raise
+        self._end(call, code)
+        return encoded
+
+    async def _stream_unary(self, requests: Any, context: Context) -> bytes:
+        call = self._begin(context)
+        try:
+            self._admit_stream(call)
+            response = await self._inner(requests, context)
+            code = context.code() or grpc.StatusCode.OK
+            encoded: bytes = self._serialize(response) if code is grpc.StatusCode.OK else b""
+        except BaseException as error:
+            await self._fail(call, context, error)
+            raise
+        else:
+            self._end(call, code)
+        finally:
+            self._leave(call)
+        return encoded
+
+    async def _unary_stream(self, raw: bytes, context: Context) -> None:
+        await self._stream(raw, self._parse, context)
+
+    async def _stream_stream(self, requests: Any, context: Context) -> None:
+        await self._stream(requests, _same, context)
+
+    async def _stream(self, request: Any, parse: Callable[[Any], Any], context: Context) -> None:
+        call = self._begin(context)
+        try:
+            self._admit_stream(call)
+            parsed = parse(request)
+            if self.yields:
+                async with aclosing(self._inner(parsed, context)) as messages:
+                    async for message in messages:
+                        await context.write(self._serialize(message))
+                        call.messages += 1
+                        self._messages.inc()
+            else:
+                await self._inner(parsed, context)
+        except BaseException as error:
+            await self._fail(call, context, error)
+            raise
+        else:
+            self._end(call, context.code() or grpc.StatusCode.OK)
+        finally:
+            self._leave(call)
+
+    # --- the steps ---
+
+    def _begin(self, context: Context) -> _Call:
+        call = _Call(self, context)
+        self._gauge.inc()
+        return call
+
+    def _admit(self, call: _Call) -> None:
+        """Token, rate, and for streams the drain and a slot; before a byte of the request is looked at."""
+        mesh = self.mesh
+        if not self.open_to_all and not hmac.compare_digest(call.authorization or b"", mesh.bearer or b""):
+            raise AuthenticationFailed("the bearer token is missing or wrong")
+        mesh.callers.admit_call(call.host, call.started_s)
+
+    def _admit_stream(self, call: _Call) -> None:
+        mesh = self.mesh
+        self._admit(call)
+        if mesh.drain.draining and not self.built_in:
+            raise Draining("the service is stopping", retry_after_s=DRAIN_RETRY_S)
+        mesh.callers.open_stream(call.host, call.started_s)
+        call.counted = True
+        mesh.streams.opened(_this_task(), watches_drain=not self.built_in)
+
+    def _leave(self, call: _Call) -> None:
+        """Give the slot back: after the status went out, because the drain waits for this."""
+        if call.counted:
+            self.mesh.callers.close_stream(call.host)
+            self.mesh.streams.closed(_this_task())
+
+    def _parse(self, raw: bytes) -> Any:
+        if len(raw) > self._max_bytes:
+            raise InvalidRequest(
+                f"the message has {len(raw)} bytes, the limit is {self._max_bytes}",
+                reason=Reason.MESSAGE_TOO_LARGE,
+                metadata={"limit": "max_message_bytes", "value": str(self._max_bytes)},
+            )
+        try:
+            return self._deserialize(raw)
+        except DecodeError:
+            raise InvalidRequest(f"the message is no valid request of {self.method}") from None
+
+    async def _within_default(self, response: Awaitable[Any]) -> Any:
+        """Bound a call whose client set no deadline."""
+        try:
+            async with asyncio.timeout(self.default_deadline_s) as scope:
+                return await response
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            late = f"no answer within {self.default_deadline_s:g} s, the bound of a call without a deadline"
+            raise (DeadlineTooShort(late) if self.is_read else OutcomeUnknown(late)) from None
+
+    async def _fail(self, call: _Call, context: Context, error: BaseException) -> None:
+        """Record the failure and answer it; returns where gRPC must see the exception itself."""
+        match error:
+            case grpc.aio.AbortError():
+                self._end(call, context.code() or grpc.StatusCode.UNKNOWN)
+                return
+            case asyncio.CancelledError():
+                if not self.mesh.streams.was_evicted(_this_task()):
+                    late = call.deadline is not None and call.deadline.remaining_s() <= 0
+                    self._end(call, grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED)
+                    return
+                refusal: MeshError = Draining("the service is stopping", retry_after_s=DRAIN_RETRY_S)
+                fault: BaseException | None = None
+            case grpc.aio.BaseError() if not isinstance(error, grpc.aio.UsageError):
+                # A write to a caller that has gone.
+                self._end(call, grpc.StatusCode.CANCELLED)
+                return
+            case Exception():
+                known = _mesh_error(error)
+                fault = error if known is None else None
+                refusal = known or MeshError(f"internal error; request id {call.request_id}")
+            case _:
+                self._end(call, grpc.StatusCode.INTERNAL)
+                return
+        self._end(call, refusal.code, refusal, fault)
+        await context.abort_with_status(to_grpc_status(refusal))
+
+    def _end(
+        self,
+        call: _Call,
+        code: grpc.StatusCode,
+        refusal: MeshError | None = None,
+        fault: BaseException | None = None,
+    ) -> None:
+        mesh = self.mesh
+        self._gauge.dec()
+        seconds = mesh.clock.monotonic_s() - call.started_s
+        if not self.streaming:
+            self._seconds.observe(seconds)
+        if code is grpc.StatusCode.OK:
+            self._ok.inc()
+        else:
+            mesh.metrics.calls.labels(self.method, code.name, refusal.reason.value if refusal else "").inc()
+        if call.span.is_recording():
+            call.span.set_attribute("rpc.grpc.status_code", code.value[0])
+            if refusal is not None:
+                call.span.set_attribute("venuemesh.reason", refusal.reason.value)
+            if code is not grpc.StatusCode.OK:
+                call.span.set_status(SpanStatus.ERROR, code.name)
+        call.span.end()
+        self._log(call, code, seconds, refusal, fault)
+
+    def _log(
+        self,
+        call: _Call,
+        code: grpc.StatusCode,
+        seconds: float,
+        refusal: MeshError | None,
+        fault: BaseException | None,
+    ) -> None:
+        level = logging.INFO if refusal is None else logging.WARNING
+        if fault is not None:
+            level = logging.ERROR
+        elif isinstance(refusal, RateLimited) and not self.mesh.callers.may_report(call.host, call.started_s):
+            level = logging.DEBUG
+        if not log.isEnabledFor(level):
+            return
+        extra: dict[str, object] = {
+            "method": self.method,
+            "code": code.name,
+            "duration_ms": round(seconds * 1e3, 3),
+            "peer": call.host,
+            "request_id": call.request_id,
+        }
+        if self.streaming:
+            extra["messages"] = call.messages
+        if refusal is not None:
+            extra |= {"reason": refusal.reason.value, "sent": refusal.sent.value}
+            if fault is None:
+                extra["detail"] = refusal.message
+        log.log(level, "rpc", extra=extra, exc_info=fault)
+
+
+def _mesh_error(error: BaseException) -> MeshError | None:
+    """The `MeshError` to answer with; a group counts when everything in it is one."""
+    if isinstance(error, MeshError):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        found = [_mesh_error(inner) for inner in error.exceptions]
+        return None if None in found else found[0]
+    return None
+
+
+def _host(peer: str) -> str:
+    """`ipv4:10.0.0.7:41000` without the port, so that more connections give no more room."""
+    return peer[: peer.rfind(":")] if peer.startswith("ip") else peer
+
+
+def _this_task() -> asyncio.Task[object]:
+    task = asyncio.current_task()
+    assert task is not None, "gRPC runs every handler in a task"
+    return task
+
+
+def _same(value: Any) -> Any:
+    return value

@@ -1,0 +1,373 @@
+"""Start, health, reflection, drain: the life of a service's gRPC server.
+
+    server = GrpcServer(settings.grpc, metrics=metrics, tracing=tracing, clock=clock)
+    server.add(ORDER_SERVICE_DESCRIPTOR, add_OrderServiceServicer_to_server, OrderServicer(...))
+    async with asyncio.TaskGroup() as tasks:
+        pump = tasks.create_task(stream.run(), name="stream")
+        await serve_until_stopped(server, ready=stream.ready, flush=[bus.flush])
+        pump.cancel()
+
+A pump that fails makes the group cancel `serve_until_stopped`, which stops the server at once and passes the
+cancellation on; the process then exits non-zero through `run_service`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+import uvloop
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+
+from venuemesh.clock import Clock, SystemClock
+from venuemesh.draining import Drain, OpenStreams
+from venuemesh.interceptors import CallPolicy, MeshInterceptor
+from venuemesh.metrics import Metrics
+from venuemesh.money import use_exact_arithmetic
+from venuemesh.reflection import add_reflection
+from venuemesh.secrets import SecretError, read_secret
+from venuemesh.settings import GrpcSettings, SettingsError
+from venuemesh.telemetry import Tracing
+
+log = logging.getLogger(__name__)
+
+OVERALL = ""
+HEALTH_SERVICE = "grpc.health.v1.Health"
+EXIT_FAILED = 1
+EXIT_SETTINGS = 2
+FLUSH_TIMEOUT_S = 5.0
+EVICTION_S = 1.0
+_CORE_HEADROOM = 4
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+Add = Callable[[Any, grpc.aio.Server], None]
+Flush = Callable[[], Awaitable[None]]
+
+
+class ServingError(Exception):
+    """The server cannot start; the text says why."""
+
+
+class PumpEnded(Exception):
+    """A task that must run as long as the process has returned."""
+
+
+class Health:
+    """grpc.health.v1 with one status per name: `""` is the whole process, a service, or `venue/<venue>`."""
+
+    def __init__(self) -> None:
+        self.servicer = health_aio.HealthServicer()
+        self._serving: dict[str, bool] = {}
+
+    async def set(self, name: str, serving: bool) -> None:
+        """Tell watchers when it changed. Ignored once the drain has begun."""
+        if self._serving.get(name) is serving:
+            return
+        self._serving[name] = serving
+        status = health_pb2.HealthCheckResponse
+        await self.servicer.set(name, status.SERVING if serving else status.NOT_SERVING)
+
+    def is_serving(self, name: str) -> bool:
+        """The last status set; False for a name never set."""
+        return self._serving.get(name, False)
+
+    async def drain(self) -> None:
+        """Every name NOT_SERVING, for good."""
+        self._serving = dict.fromkeys(self._serving, False)
+        await self.servicer.enter_graceful_shutdown()
+
+
+class GrpcServer:
+    """A grpc.aio server with everything the house expects of one.
+
+    Args:
+        settings: binding, limits, times.
+        deadlines_s: bound per method (full name) of unary calls whose client set none.
+    Raises:
+        ServingError: a token or TLS file cannot be read.
+    """
+
+    def __init__(
+        self,
+        settings: GrpcSettings,
+        *,
+        metrics: Metrics,
+        tracing: Tracing,
+        clock: Clock | None = None,
+        deadlines_s: Mapping[str, float] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.health = Health()
+        self.drain = Drain()
+        self.streams = OpenStreams()
+        self.port = 0
+        self._services: list[tuple[ServiceDescriptor, Add, Any]] = []
+        self._metrics = metrics
+        self._tracing = tracing
+        self._clock = clock or SystemClock()
+        self._deadlines_s = dict(deadlines_s or {})
+        self._server: grpc.aio.Server | None = None
+
+    def add(self, descriptor: ServiceDescriptor, add: Add, servicer: Any) -> None:
+        """Serve `servicer`: `add` is the generated `add_<Service>Servicer_to_server`. Before `start` only."""
+        if self._server is not None:
+            raise RuntimeError("services are added before the server starts")
+        self._services.append((descriptor, add, servicer))
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """Full names of the services added."""
+        return tuple(descriptor.full_name for descriptor, _, _ in self._services)
+
+    @property
+    def address(self) -> str:
+        """`host:port` as bound; meaningful once started."""
+        return _address(self.settings.host, self.port)
+
+    async def start(self) -> int:
+        """Bind and serve, every health status NOT_SERVING; returns the bound port.
+
+        Raises:
+            ServingError: the address is taken or not ours, or a file cannot be read.
+        """
+        # A server whose start fails must not stay half made: grpc.aio would finish it in __del__.
+        credentials, policy = self._credentials(), self._policy()
+        interceptor = MeshInterceptor(
+            policy,
+            metrics=self._metrics,
+            tracing=self._tracing,
+            clock=self._clock,
+            drain=self.drain,
+            streams=self.streams,
+        )
+        server = grpc.aio.server(interceptors=(interceptor,), options=self._options())
+        for _, add, servicer in self._services:
+            add(servicer, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health.servicer, server)
+        add_reflection(server, (*self.services, HEALTH_SERVICE))
+        address = _address(self.settings.host, self.settings.port)
+        try:
+            if credentials is None:
+                self.port = server.add_insecure_port(address)
+            else:
+                self.port = server.add_secure_port(address, credentials)
+        except RuntimeError as error:
+            await server.stop(None)
+            raise ServingError(f"cannot bind to {address}: {error}") from None
+        for name in (OVERALL, *self.services):
+            await self.health.set(name, False)
+        await server.start()
+        self._server = server
+        log.info("grpc_server_started", extra={"address": self.address, "services": list(self.services)})
+        return self.port
+
+    async def set_serving(self, serving: bool) -> None:
+        """Health of the process and of every service; venues have names of their own."""
+        for name in (OVERALL, *self.services):
+            await self.health.set(name, serving)
+
+    async def drain_and_stop(self) -> None:
+        """The orderly end; takes at most the pause and twice the grace.
+
+        NOT_SERVING, the pause while endpoints drop, then new streams are refused and the drain signal lets
+        streams say goodbye; those that do not are ended with UNAVAILABLE. Unary calls, cancels among them,
+        are served until the last step, `server.stop(grace)`.
+        """
+        settings = self.settings
+        log.info("draining", extra={"open_streams": len(self.streams)})
+        await self.health.drain()
+        await asyncio.sleep(settings.drain_pause_s)
+        self.drain.begin()
+        self.streams.evict(deaf_only=True)
+        if not await self.streams.wait_closed(settings.drain_grace_s):
+            log.warning("streams_evicted", extra={"open_streams": self.streams.evict()})
+            await self.streams.wait_closed(EVICTION_S)
+        await self._stop(settings.drain_grace_s)
+
+    async def stop_now(self) -> None:
+        """Stop without grace: calls in flight are cancelled."""
+        self.drain.begin()
+        await self._stop(None)
+
+    async def _stop(self, grace_s: float | None) -> None:
+        if self._server is not None:
+            await self._server.stop(grace_s)
+            log.info("grpc_server_stopped")
+
+    def _policy(self) -> CallPolicy:
+        settings = self.settings
+        try:
+            token = None if settings.token_file is None else read_secret(settings.token_file)
+        except SecretError as error:
+            raise ServingError(str(error)) from None
+        return CallPolicy(
+            limits=settings.call_limits,
+            max_message_bytes=settings.max_message_bytes,
+            default_deadline_s=settings.default_deadline_s,
+            deadlines_s=self._deadlines_s,
+            reads=frozenset(name for descriptor, _, _ in self._services for name in read_methods(descriptor)),
+            token=token,
+        )
+
+    def _credentials(self) -> grpc.ServerCredentials | None:
+        settings = self.settings
+        if settings.tls_cert_file is None or settings.tls_key_file is None:
+            return None
+        try:
+            pair = (settings.tls_key_file.read_bytes(), settings.tls_cert_file.read_bytes())
+        except OSError as error:
+            raise ServingError(f"TLS file {error.filename}: {error.strerror}") from None
+        return grpc.ssl_server_credentials([pair])
+
+    def _options(self) -> tuple[tuple[str, Any], ...]:
+        settings = self.settings
+        return (
+            # Two processes must not share a port unnoticed.
+            ("grpc.so_reuseport", 0),
+            # The interceptor refuses with a reason what exceeds the bound; the core, above this, without one.
+            ("grpc.max_receive_message_length", _CORE_HEADROOM * settings.max_message_bytes),
+            ("grpc.max_send_message_length", settings.max_message_bytes),
+            ("grpc.max_concurrent_streams", settings.max_concurrent_streams),
+            # On, a burst of refusals counts against the streams above until Python has freed them, and callers
+            # get a bare RST_STREAM instead of the limit they broke. The core still bounds its pending queue.
+            ("grpc.http.overload_protection", 0),
+            ("grpc.keepalive_time_ms", 20_000),
+            ("grpc.keepalive_timeout_ms", 5_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.max_pings_without_data", 0),
+            ("grpc.http2.min_ping_interval_without_data_ms", round(settings.keepalive_min_s * 1_000)),
+        )
+
+
+def _address(host: str, port: int) -> str:
+    if host.startswith("unix"):
+        return host
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
+def read_methods(descriptor: ServiceDescriptor) -> tuple[str, ...]:
+    """Full names of the methods that declare `idempotency_level = NO_SIDE_EFFECTS`."""
+    return tuple(
+        f"/{descriptor.full_name}/{method.name}"
+        for method in descriptor.methods
+        if method.GetOptions().idempotency_level == MethodOptions.NO_SIDE_EFFECTS
+    )
+
+
+async def serve_until_stopped(
+    server: GrpcServer,
+    *,
+    ready: asyncio.Event | None = None,
+    stop: asyncio.Event | None = None,
+    flush: Sequence[Flush] = (),
+) -> None:
+    """Serve until SIGTERM, SIGINT or `stop`; then drain, stop and flush.
+
+    Args:
+        server: not yet started.
+        ready: the process turns SERVING once it is set; at once when None. Later changes are the owner's,
+            through `server.set_serving` and `server.health`.
+        stop: another way to ask for the end.
+        flush: run one after the other when nothing is served any more, each within 5 s; a failing one is
+            logged and keeps none of the others from running.
+    """
+    stop = stop or asyncio.Event()
+    with_signals = _stop_on_signals(stop)
+    async with with_signals:
+        await server.start()
+        try:
+            await _serve(server, ready, stop)
+            await server.drain_and_stop()
+        except BaseException:
+            await asyncio.shield(server.stop_now())
+            raise
+        finally:
+            for hook in flush:
+                await _flush(hook)
+
+
+async def _serve(server: GrpcServer, ready: asyncio.Event | None, stop: asyncio.Event) -> None:
+    async def announce() -> None:
+        if ready is not None:
+            await ready.wait()
+        await server.set_serving(True)
+        log.info("serving", extra={"address": server.address})
+
+    async with asyncio.TaskGroup() as tasks:
+        announcing = tasks.create_task(announce(), name="announce-ready")
+        await stop.wait()
+        announcing.cancel()
+
+
+async def _flush(hook: Flush) -> None:
+    try:
+        async with asyncio.timeout(FLUSH_TIMEOUT_S):
+            await hook()
+    except Exception:
+        log.exception("flush_failed", extra={"hook": getattr(hook, "__qualname__", repr(hook))})
+
+
+@asynccontextmanager
+async def _stop_on_signals(stop: asyncio.Event) -> AsyncIterator[None]:
+    loop = asyncio.get_running_loop()
+
+    def asked(number: signal.Signals) -> None:
+        log.info("stop_asked", extra={"signal": number.name})
+        stop.set()
+
+    for number in _STOP_SIGNALS:
+        loop.add_signal_handler(number, asked, number)
+    try:
+        yield
+    finally:
+        for number in _STOP_SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+async def endless(work: Awaitable[None], *, name: str) -> None:
+    """Await a pump that must never end by itself: a process without it would look alive and do nothing.
+
+    Raises:
+        PumpEnded: it returned.
+    """
+    await work
+    raise PumpEnded(f"{name} ended")
+
+
+def run_service(main: Callable[[], Coroutine[Any, Any, None]]) -> int:
+    """Run a service's `main` on a fast event loop; returns the exit code for `sys.exit`.
+
+    0 after an orderly stop, 2 for settings that do not allow a start, 1 for everything else, with the
+    cause logged.
+    """
+    use_exact_arithmetic()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main())
+    except Exception as error:
+        cause = _only_cause(error)
+        if isinstance(cause, SettingsError):
+            log.error("settings_wrong", extra={"faults": [str(fault) for fault in cause.faults]})
+            return EXIT_SETTINGS
+        if isinstance(cause, ServingError):
+            log.error("start_failed", extra={"detail": str(cause)})
+        else:
+            log.exception("service_failed")
+        return EXIT_FAILED
+    return 0
+
+
+def _only_cause(error: BaseException) -> BaseException:
+    """What a task group wraps when only one thing went wrong."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
