@@ -61,6 +61,7 @@ def new_order_state(
         trigger_price=Decimal(terms.trigger.price) if terms.HasField("trigger") else None,
         created_ns=now_ns,
         updated_ns=now_ns,
+        fingerprint=fingerprint_of(terms),
         trigger_state=pb.TRIGGER_STATE_WAITING if terms.HasField("trigger") else pb.TRIGGER_STATE_UNSPECIFIED,
     )
 
@@ -89,6 +90,7 @@ def to_order(state: OrderState) -> pb.Order:
         created_time=timestamp(state.created_ns),
         updated_time=timestamp(state.updated_ns),
         order_list_id=state.order_list_id,
+        content_fingerprint=state.fingerprint,
     )
     _put_terms_in_force(order.terms, state)
     if (average := state.average_price) is not None:
@@ -140,6 +142,7 @@ def from_order(order: pb.Order, fills: list[pb.Fill]) -> OrderState:
         venue_time_ns=nanoseconds(order.venue_time) if order.HasField("venue_time") else 0,
         uncertain_since_ns=nanoseconds(order.uncertain_since) if order.HasField("uncertain_since") else 0,
         order_list_id=order.order_list_id,
+        fingerprint=order.content_fingerprint,
     )
 
 

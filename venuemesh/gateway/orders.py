@@ -31,11 +31,17 @@ LIVE = frozenset((pb.ORDER_STATUS_NEW, pb.ORDER_STATUS_PARTIALLY_FILLED))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """The venue called the order done; `filled_quantity` is what it says was filled, None when it does not."""
+    """The venue called the order done.
+
+    Attributes:
+        filled_quantity: what the venue says was filled; None when it does not.
+        venue_order_id: which of the order's lives it ended; None when it is said of the order.
+    """
 
     status: pb.OrderStatus.ValueType
     filled_quantity: Decimal | None
     text: str
+    venue_order_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +73,7 @@ class OrderState:
     uncertain_since_ns: int = 0
     ending: Ending | None = None
     order_list_id: str = ""
+    fingerprint: bytes = b""
 
     @property
     def terminal(self) -> bool:
@@ -118,10 +125,9 @@ class Filled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """The venue says it is done. `venue_order_id` tells which of its lives; None when it is said of the order."""
+    """The venue says it is done."""
 
     ending: Ending
-    venue_order_id: str | None
     venue_time_ns: int = 0
     origin: pb.Origin.ValueType = pb.ORIGIN_VENUE
 
@@ -177,7 +183,6 @@ class ReplaceConfirmed:
     quantity: Decimal | None = None
     price: Decimal | None = None
     trigger_price: Decimal | None = None
-    terms: pb.NewOrder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,11 +284,8 @@ def _accepted(state: OrderState, fact: Accepted, now_ns: int) -> Change | None:
         # Known to be live or done: only the id can be news, and ids make no report of their own.
         if ids == state.venue_order_ids:
             return None
-        return Change(
-            state=_changed(state, now_ns, fact.venue_time_ns, venue_order_ids=ids),
-            execution_type=pb.EXECUTION_TYPE_ORDER_STATUS,
-            origin=fact.origin,
-        )
+        known = _drop_superseded_ending(_changed(state, now_ns, fact.venue_time_ns, venue_order_ids=ids))
+        return Change(state=known, execution_type=pb.EXECUTION_TYPE_ORDER_STATUS, origin=fact.origin)
     resolved = state.status == pb.ORDER_STATUS_UNCERTAIN
     after = _changed(
         state,
@@ -350,17 +352,22 @@ def _settle_ending(state: OrderState) -> OrderState:
     return replace(state, status=ending.status, ending=None, pending_cancel=False, pending_replace=False)
 
 
+def _drop_superseded_ending(state: OrderState) -> OrderState:
+    """The end of a life that was amended away is not the end of the order."""
+    ended = state.ending.venue_order_id if state.ending else None
+    return replace(state, ending=None) if ended in state.venue_order_ids[:-1] else state
+
+
 def _ended(state: OrderState, fact: Ended, now_ns: int) -> Change | None:
     ending = fact.ending
     if state.terminal:
         if state.status == pb.ORDER_STATUS_REJECTED and ending.filled_quantity:
             raise IllegalTransition(f"{ending.text} with {ending.filled_quantity} filled after it was rejected")
         return None
-    superseded = fact.venue_order_id is not None and fact.venue_order_id in state.venue_order_ids[:-1]
-    if superseded:
-        # An amendment ended that life of it at the venue; the order goes on under its newer id.
+    if ending.venue_order_id in state.venue_order_ids[:-1] or ending == state.ending:
+        # Known already, or an amendment ended that life of it and the order goes on under its newer id.
         return None
-    ids = _with_id(state, fact.venue_order_id) if fact.venue_order_id else state.venue_order_ids
+    ids = _with_id(state, ending.venue_order_id or "")
     waiting = _changed(state, now_ns, fact.venue_time_ns, ending=ending, venue_order_ids=ids, uncertain_since_ns=0)
     if waiting.status in UNANSWERED:
         live = pb.ORDER_STATUS_PARTIALLY_FILLED if state.filled else pb.ORDER_STATUS_NEW
@@ -429,19 +436,16 @@ def _replaced(state: OrderState, fact: ReplaceConfirmed, now_ns: int) -> Change 
     if state.status == pb.ORDER_STATUS_REJECTED:
         raise IllegalTransition("amended after it was rejected")
     quantity = state.quantity if fact.quantity is None else fact.quantity
-    new_life = fact.venue_order_id not in state.venue_order_ids
     after = _changed(
         state,
         now_ns,
-        terms=fact.terms,
         quantity=max(quantity, state.filled),
         price=state.price if fact.price is None else fact.price,
         trigger_price=state.trigger_price if fact.trigger_price is None else fact.trigger_price,
         venue_order_ids=_with_id(state, fact.venue_order_id),
         pending_replace=False,
-        # The end of the life that was amended away is not the end of the order.
-        ending=None if new_life else state.ending,
     )
+    after = _drop_superseded_ending(after)
     if after.filled == after.quantity and not after.terminal:
         after = replace(after, status=pb.ORDER_STATUS_FILLED)
     after = _settle_ending(after)

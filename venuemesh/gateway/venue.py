@@ -9,7 +9,7 @@ tell. What a venue decided about an order is a value (`Refused`), not an excepti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum, StrEnum
@@ -301,8 +301,8 @@ class Venue(Protocol):
     def restore_nonce(self, account_id: str, nonce: int) -> None:
         """A nonce this or an earlier process used; later ones are higher."""
 
-    async def place_order(self, ticket: OrderTicket) -> Placed | Refused:
-        """Send an order."""
+    async def place_order(self, ticket: OrderTicket, sent: Callable[[], None]) -> Placed | Refused:
+        """Send an order; call `sent` once the request is written, before waiting for the answer."""
 
     async def cancel_order(self, target: OrderTarget) -> CancelAnswer | Refused:
         """Send a cancel, by the venue's id where known, else by ours. Passes every limit."""

@@ -168,13 +168,10 @@ class OrderIntent(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ORDER_FIELD_NUMBER: _builtins.int
-    FINGERPRINT_FIELD_NUMBER: _builtins.int
     NONCE_FIELD_NUMBER: _builtins.int
     EXPIRES_UNIX_NANOS_FIELD_NUMBER: _builtins.int
     JOURNALLED_TIME_FIELD_NUMBER: _builtins.int
     WRITER_ID_FIELD_NUMBER: _builtins.int
-    fingerprint: _builtins.bytes
-    """Fingerprint of the content, to tell a repeat from a reuse of the key."""
     nonce: _builtins.int
     """Nonce reserved for the request; 0 when the venue has none."""
     expires_unix_nanos: _builtins.int
@@ -193,7 +190,6 @@ class OrderIntent(_message.Message):
         self,
         *,
         order: _order_pb2.Order | None = ...,
-        fingerprint: _builtins.bytes = ...,
         nonce: _builtins.int = ...,
         expires_unix_nanos: _builtins.int = ...,
         journalled_time: _timestamp_pb2.Timestamp | None = ...,
@@ -201,7 +197,7 @@ class OrderIntent(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["journalled_time", b"journalled_time", "order", b"order"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_unix_nanos", b"expires_unix_nanos", "fingerprint", b"fingerprint", "journalled_time", b"journalled_time", "nonce", b"nonce", "order", b"order", "writer_id", b"writer_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_unix_nanos", b"expires_unix_nanos", "journalled_time", b"journalled_time", "nonce", b"nonce", "order", b"order", "writer_id", b"writer_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

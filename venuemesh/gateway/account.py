@@ -1,0 +1,509 @@
+"""One account as the gateway knows it: orders, fills, positions, balances. No waiting, no I/O.
+
+Every change goes through here, becomes an event in the account's one global order, and is told to `on_change`. Venue
+facts may come in any order and any number of times: fills before acknowledgements, answers after streams, repeats.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
+from typing import Protocol
+
+from venuemesh.clock import Clock
+from venuemesh.gateway import orders
+from venuemesh.gateway.order_wire import from_order, timestamp, to_fill, to_order
+from venuemesh.gateway.orders import Change, Fact, Filled, IllegalTransition, OrderState
+from venuemesh.gateway.positions import PositionState, PositionStep, apply_fill, apply_funding, reconcile
+from venuemesh.gateway.venue import VenueFill, VenuePosition
+from venuemesh.money import EXACT, format_decimal
+from venuemesh.subjects import Kind
+from venuemesh.v1 import account_pb2, event_pb2, order_pb2, reconciliation_pb2, stream_pb2
+
+log = logging.getLogger(__name__)
+
+ZERO = Decimal(0)
+
+
+class Log(Protocol):
+    """The part of `venuemesh.journal.EventLog` an account writes to."""
+
+    def append(self, kind: Kind, event: event_pb2.Event, *key: str) -> event_pb2.Event:
+        """Number an event and queue it."""
+
+    def append_outcome(self, account_id: str, client_order_id: str, outcome: event_pb2.OrderOutcome) -> None:
+        """Queue the last word on a key."""
+
+
+class Account:
+    """State of one account. `settle_asset_of` gives the asset profit of a symbol is in.
+
+    Bounds: `retained` terminal orders (older ones are in the journal), `remembered` execution ids for recognising
+    repeats, `MAX_HELD_FILLS` fills that wait for the order they belong to.
+    """
+
+    MAX_HELD_FILLS = 1_000
+
+    def __init__(
+        self,
+        *,
+        venue: str,
+        account_id: str,
+        log: Log,
+        clock: Clock,
+        settle_asset_of: Callable[[str], str],
+        retained: int = 10_000,
+        remembered: int = 20_000,
+    ) -> None:
+        self.venue = venue
+        self.account_id = account_id
+        self._log = log
+        self._clock = clock
+        self._settle_asset_of = settle_asset_of
+        self._retained = retained
+        self._remembered = remembered
+        self._orders: dict[str, OrderState] = {}
+        self._open: dict[str, OrderState] = {}
+        self._terminal: OrderedDict[str, None] = OrderedDict()
+        self._by_key: dict[str, str] = {}
+        self._by_venue_id: dict[str, str] = {}
+        self._by_venue_client_id: dict[str, str] = {}
+        self._executions: OrderedDict[str, None] = OrderedDict()
+        self._ledger_ids: OrderedDict[str, None] = OrderedDict()
+        self._held_fills: list[tuple[VenueFill, int]] = []
+        self.positions: dict[str, PositionState] = {}
+        self.venue_positions: dict[str, VenuePosition] = {}
+        self.balances: dict[tuple[str, str], account_pb2.Balance] = {}
+        self.summary: account_pb2.AccountSummary | None = None
+        self.last_fill_ns = 0
+        self.last_ledger_ns = 0
+        self.illegal_transitions = 0
+        self.newborn = True
+        """No event of the account was ever stored: what the venue holds at first is taken without a discrepancy."""
+        self.history_from_ns = clock.now_ns()
+        """Fills and money changes before this instant are none of the mesh's business."""
+        self.on_change: Callable[[OrderState], None] = lambda _: None
+
+    # reading
+
+    def order(self, order_id: str) -> OrderState | None:
+        """An order by our id; None when unknown or no longer retained."""
+        return self._orders.get(order_id)
+
+    def order_by_key(self, client_order_id: str) -> OrderState | None:
+        """An order by the caller's id."""
+        return self._orders.get(self._by_key.get(client_order_id, ""))
+
+    def order_by_venue_id(self, venue_order_id: str) -> OrderState | None:
+        """An order by any id the venue ever gave it."""
+        return self._orders.get(self._by_venue_id.get(venue_order_id, ""))
+
+    def order_by_venue_client_id(self, venue_client_order_id: str) -> OrderState | None:
+        """An order by the id we gave the venue."""
+        return self._orders.get(self._by_venue_client_id.get(venue_client_order_id, ""))
+
+    def all_orders(self) -> list[OrderState]:
+        """Every order retained, oldest first."""
+        return sorted(self._orders.values(), key=lambda order: (order.created_ns, order.order_id))
+
+    def open_orders(self) -> list[OrderState]:
+        """Orders that are not terminal, oldest first."""
+        return sorted(self._open.values(), key=lambda order: (order.created_ns, order.order_id))
+
+    def knows_execution(self, execution_id: str) -> bool:
+        """Whether this fill was folded in."""
+        return execution_id in self._executions
+
+    # orders
+
+    def take(self, state: OrderState) -> None:
+        """A new order, journalled and about to be sent."""
+        self._index(state)
+        self._report(
+            Change(state=state, execution_type=order_pb2.EXECUTION_TYPE_PENDING_NEW, origin=order_pb2.ORIGIN_CLIENT),
+            fill=None,
+            received_ns=state.created_ns,
+        )
+
+    def apply(self, order_id: str, fact: Fact, *, received_ns: int | None = None) -> OrderState:
+        """Fold a fact into an order; returns the order after it.
+
+        A fact that contradicts proof changes nothing and is counted: the next reconciliation asks the venue.
+        """
+        state = self._orders[order_id]
+        now_ns = self._clock.now_ns()
+        try:
+            change = orders.apply(state, fact, now_ns)
+        except IllegalTransition as error:
+            self.illegal_transitions += 1
+            log.warning("illegal_transition", extra={"order_id": order_id, "fact": str(fact), "error": str(error)})
+            return state
+        if change is None:
+            return state
+        fill = None
+        if isinstance(fact, Filled):
+            fill = to_fill(
+                fact.fill,
+                venue=self.venue,
+                account_id=self.account_id,
+                order=change.state,
+                received_ns=received_ns or now_ns,
+            )
+        self._index(change.state)
+        self._report(change, fill, received_ns or now_ns)
+        if isinstance(fact, Filled):
+            self._fold_fill(fact.fill, received_ns or now_ns)
+        self._match_held_fills()
+        return self._orders.get(order_id, change.state)
+
+    def _index(self, state: OrderState) -> None:
+        self._orders[state.order_id] = state
+        self._by_key[state.terms.client_order_id] = state.order_id
+        self._by_venue_client_id[state.venue_client_order_id] = state.order_id
+        for venue_order_id in state.venue_order_ids:
+            self._by_venue_id[venue_order_id] = state.order_id
+        if state.terminal:
+            self._open.pop(state.order_id, None)
+            self._terminal[state.order_id] = None
+            self._forget_oldest()
+        else:
+            self._open[state.order_id] = state
+            self._terminal.pop(state.order_id, None)
+
+    def _forget_oldest(self) -> None:
+        while len(self._terminal) > self._retained:
+            order_id, _ = self._terminal.popitem(last=False)
+            state = self._orders.pop(order_id)
+            self._by_key.pop(state.terms.client_order_id, None)
+            self._by_venue_client_id.pop(state.venue_client_order_id, None)
+            for venue_order_id in state.venue_order_ids:
+                self._by_venue_id.pop(venue_order_id, None)
+
+    def _report(self, change: Change, fill: order_pb2.Fill | None, received_ns: int) -> None:
+        state = change.state
+        order = to_order(state)
+        event = self._event(state.terms.symbol, received_ns, state.venue_time_ns, state.terms.correlation_id)
+        event.execution_report.CopyFrom(
+            order_pb2.ExecutionReport(
+                execution_type=change.execution_type, origin=change.origin, order=order, fill=fill, text=change.text
+            )
+        )
+        self._log.append(Kind.ORDER if fill is None else Kind.FILL, event, state.terms.client_order_id)
+        if state.terminal:
+            outcome = event_pb2.OrderOutcome(order=order, sequence=event.sequence)
+            self._log.append_outcome(self.account_id, state.terms.client_order_id, outcome)
+        self.on_change(state)
+
+    # fills
+
+    def on_fill(self, fill: VenueFill, received_ns: int) -> None:
+        """A fill from the venue, of one of our orders or not. Repeats change nothing."""
+        if fill.execution_id in self._executions:
+            return
+        order = self._order_of(fill)
+        if order is not None:
+            self.apply(order.order_id, Filled(fill=fill), received_ns=received_ns)
+            return
+        if any(state.status in orders.UNANSWERED for state in self._open.values()):
+            # It may belong to an order whose venue id is still on its way.
+            if all(held.execution_id != fill.execution_id for held, _ in self._held_fills):
+                self._held_fills.append((fill, received_ns))
+            if len(self._held_fills) > self.MAX_HELD_FILLS:
+                self._external_fill(*self._held_fills.pop(0))
+            return
+        self._external_fill(fill, received_ns)
+
+    def _order_of(self, fill: VenueFill) -> OrderState | None:
+        if fill.venue_client_order_id:
+            found = self.order_by_venue_client_id(fill.venue_client_order_id)
+            if found is not None:
+                return found
+        return self.order_by_venue_id(fill.venue_order_id)
+
+    def _match_held_fills(self) -> None:
+        if not self._held_fills:
+            return
+        held, self._held_fills = self._held_fills, []
+        for fill, received_ns in held:
+            self.on_fill(fill, received_ns)
+
+    def _external_fill(self, fill: VenueFill, received_ns: int) -> None:
+        event = self._event(fill.symbol, received_ns, fill.venue_time_ns, "")
+        event.execution_report.CopyFrom(
+            order_pb2.ExecutionReport(
+                execution_type=order_pb2.EXECUTION_TYPE_TRADE,
+                origin=order_pb2.ORIGIN_VENUE,
+                fill=to_fill(fill, venue=self.venue, account_id=self.account_id, order=None, received_ns=received_ns),
+                text="of an order the mesh did not place",
+            )
+        )
+        self._log.append(Kind.FILL, event)
+        self._fold_fill(fill, received_ns)
+
+    def _fold_fill(self, fill: VenueFill, received_ns: int) -> None:
+        self._remember(self._executions, fill.execution_id)
+        self.last_fill_ns = max(self.last_fill_ns, fill.venue_time_ns)
+        fee = fill.fee if fill.fee_asset == self._settle_asset_of(fill.symbol) else ZERO
+        step = apply_fill(
+            self._position(fill.symbol), side=fill.side, quantity=fill.quantity, price=fill.price, fee=fee
+        )
+        self._step_position(step, received_ns, fill.venue_time_ns)
+
+    def _remember(self, known: OrderedDict[str, None], key: str) -> None:
+        known[key] = None
+        while len(known) > self._remembered:
+            known.popitem(last=False)
+
+    # positions and money
+
+    def _position(self, symbol: str) -> PositionState:
+        return self.positions.get(symbol) or PositionState(symbol=symbol)
+
+    def _step_position(self, step: PositionStep, received_ns: int, venue_time_ns: int) -> None:
+        self.positions[step.state.symbol] = step.state
+        event = self._event(step.state.symbol, received_ns, venue_time_ns, "")
+        event.position.CopyFrom(self.to_position(step.state, step.change, venue_time_ns))
+        self._log.append(Kind.POSITION, event)
+
+    def to_position(
+        self,
+        state: PositionState,
+        change: account_pb2.PositionChange.ValueType = account_pb2.POSITION_CHANGE_UNSPECIFIED,
+        venue_time_ns: int = 0,
+    ) -> account_pb2.Position:
+        """The contract message of a position, with mark and margin as the venue last told them."""
+        message = account_pb2.Position(
+            account_id=self.account_id,
+            venue=self.venue,
+            symbol=state.symbol,
+            quantity=format_decimal(state.quantity),
+            open_cost=format_decimal(state.open_cost),
+            realized_pnl=format_decimal(state.realized_pnl),
+            fees_paid=format_decimal(state.fees_paid),
+            funding_received=format_decimal(state.funding_received),
+            settle_asset=self._settle_asset_of(state.symbol),
+            change=change,
+            updated_time=timestamp(self._clock.now_ns()),
+        )
+        if (entry := state.entry_price) is not None:
+            message.entry_price = format_decimal(entry)
+        if venue_time_ns:
+            message.venue_time.CopyFrom(timestamp(venue_time_ns))
+        self._add_venue_view(message, state)
+        return message
+
+    def _add_venue_view(self, message: account_pb2.Position, state: PositionState) -> None:
+        seen = self.venue_positions.get(state.symbol)
+        if seen is None:
+            return
+        message.margin_mode = seen.margin_mode
+        for name in ("mark_price", "liquidation_price", "leverage", "margin_used"):
+            value = getattr(seen, name)
+            if value is not None:
+                setattr(message, name, format_decimal(value))
+        if seen.mark_price is not None:
+            unrealized = EXACT.subtract(EXACT.multiply(state.quantity, seen.mark_price), state.open_cost)
+            message.unrealized_pnl = format_decimal(unrealized)
+
+    def on_positions(self, positions: Iterable[VenuePosition]) -> None:
+        """The venue's view of marks and margin; quantities stay what fills made them."""
+        for position in positions:
+            self.venue_positions[position.symbol] = position
+
+    def reconcile_position(self, position: VenuePosition, received_ns: int) -> None:
+        """Take the venue's quantity and entry as the truth."""
+        self.venue_positions[position.symbol] = position
+        step = reconcile(self._position(position.symbol), quantity=position.quantity, entry_price=position.entry_price)
+        self._step_position(step, received_ns, 0)
+
+    def on_ledger(self, entry: account_pb2.LedgerEntry, received_ns: int) -> None:
+        """Funding and transfers; repeats change nothing."""
+        if entry.ledger_entry_id in self._ledger_ids:
+            return
+        self._remember(self._ledger_ids, entry.ledger_entry_id)
+        venue_time_ns = entry.venue_time.ToNanoseconds()
+        self.last_ledger_ns = max(self.last_ledger_ns, venue_time_ns)
+        event = self._event(entry.symbol, received_ns, venue_time_ns, "")
+        event.ledger_entry.CopyFrom(entry)
+        self._log.append(Kind.LEDGER, event)
+        if entry.ledger_entry_type == account_pb2.LEDGER_ENTRY_TYPE_FUNDING and entry.symbol:
+            step = apply_funding(self._position(entry.symbol), Decimal(entry.amount))
+            self._step_position(step, received_ns, venue_time_ns)
+
+    def on_balances(
+        self, balances: Sequence[account_pb2.Balance], summary: account_pb2.AccountSummary, received_ns: int
+    ) -> None:
+        """All balances and the margin as the venue sees them; only what changed becomes an event."""
+        for balance in balances:
+            key = (balance.venue_section, balance.asset)
+            known = self.balances.get(key)
+            self.balances[key] = balance
+            if known is None or (known.total, known.available) != (balance.total, balance.available):
+                event = self._event("", received_ns, 0, "")
+                event.balance.CopyFrom(balance)
+                self._log.append(Kind.BALANCE, event)
+        if self.summary is None or _amounts(self.summary) != _amounts(summary):
+            event = self._event("", received_ns, 0, "")
+            event.account_summary.CopyFrom(summary)
+            self._log.append(Kind.SUMMARY, event)
+        self.summary = summary
+
+    def report_discrepancy(self, discrepancy: reconciliation_pb2.Discrepancy) -> None:
+        """A difference that reconciliation found."""
+        event = self._event(discrepancy.symbol, self._clock.now_ns(), 0, "")
+        event.discrepancy.CopyFrom(discrepancy)
+        self._log.append(Kind.DISCREPANCY, event)
+
+    def report_freshness(self, freshness: stream_pb2.Freshness.ValueType, cause: str) -> None:
+        """The account's private stream went away or is caught up again."""
+        now_ns = self._clock.now_ns()
+        event = self._event("", now_ns, 0, "")
+        event.stream_status.CopyFrom(
+            stream_pb2.StreamStatus(
+                subscription=f"{self.venue}/{self.account_id}",
+                freshness=freshness,
+                since=timestamp(now_ns),
+                cause=cause,
+            )
+        )
+        self._log.append(Kind.FRESHNESS, event)
+
+    def _event(self, symbol: str, received_ns: int, venue_time_ns: int, correlation_id: str) -> event_pb2.Event:
+        event = event_pb2.Event(
+            account_id=self.account_id,
+            symbol=symbol,
+            received_time=timestamp(received_ns),
+            correlation_id=correlation_id,
+        )
+        if venue_time_ns:
+            event.venue_time.CopyFrom(timestamp(venue_time_ns))
+        return event
+
+    # restart
+
+    def restore(self, state: OrderState) -> None:
+        """An order out of the journal, without a report."""
+        self._index(state)
+
+    def restore_event(self, event: event_pb2.Event, recovery: Recovery) -> None:
+        """Fold one stored event back in; `recovery` collects what is decided at the end."""
+        if self.newborn:
+            self.newborn = False
+            self.history_from_ns = event.received_time.ToNanoseconds()
+        match event.WhichOneof("payload"):
+            case "execution_report":
+                recovery.execution(event)
+                if event.execution_report.HasField("fill"):
+                    fill = event.execution_report.fill
+                    self._remember(self._executions, fill.execution_id)
+                    self.last_fill_ns = max(self.last_fill_ns, fill.venue_time.ToNanoseconds())
+            case "position":
+                recovery.position(event)
+                self.positions[event.symbol] = _position_state(event.position)
+            case "balance":
+                self.balances[(event.balance.venue_section, event.balance.asset)] = event.balance
+            case "account_summary":
+                self.summary = event.account_summary
+            case "ledger_entry":
+                self._remember(self._ledger_ids, event.ledger_entry.ledger_entry_id)
+                self.last_ledger_ns = max(self.last_ledger_ns, event.ledger_entry.venue_time.ToNanoseconds())
+                recovery.ledger(event)
+            case _:
+                pass
+
+    def finish_restore(self, recovery: Recovery) -> None:
+        """Rebuild orders and catch up positions whose last event was lost with the process."""
+        for order, fills in recovery.orders():
+            self._index(from_order(order, fills))
+        now_ns = self._clock.now_ns()
+        for fill in recovery.unfolded_fills():
+            fee = Decimal(fill.fee) if fill.fee_asset == self._settle_asset_of(fill.symbol) else ZERO
+            step = apply_fill(
+                self._position(fill.symbol),
+                side=fill.side,
+                quantity=Decimal(fill.quantity),
+                price=Decimal(fill.price),
+                fee=fee,
+            )
+            self._step_position(step, now_ns, fill.venue_time.ToNanoseconds())
+        for entry in recovery.unfolded_funding():
+            step = apply_funding(self._position(entry.symbol), Decimal(entry.amount))
+            self._step_position(step, now_ns, entry.venue_time.ToNanoseconds())
+
+
+class Recovery:
+    """What a replay of the account log collects before orders can be rebuilt.
+
+    Fills of terminal orders older than `retained` orders are dropped on the way, so memory stays bounded.
+    """
+
+    def __init__(self, retained: int = 10_000) -> None:
+        self._retained = retained
+        self._orders: OrderedDict[str, order_pb2.Order] = OrderedDict()
+        self._fills: dict[str, list[order_pb2.Fill]] = {}
+        self._unfolded: dict[str, list[order_pb2.Fill]] = {}
+        self._funding: dict[str, list[account_pb2.LedgerEntry]] = {}
+
+    def execution(self, event: event_pb2.Event) -> None:
+        """An order report, perhaps with a fill."""
+        report = event.execution_report
+        if report.HasField("order"):
+            order = report.order
+            self._orders.pop(order.order_id, None)
+            self._orders[order.order_id] = order
+            if report.HasField("fill"):
+                self._fills.setdefault(order.order_id, []).append(report.fill)
+            self._shrink()
+        if report.HasField("fill"):
+            self._unfolded.setdefault(event.symbol, []).append(report.fill)
+
+    def _shrink(self) -> None:
+        if len(self._orders) <= 2 * self._retained:
+            return
+        done = [order_id for order_id, order in self._orders.items() if order.terminal]
+        for order_id in done[: len(self._orders) - self._retained]:
+            del self._orders[order_id]
+            self._fills.pop(order_id, None)
+
+    def position(self, event: event_pb2.Event) -> None:
+        """A position event: every fill and funding of the symbol before it is in it."""
+        self._unfolded.pop(event.symbol, None)
+        self._funding.pop(event.symbol, None)
+
+    def ledger(self, event: event_pb2.Event) -> None:
+        """A money change; funding moves a position."""
+        entry = event.ledger_entry
+        if entry.ledger_entry_type == account_pb2.LEDGER_ENTRY_TYPE_FUNDING and entry.symbol:
+            self._funding.setdefault(entry.symbol, []).append(entry)
+
+    def orders(self) -> list[tuple[order_pb2.Order, list[order_pb2.Fill]]]:
+        """The last state of each order with its fills, least recently changed first."""
+        return [(order, self._fills.get(order_id, [])) for order_id, order in self._orders.items()]
+
+    def unfolded_fills(self) -> list[order_pb2.Fill]:
+        """Fills stored without the position event that should have followed."""
+        return [fill for fills in self._unfolded.values() for fill in fills]
+
+    def unfolded_funding(self) -> list[account_pb2.LedgerEntry]:
+        """Funding stored without the position event that should have followed."""
+        return [entry for entries in self._funding.values() for entry in entries]
+
+
+def _position_state(position: account_pb2.Position) -> PositionState:
+    return PositionState(
+        symbol=position.symbol,
+        quantity=Decimal(position.quantity),
+        open_cost=Decimal(position.open_cost),
+        realized_pnl=Decimal(position.realized_pnl),
+        fees_paid=Decimal(position.fees_paid),
+        funding_received=Decimal(position.funding_received),
+    )
+
+
+def _amounts(summary: account_pb2.AccountSummary) -> bytes:
+    amounts = account_pb2.AccountSummary()
+    amounts.CopyFrom(summary)
+    amounts.ClearField("updated_time")
+    return amounts.SerializeToString(deterministic=True)

@@ -1,0 +1,329 @@
+"""A gateway without its servers: one venue, its accounts, and what keeps them true.
+
+It is the sink of the adapter: venue facts become order states and events here. `recover` rebuilds everything from the
+journal before the first link opens; `run` keeps all pumps going and ends when one of them fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from venuemesh import deadlines
+from venuemesh.bus import Bus
+from venuemesh.clock import Clock
+from venuemesh.errors import MeshError
+from venuemesh.gateway.account import Account, Recovery
+from venuemesh.gateway.books import Books
+from venuemesh.gateway.desk import Desk, DeskSettings
+from venuemesh.gateway.evidence import facts_of
+from venuemesh.gateway.instruments import Instruments
+from venuemesh.gateway.market_data import MarketData
+from venuemesh.gateway.order_wire import from_order, timestamp
+from venuemesh.gateway.orders import OrderState, OutcomeLost
+from venuemesh.gateway.reconciler import Reconciler, ReconcilerSettings
+from venuemesh.gateway.resolver import Resolver, ResolverSettings
+from venuemesh.gateway.venue import BookSnapshot, Level, Reservation, Venue, VenueFill, VenueOrder, VenuePosition
+from venuemesh.gateway.working import WorkingOrders
+from venuemesh.journal import INTENT_OVERLAP, AccountHistory, EventLog, LogOverflow, OrderJournal
+from venuemesh.v1 import account_pb2, event_pb2, market_data_pb2, stream_pb2, venue_pb2
+from venuemesh.v1 import order_pb2 as pb
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoreSettings:
+    """Bounds and periods of a gateway."""
+
+    desk: DeskSettings = field(default_factory=DeskSettings)
+    resolver: ResolverSettings = field(default_factory=ResolverSettings)
+    reconciler: ReconcilerSettings = field(default_factory=ReconcilerSettings)
+    instrument_refresh_s: float = 600.0
+    instrument_retry_s: float = 0.5
+
+
+class GatewayCore:
+    """One venue's desk, books and accounts. Use as: build, `recover`, `run`."""
+
+    def __init__(
+        self,
+        *,
+        venue: Venue,
+        environment: venue_pb2.Environment.ValueType,
+        bus: Bus,
+        clock: Clock,
+        writer_id: str,
+        settings: CoreSettings,
+    ) -> None:
+        self.venue = venue
+        self.environment = environment
+        self.clock = clock
+        self.settings = settings
+        self.instruments = Instruments()
+        self.log = EventLog(bus, venue=venue.name, writer_id=writer_id, clock=clock)
+        self.journal = OrderJournal(bus, venue.name)
+        self.books = Books(venue, self.instruments, clock)
+        self.market = MarketData(venue, self.books, clock)
+        self.accounts = {
+            account.account_id: Account(
+                venue=venue.name,
+                account_id=account.account_id,
+                log=self.log,
+                clock=clock,
+                settle_asset_of=self.instruments.settle_asset_of,
+            )
+            for account in venue.accounts
+        }
+        self.desk = Desk(
+            venue=venue,
+            journal=self.journal,
+            accounts=self.accounts,
+            instruments=self.instruments,
+            books=self.books,
+            clock=clock,
+            spawn=self.spawn,
+            writer_id=writer_id,
+            settings=settings.desk,
+        )
+        self.working = WorkingOrders(
+            self.desk, journal=self.journal, clock=clock, spawn=self.spawn, writer_id=writer_id
+        )
+        self.resolver = Resolver(self.desk, clock=clock, settings=settings.resolver)
+        self.reconciler = Reconciler(self.desk, self.resolver, clock=clock, settings=settings.reconciler)
+        self.on_status: list[Callable[[venue_pb2.VenueStatus], None]] = []
+        self._bus = bus
+        self._tasks: asyncio.TaskGroup | None = None
+        self._instruments_known = asyncio.Event()
+        self._status = self._new_status(venue_pb2.VENUE_STATE_RECONCILING, "starting")
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> object:
+        """Run something that outlives the call it began in; if it fails, the gateway ends."""
+        if self._tasks is None:
+            work.close()
+            raise RuntimeError("the gateway is not running")
+        return self._tasks.create_task(work, name=name, context=deadlines.background_context())
+
+    def history(self, account_id: str) -> AccountHistory:
+        """The account's stored events."""
+        return AccountHistory(self._bus, self.venue.name, account_id)
+
+    # running
+
+    async def recover(self) -> None:
+        """Rebuild all accounts from the journal; nothing is sent.
+
+        Raises:
+            JournalUnavailable: the broker does not answer.
+        """
+        await self.log.open()
+        for account in self.accounts.values():
+            await self._recover_account(account)
+
+    async def _recover_account(self, account: Account) -> None:
+        history = self.history(account.account_id)
+        # Read before replaying: an intent stored in between is then read twice rather than missed.
+        newest = await history.last_broker_time()
+        recovery, last = Recovery(), 0
+        async for event in history.replay():
+            account.restore_event(event, recovery)
+            last = event.sequence
+        self.log.restore(account.account_id, last)
+        account.finish_restore(recovery)
+        async for intent in self.journal.intents_since(account.account_id, newest - INTENT_OVERLAP if newest else None):
+            await self._recover_intent(account, intent)
+        for order in account.open_orders():
+            await self._recover_order(account, order)
+        log.info(
+            "account_recovered",
+            extra={"account_id": account.account_id, "sequence": last, "open_orders": len(account.open_orders())},
+        )
+
+    async def _recover_intent(self, account: Account, intent: event_pb2.OrderIntent) -> None:
+        self.venue.restore_nonce(account.account_id, intent.nonce)
+        if intent.order.status != pb.ORDER_STATUS_PENDING_NEW:
+            # An amendment of an order that has events of its own.
+            return
+        key = intent.order.terms.client_order_id
+        known = account.order_by_key(key)
+        if known is None and await self.journal.read_outcome(account.account_id, key) is None:
+            self.desk.adopt_intent(account, from_order(intent.order, []), intent)
+        elif known is not None and not known.terminal:
+            reservation = Reservation(nonce=intent.nonce, expires_ns=intent.expires_unix_nanos)
+            self.desk.reservations[known.order_id] = reservation
+
+    async def _recover_order(self, account: Account, order: OrderState) -> None:
+        """An order that was open when the last process ended: what was under way then is in doubt now."""
+        if order.order_id not in self.desk.reservations and not order.working:
+            intent = await self.journal.read_intent(account.account_id, order.terms.client_order_id)
+            if intent is not None:
+                reservation = Reservation(nonce=intent.nonce, expires_ns=intent.expires_unix_nanos)
+                self.desk.reservations[order.order_id] = reservation
+        if order.status == pb.ORDER_STATUS_PENDING_NEW:
+            account.apply(order.order_id, OutcomeLost(cause="the gateway ended before the venue answered"))
+        self.resolver.doubt(account, order.order_id)
+
+    async def run(self) -> None:
+        """Keep everything going until cancelled; ends with the first failure of a part."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            tasks.create_task(self.log.run(), name="event-log")
+            tasks.create_task(self._refresh_instruments(), name="instruments")
+            await self._instruments_known.wait()
+            tasks.create_task(self.venue.run(self), name="venue")
+            tasks.create_task(self.resolver.run(), name="resolver")
+            tasks.create_task(self.books.run(), name="books")
+            for account_id in self.accounts:
+                tasks.create_task(self.reconciler.run(account_id), name=f"reconcile-{account_id}")
+
+    async def _refresh_instruments(self) -> None:
+        while True:
+            try:
+                changed = self.instruments.replace(await self.venue.fetch_instruments())
+            except MeshError as error:
+                log.warning("instruments_not_refreshed", extra={"error": error.message})
+                await asyncio.sleep(self.settings.instrument_retry_s)
+                continue
+            log.info("instruments_refreshed", extra={"count": len(self.instruments), "changed": len(changed)})
+            self._instruments_known.set()
+            await asyncio.sleep(self.settings.instrument_refresh_s)
+
+    def drain(self) -> None:
+        """Take no new orders from here on."""
+        self.desk.draining = True
+        self._publish_status()
+
+    # health
+
+    @property
+    def serving(self) -> bool:
+        """Whether every account is caught up with the venue and the journal takes events."""
+        return all(gate.ready for gate in self.desk.gates.values()) and self._bus.connected
+
+    def status(self) -> venue_pb2.VenueStatus:
+        """Health of the venue now."""
+        status = venue_pb2.VenueStatus()
+        status.CopyFrom(self._status)
+        del status.links[:]
+        status.links.extend(self.venue.links())
+        return status
+
+    def venue_message(self) -> venue_pb2.Venue:
+        """The venue as VenueService shows it."""
+        return venue_pb2.Venue(
+            venue=self.venue.name,
+            display_name=self.venue.name,
+            environment=self.environment,
+            account_ids=sorted(self.accounts),
+            capabilities=self.venue.capabilities,
+            status=self.status(),
+        )
+
+    def _new_status(self, state: venue_pb2.VenueState.ValueType, cause: str) -> venue_pb2.VenueStatus:
+        return venue_pb2.VenueStatus(
+            venue=self.venue.name, state=state, since=timestamp(self.clock.now_ns()), cause=cause
+        )
+
+    def _publish_status(self) -> None:
+        state, cause = self._judge()
+        if (state, cause) == (self._status.state, self._status.cause):
+            return
+        self._status = self._new_status(state, cause)
+        status = self.status()
+        event = event_pb2.Event(received_time=self._status.since, venue_status=status)
+        self.log.append_venue_event(event)
+        for listener in self.on_status:
+            listener(status)
+
+    def _judge(self) -> tuple[venue_pb2.VenueState.ValueType, str]:
+        if self.desk.draining:
+            return venue_pb2.VENUE_STATE_DRAINING, "stopping"
+        waiting = {name: gate.cause for name, gate in self.desk.gates.items() if not gate.ready}
+        if waiting:
+            causes = "; ".join(f"{name}: {cause}" for name, cause in sorted(waiting.items()))
+            down = any(link.state == stream_pb2.LINK_STATE_DOWN for link in self.venue.links())
+            state = venue_pb2.VENUE_STATE_DOWN if down else venue_pb2.VENUE_STATE_RECONCILING
+            return state, causes
+        if any(link.state == stream_pb2.LINK_STATE_DEGRADED for link in self.venue.links()):
+            return venue_pb2.VENUE_STATE_DEGRADED, "a link is degraded"
+        return venue_pb2.VENUE_STATE_TRADING, ""
+
+    # what the venue tells
+
+    def on_link(self, link_id: str, state: stream_pb2.LinkState.ValueType, cause: str) -> None:
+        """A connection changed its state."""
+        log.info(
+            "link_changed",
+            extra={"link_id": link_id, "state": stream_pb2.LinkState.Name(state), "cause": cause},
+        )
+        self._publish_status()
+
+    def on_account_live(self, account_id: str) -> None:
+        """The account's private stream is subscribed."""
+        self.reconciler.on_live(account_id)
+        self._publish_status()
+
+    def on_account_lost(self, account_id: str, cause: str) -> None:
+        """The account's private stream is gone."""
+        self.reconciler.on_lost(account_id, cause)
+        self._publish_status()
+
+    def on_order(self, account_id: str, order: VenueOrder) -> None:
+        """The venue pushed an order's state; orders the mesh did not place are left to reconciliation."""
+        account = self.accounts[account_id]
+        known = account.order_by_venue_client_id(order.venue_client_order_id or "")
+        known = known or account.order_by_venue_id(order.venue_order_id)
+        if known is None:
+            return
+        for fact in facts_of(order):
+            known = account.apply(known.order_id, fact)
+        if known.ending is not None:
+            self.resolver.doubt(account, known.order_id)
+
+    def on_fill(self, account_id: str, fill: VenueFill) -> None:
+        """The venue pushed a fill."""
+        self.accounts[account_id].on_fill(fill, self.clock.now_ns())
+
+    def on_ledger(self, account_id: str, entry: account_pb2.LedgerEntry) -> None:
+        """Money moved other than by a fill."""
+        self.accounts[account_id].on_ledger(entry, self.clock.now_ns())
+
+    def on_positions(self, account_id: str, positions: Sequence[VenuePosition]) -> None:
+        """Marks, margin and liquidation prices."""
+        self.accounts[account_id].on_positions(positions)
+
+    def on_balances(
+        self, account_id: str, balances: Sequence[account_pb2.Balance], summary: account_pb2.AccountSummary
+    ) -> None:
+        """Balances and margin."""
+        self.accounts[account_id].on_balances(balances, summary, self.clock.now_ns())
+
+    def on_book(self, book: BookSnapshot) -> None:
+        """A new state of a watched book."""
+        self.market.on_book(book)
+
+    def on_top(self, symbol: str, bid: Level | None, ask: Level | None, venue_time_ns: int, received_ns: int) -> None:
+        """A new best bid and offer."""
+        self.market.on_top(symbol, bid, ask, venue_time_ns, received_ns)
+
+    def on_trades(self, symbol: str, trades: Sequence[market_data_pb2.Trade]) -> None:
+        """Public trades."""
+        self.market.on_trades(symbol, trades)
+
+    def on_statistics(self, statistics: market_data_pb2.MarketStatistics) -> None:
+        """Mark, index, funding."""
+        self.market.on_statistics(statistics)
+
+    def on_candle(self, candle: market_data_pb2.Candle) -> None:
+        """The running candle."""
+        self.market.on_candle(candle)
+
+    def on_feed_lost(self, symbol: str, cause: str) -> None:
+        """Market data of the symbol is not current any more."""
+        self.market.on_feed_lost(symbol, cause)
+
+
+__all__ = ["CoreSettings", "GatewayCore", "LogOverflow"]

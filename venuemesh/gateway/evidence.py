@@ -1,0 +1,73 @@
+"""What a venue's view of an order proves about ours. Pure."""
+
+from __future__ import annotations
+
+from venuemesh.errors import Reason
+from venuemesh.gateway.orders import Accepted, Ended, Ending, Fact, OrderState, RejectedByVenue
+from venuemesh.gateway.venue import Placed, VenueOrder, VenueOrderState
+from venuemesh.v1 import order_pb2 as pb
+from venuemesh.v1 import order_service_pb2 as service
+
+ENDINGS = {
+    VenueOrderState.CANCELED: pb.ORDER_STATUS_CANCELED,
+    VenueOrderState.EXPIRED: pb.ORDER_STATUS_EXPIRED,
+    VenueOrderState.FILLED: pb.ORDER_STATUS_FILLED,
+}
+
+
+def facts_of(view: VenueOrder, origin: pb.Origin.ValueType = pb.ORIGIN_VENUE) -> list[Fact]:
+    """The facts that a venue's view states, in the order to apply them."""
+    if view.state == VenueOrderState.REJECTED:
+        return [
+            RejectedByVenue(
+                reason=view.reason or Reason.VENUE_REJECTED,
+                text=view.text,
+                venue_text=view.text,
+                venue_time_ns=view.venue_time_ns,
+                origin=origin,
+            )
+        ]
+    accepted = Accepted(
+        venue_order_id=view.venue_order_id,
+        venue_time_ns=view.venue_time_ns,
+        trigger_state=view.trigger_state,
+        origin=origin,
+    )
+    status = ENDINGS.get(view.state)
+    if status is None:
+        return [accepted]
+    filled = view.quantity if view.state == VenueOrderState.FILLED else view.filled_quantity
+    ended = Ended(
+        ending=Ending(status=status, filled_quantity=filled, text=view.text, venue_order_id=view.venue_order_id),
+        venue_time_ns=view.venue_time_ns,
+        origin=origin,
+    )
+    return [accepted, ended]
+
+
+def facts_of_placed(placed: Placed, order: OrderState) -> list[Fact]:
+    """The facts that the answer to a submit states."""
+    accepted = Accepted(venue_order_id=placed.venue_order_id, trigger_state=placed.trigger_state)
+    if not placed.ended:
+        return [accepted]
+    full = placed.filled_quantity is not None and placed.filled_quantity >= order.quantity
+    ending = Ending(
+        status=pb.ORDER_STATUS_FILLED if full else pb.ORDER_STATUS_EXPIRED,
+        filled_quantity=placed.filled_quantity,
+        text="filled" if full else "rest expired",
+        venue_order_id=placed.venue_order_id,
+    )
+    return [accepted, Ended(ending=ending)]
+
+
+def outcome_of(order: OrderState, *, in_flight: bool) -> service.SubmitOutcome.ValueType:
+    """What is known of a submit, from the order's state alone: the answer to a first call and to every repeat."""
+    match order.status:
+        case pb.ORDER_STATUS_REJECTED:
+            return service.SUBMIT_OUTCOME_REJECTED
+        case pb.ORDER_STATUS_UNCERTAIN:
+            return service.SUBMIT_OUTCOME_UNKNOWN
+        case pb.ORDER_STATUS_PENDING_NEW:
+            return service.SUBMIT_OUTCOME_PENDING if in_flight else service.SUBMIT_OUTCOME_UNKNOWN
+        case _:
+            return service.SUBMIT_OUTCOME_ACKNOWLEDGED

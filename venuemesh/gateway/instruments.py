@@ -1,0 +1,57 @@
+"""The instruments of a venue, by symbol. Replaced as a whole on each refresh; readers see one version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from venuemesh.errors import InstrumentNotFound
+from venuemesh.v1 import instrument_pb2
+
+
+class Instruments:
+    """What trades at the venue."""
+
+    def __init__(self) -> None:
+        self._by_symbol: Mapping[str, instrument_pb2.Instrument] = {}
+
+    def replace(self, instruments: Iterable[instrument_pb2.Instrument]) -> list[instrument_pb2.Instrument]:
+        """Take a new list; returns the instruments that are new or changed."""
+        before = self._by_symbol
+        self._by_symbol = {instrument.symbol: instrument for instrument in instruments}
+        return [row for symbol, row in self._by_symbol.items() if not _same(before.get(symbol), row)]
+
+    def get(self, symbol: str, venue: str) -> instrument_pb2.Instrument:
+        """One instrument.
+
+        Raises:
+            InstrumentNotFound: naming the field.
+        """
+        found = self._by_symbol.get(symbol)
+        if found is None:
+            raise InstrumentNotFound(
+                f"symbol: {venue} has no instrument {symbol!r}", field="symbol", metadata={"symbol": symbol}
+            )
+        return found
+
+    def all(self) -> list[instrument_pb2.Instrument]:
+        """All of them, by symbol."""
+        return [self._by_symbol[symbol] for symbol in sorted(self._by_symbol)]
+
+    def settle_asset_of(self, symbol: str) -> str:
+        """Asset that profit of the symbol is in; empty when the symbol is unknown."""
+        found = self._by_symbol.get(symbol)
+        return found.settle_asset if found else ""
+
+    def __len__(self) -> int:
+        return len(self._by_symbol)
+
+
+def _same(before: instrument_pb2.Instrument | None, after: instrument_pb2.Instrument) -> bool:
+    if before is None:
+        return False
+    left, right = instrument_pb2.Instrument(), instrument_pb2.Instrument()
+    left.CopyFrom(before)
+    right.CopyFrom(after)
+    left.ClearField("updated_time")
+    right.ClearField("updated_time")
+    return left == right

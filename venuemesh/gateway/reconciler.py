@@ -1,0 +1,287 @@
+"""Compares each account with the venue and takes the venue's truth: at start, after each reconnect, and on request.
+
+Orders are refused while an account's first comparison after a (re)connect is under way; cancels pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from venuemesh.clock import Clock
+from venuemesh.errors import MeshError
+from venuemesh.gateway.account import Account
+from venuemesh.gateway.desk import Desk
+from venuemesh.gateway.order_wire import timestamp
+from venuemesh.gateway.orders import UNANSWERED, Ended, Ending, OrderState
+from venuemesh.gateway.reconcile import plan_orders, position_differences
+from venuemesh.gateway.resolver import FILL_OVERLAP_NS, Resolver
+from venuemesh.gateway.venue import VenueOrder, VenuePosition, VenueSnapshot
+from venuemesh.v1 import order_pb2, reconciliation_pb2, stream_pb2
+
+log = logging.getLogger(__name__)
+
+Trigger = reconciliation_pb2.ReconciliationTrigger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconcilerSettings:
+    """Seconds between periodic comparisons, and between tries after one failed (doubling up to the last)."""
+
+    period_s: float = 60.0
+    retry_first_s: float = 0.25
+    retry_last_s: float = 5.0
+
+
+class Reconciler:
+    """Keeps accounts equal to the venue. One task per account runs `run`."""
+
+    def __init__(
+        self, desk: Desk, resolver: Resolver, *, clock: Clock, settings: ReconcilerSettings | None = None
+    ) -> None:
+        self._desk = desk
+        self._resolver = resolver
+        self._venue = desk.venue
+        self._clock = clock
+        self._settings = settings or ReconcilerSettings()
+        self._reports: dict[str, reconciliation_pb2.ReconciliationReport] = {}
+        self._live: dict[str, asyncio.Event] = {name: asyncio.Event() for name in desk.accounts}
+        self._again: dict[str, asyncio.Event] = {name: asyncio.Event() for name in desk.accounts}
+        self._locks: dict[str, asyncio.Lock] = {name: asyncio.Lock() for name in desk.accounts}
+        self._unexpected: dict[str, set[str]] = {name: set() for name in desk.accounts}
+        self._started: set[str] = set()
+
+    def last_report(self, account_id: str) -> reconciliation_pb2.ReconciliationReport | None:
+        """The last comparison that ended; None before the first."""
+        return self._reports.get(account_id)
+
+    def on_live(self, account_id: str) -> None:
+        """The account's private stream is subscribed: compare before taking orders."""
+        self._close_gate(account_id, "catching up with the venue")
+        self._live[account_id].set()
+        self._again[account_id].set()
+
+    def on_lost(self, account_id: str, cause: str) -> None:
+        """The account's private stream is gone: no new orders until it is caught up again."""
+        self._live[account_id].clear()
+        self._close_gate(account_id, cause)
+
+    def _close_gate(self, account_id: str, cause: str) -> None:
+        gate = self._desk.gates[account_id]
+        if gate.ready:
+            self._desk.account(account_id).report_freshness(stream_pb2.FRESHNESS_STALE, cause)
+        gate.ready, gate.cause = False, cause
+
+    async def run(self, account_id: str) -> None:
+        """Compare whenever the stream came back, and periodically while it is live."""
+        while True:
+            await self._live[account_id].wait()
+            trigger = Trigger.RECONCILIATION_TRIGGER_PERIODIC
+            if not self._desk.gates[account_id].ready:
+                started = account_id in self._started
+                trigger = Trigger.RECONCILIATION_TRIGGER_RECONNECT if started else Trigger.RECONCILIATION_TRIGGER_START
+            self._again[account_id].clear()
+            await self._reconcile_until_done(account_id, trigger)
+            await self._pause(account_id)
+
+    async def _pause(self, account_id: str) -> None:
+        try:
+            async with asyncio.timeout(self._settings.period_s):
+                await self._again[account_id].wait()
+        except TimeoutError:
+            return
+
+    async def _reconcile_until_done(self, account_id: str, trigger: Trigger.ValueType) -> None:
+        wait_s = self._settings.retry_first_s
+        while self._live[account_id].is_set():
+            report = await self.reconcile(account_id, trigger)
+            if not report.error:
+                return
+            log.warning("reconcile_failed", extra={"account_id": account_id, "error": report.error})
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, self._settings.retry_last_s)
+
+    async def reconcile(
+        self, account_id: str, trigger: Trigger.ValueType = Trigger.RECONCILIATION_TRIGGER_OPERATOR
+    ) -> reconciliation_pb2.ReconciliationReport:
+        """Compare once; a venue that cannot be reached makes a report with an error."""
+        account = self._desk.account(account_id)
+        async with self._locks[account_id]:
+            report = reconciliation_pb2.ReconciliationReport(
+                venue=self._venue.name,
+                account_id=account_id,
+                trigger=trigger,
+                begin_time=timestamp(self._clock.now_ns()),
+            )
+            still_live = self._live[account_id].is_set()
+            try:
+                await self._compare(account, report)
+            except MeshError as error:
+                report.error = error.message
+            report.end_time.CopyFrom(timestamp(self._clock.now_ns()))
+            self._reports[account_id] = report
+            if not report.error and still_live and self._live[account_id].is_set():
+                self._open_gate(account_id)
+        return report
+
+    def _open_gate(self, account_id: str) -> None:
+        self._started.add(account_id)
+        gate = self._desk.gates[account_id]
+        if not gate.ready:
+            gate.ready, gate.cause = True, ""
+            self._desk.account(account_id).report_freshness(stream_pb2.FRESHNESS_FRESH, "reconciled")
+            self._resolver.hurry(account_id)
+
+    async def _compare(self, account: Account, report: reconciliation_pb2.ReconciliationReport) -> None:
+        known_fills = account.last_fill_ns
+        report.fills_compared = await self._resolver.fetch_fills(account)
+        if account.last_fill_ns != known_fills:
+            log.info("fills_recovered", extra={"account_id": account.account_id})
+        since_ns = max(account.history_from_ns, account.last_ledger_ns - FILL_OVERLAP_NS)
+        for entry in await self._venue.fetch_ledger(account.account_id, since_ns):
+            account.on_ledger(entry, self._clock.now_ns())
+        snapshot = await self._venue.fetch_snapshot(account.account_id)
+        await self._compare_orders(account, snapshot, report)
+        await self._compare_positions(account, snapshot, report)
+        report.balances_compared = len(snapshot.balances)
+        account.on_balances(snapshot.balances, snapshot.summary, self._clock.now_ns())
+        account.newborn = False
+
+    async def _compare_orders(
+        self, account: Account, snapshot: VenueSnapshot, report: reconciliation_pb2.ReconciliationReport
+    ) -> None:
+        plan = plan_orders(account.open_orders(), snapshot, settle_ns=self._resolver.settle_ns)
+        report.orders_compared = len(plan.confirmed) + len(plan.to_query)
+        for order, view in plan.confirmed:
+            before = order.status
+            after = await self._resolver.apply_view(account, order, view, order_pb2.ORIGIN_RECONCILIATION)
+            if before != after.status and order.working:
+                self._restate(account, report, after, before)
+        for order in plan.to_query:
+            await self._ask_about(account, order, report)
+        self._note_unexpected(account, plan.unexpected, report)
+
+    async def _ask_about(
+        self, account: Account, order: OrderState, report: reconciliation_pb2.ReconciliationReport
+    ) -> None:
+        if order.status in UNANSWERED:
+            # On its way, or with the resolver, which knows when absence is proof.
+            return
+        view = await self._venue.fetch_order(self._desk.target_of(account, order))
+        if view is None:
+            # Venues forget old orders. It is not among the open ones and its fills were fetched: it has ended.
+            ending = Ending(
+                status=order_pb2.ORDER_STATUS_CANCELED,
+                filled_quantity=None,
+                text="not open at the venue any more, which has forgotten how it ended",
+                venue_order_id=order.venue_order_id,
+            )
+            account.apply(order.order_id, Ended(ending=ending, origin=order_pb2.ORIGIN_RECONCILIATION))
+            kind = reconciliation_pb2.DISCREPANCY_TYPE_ORDER_MISSING
+            self._discrepancy(account, report, kind, order, "open", "forgotten", restated=True)
+            return
+        after = await self._resolver.apply_view(account, order, view, order_pb2.ORIGIN_RECONCILIATION)
+        if after.status != order.status:
+            self._restate(account, report, after, order.status)
+        if after.ending is not None:
+            self._resolver.doubt(account, order.order_id)
+
+    def _restate(
+        self,
+        account: Account,
+        report: reconciliation_pb2.ReconciliationReport,
+        after: OrderState,
+        before: order_pb2.OrderStatus.ValueType,
+    ) -> None:
+        ours, venues = (order_pb2.OrderStatus.Name(status) for status in (before, after.status))
+        kind = reconciliation_pb2.DISCREPANCY_TYPE_ORDER_STATE
+        self._discrepancy(account, report, kind, after, ours, venues, restated=True)
+
+    def _note_unexpected(
+        self,
+        account: Account,
+        unexpected: Sequence[VenueOrder],
+        report: reconciliation_pb2.ReconciliationReport,
+    ) -> None:
+        known = self._unexpected[account.account_id]
+        for view in unexpected:
+            if account.order_by_venue_id(view.venue_order_id) or view.venue_order_id in known:
+                continue
+            self._discrepancy(
+                account,
+                report,
+                reconciliation_pb2.DISCREPANCY_TYPE_ORDER_UNEXPECTED,
+                None,
+                "none",
+                f"order {view.venue_order_id} of {view.quantity}",
+                restated=False,
+                symbol=view.symbol,
+            )
+        self._unexpected[account.account_id] = {view.venue_order_id for view in unexpected}
+
+    async def _compare_positions(
+        self, account: Account, snapshot: VenueSnapshot, report: reconciliation_pb2.ReconciliationReport
+    ) -> None:
+        report.positions_compared = len(snapshot.positions)
+        account.on_positions(snapshot.positions)
+        if not position_differences(account.positions, snapshot.positions):
+            return
+        # A fill may have happened between the two readings: read both again before believing a difference.
+        await self._resolver.fetch_fills(account)
+        again = await self._venue.fetch_snapshot(account.account_id)
+        await self._resolver.fetch_fills(account)
+        for ours, position in position_differences(account.positions, again.positions):
+            self._take_position(account, str(ours), position, report)
+
+    def _take_position(
+        self, account: Account, ours: str, position: VenuePosition, report: reconciliation_pb2.ReconciliationReport
+    ) -> None:
+        if not account.newborn:
+            self._discrepancy(
+                account,
+                report,
+                reconciliation_pb2.DISCREPANCY_TYPE_POSITION,
+                None,
+                ours,
+                str(position.quantity),
+                restated=True,
+                symbol=position.symbol,
+            )
+        account.reconcile_position(position, self._clock.now_ns())
+
+    def _discrepancy(
+        self,
+        account: Account,
+        report: reconciliation_pb2.ReconciliationReport,
+        kind: reconciliation_pb2.DiscrepancyType.ValueType,
+        order: OrderState | None,
+        ours: str,
+        venues: str,
+        *,
+        restated: bool,
+        symbol: str = "",
+    ) -> None:
+        now_ns = self._clock.now_ns()
+        symbol = order.terms.symbol if order else symbol
+        name = f"{account.account_id}/{kind}/{symbol}/{order.order_id if order else ''}/{ours}/{venues}/{now_ns}"
+        discrepancy = reconciliation_pb2.Discrepancy(
+            discrepancy_id=hashlib.blake2b(name.encode(), digest_size=12).hexdigest(),
+            venue=self._venue.name,
+            account_id=account.account_id,
+            discrepancy_type=kind,
+            symbol=symbol,
+            order_id=order.order_id if order else "",
+            ours=ours,
+            venues=venues,
+            found_time=timestamp(now_ns),
+            restated=restated,
+        )
+        report.discrepancies.append(discrepancy)
+        account.report_discrepancy(discrepancy)
+        log.warning(
+            "discrepancy",
+            extra={"account_id": account.account_id, "symbol": symbol, "ours": ours, "venues": venues},
+        )

@@ -1,0 +1,228 @@
+"""Settles what nobody knows: asks the venue about doubtful orders until evidence decides.
+
+Doubtful is an order whose submit, cancel or amendment was left without an answer, and one whose end the venue told
+before its last fills came. Each is asked about again and again, ever more slowly, for as long as it takes: never by a
+count of tries. Absence becomes proof only when the venue was asked later than the request could still have arrived,
+plus the venue's settle delay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from venuemesh.clock import Clock
+from venuemesh.errors import MeshError
+from venuemesh.gateway.account import Account
+from venuemesh.gateway.desk import Desk
+from venuemesh.gateway.evidence import facts_of
+from venuemesh.gateway.order_wire import timestamp, to_order
+from venuemesh.gateway.orders import OrderState, ProvedAbsent, ReplaceConfirmed, ReplaceFailed
+from venuemesh.gateway.venue import CancelAnswer, Reservation, VenueOrder, VenueOrderState
+from venuemesh.v1 import order_pb2 as pb
+from venuemesh.v1 import reconciliation_pb2
+
+log = logging.getLogger(__name__)
+
+MAX_EVIDENCE = 20
+FILL_OVERLAP_NS = 60_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolverSettings:
+    """How often a doubtful order is asked about, in seconds: first, then doubling up to the last."""
+
+    first_s: float = 0.25
+    last_s: float = 5.0
+
+
+@dataclass(slots=True)
+class Doubt:
+    """One order in doubt, with what was found out so far."""
+
+    account: Account
+    order_id: str
+    next_s: float
+    wait_s: float
+    evidence: deque[reconciliation_pb2.Evidence] = field(default_factory=lambda: deque(maxlen=MAX_EVIDENCE))
+
+
+class Resolver:
+    """Asks about doubtful orders, one at a time, soonest due first."""
+
+    def __init__(self, desk: Desk, *, clock: Clock, settings: ResolverSettings | None = None) -> None:
+        self._desk = desk
+        self._venue = desk.venue
+        self._clock = clock
+        self._settings = settings or ResolverSettings()
+        self._doubts: dict[str, Doubt] = {}
+        self._wake = asyncio.Event()
+        self.settle_ns = desk.venue.capabilities.settle_delay.ToNanoseconds()
+        desk.on_doubt = self.doubt
+
+    @property
+    def doubts(self) -> Mapping[str, Doubt]:
+        """Orders in doubt, by our id."""
+        return self._doubts
+
+    def doubt(self, account: Account, order_id: str) -> None:
+        """Take an order in; asking begins at once."""
+        if order_id not in self._doubts:
+            self._doubts[order_id] = Doubt(
+                account, order_id, next_s=self._clock.monotonic_s(), wait_s=self._settings.first_s
+            )
+        self._wake.set()
+
+    def hurry(self, account_id: str) -> None:
+        """Ask about an account's doubts at once: its link has just come back."""
+        for doubt in self._doubts.values():
+            if doubt.account.account_id == account_id:
+                doubt.next_s, doubt.wait_s = self._clock.monotonic_s(), self._settings.first_s
+        self._wake.set()
+
+    def settles_ns(self, order: OrderState) -> int | None:
+        """When the order's absence at the venue becomes proof; None when the venue cannot tell."""
+        reservation = self._desk.reservations.get(order.order_id)
+        if reservation is None:
+            return None
+        return self._last_arrival_ns(order, reservation) + self.settle_ns
+
+    def _last_arrival_ns(self, order: OrderState, reservation: Reservation) -> int:
+        return reservation.expires_ns or order.created_ns + int(self._desk.settings.order_lifetime_s * 1e9)
+
+    async def run(self) -> None:
+        """Ask until cancelled."""
+        while True:
+            self._wake.clear()
+            due = min(self._doubts.values(), key=lambda doubt: doubt.next_s, default=None)
+            if due is None:
+                await self._wake.wait()
+                continue
+            wait_s = due.next_s - self._clock.monotonic_s()
+            if wait_s > 0:
+                await self._sleep(wait_s)
+                continue
+            await self.ask(due)
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def ask(self, doubt: Doubt) -> None:
+        """Gather evidence once and act on it."""
+        order = doubt.account.order(doubt.order_id)
+        if order is not None and self._in_doubt(order):
+            try:
+                await self._gather(doubt, order)
+            except MeshError as error:
+                self._note(doubt, "venue", f"not reached: {error.message}")
+            order = doubt.account.order(doubt.order_id)
+        if order is None or not self._in_doubt(order):
+            self._doubts.pop(doubt.order_id, None)
+            return
+        doubt.next_s = self._clock.monotonic_s() + doubt.wait_s
+        doubt.wait_s = min(doubt.wait_s * 2, self._settings.last_s)
+
+    def _in_doubt(self, order: OrderState) -> bool:
+        if order.terminal:
+            return False
+        waits_for_fills = order.ending is not None
+        return order.uncertain or order.pending_cancel or order.pending_replace or waits_for_fills
+
+    async def _gather(self, doubt: Doubt, order: OrderState) -> None:
+        account = doubt.account
+        if order.ending is not None:
+            await self.fetch_fills(account)
+            order = account.order(order.order_id) or order
+            if order.terminal:
+                return
+        if order.pending_cancel:
+            answer = await self._venue.cancel_order(self._desk.target_of(account, order))
+            said = answer.value if isinstance(answer, CancelAnswer) else answer.text
+            self._note(doubt, "cancel", said)
+        asked_ns = self._clock.now_ns()
+        view = await self._venue.fetch_order(self._desk.target_of(account, order))
+        order = account.order(order.order_id) or order
+        if view is None:
+            self._note(doubt, "query by id", "unknown at the venue")
+            self._judge_absence(account, order, asked_ns)
+            return
+        self._note(doubt, "query by id", f"{view.state} as {view.venue_order_id}, filled {view.filled_quantity}")
+        await self.apply_view(account, order, view)
+
+    async def apply_view(
+        self, account: Account, order: OrderState, view: VenueOrder, origin: pb.Origin.ValueType = pb.ORIGIN_VENUE
+    ) -> OrderState:
+        """Fold what the venue shows of an order into ours, and fetch the fills it mentions and we lack."""
+        if order.pending_replace:
+            self._judge_amendment(account, order, view)
+        for fact in facts_of(view, origin):
+            account.apply(order.order_id, fact)
+        now = account.order(order.order_id) or order
+        if now.ending is not None or (view.filled_quantity or 0) > now.filled:
+            await self.fetch_fills(account)
+        return account.order(order.order_id) or now
+
+    async def fetch_fills(self, account: Account) -> int:
+        """Fetch fills from a little before the last one known; returns how many there were."""
+        since_ns = max(account.history_from_ns, account.last_fill_ns - FILL_OVERLAP_NS)
+        fills = await self._venue.fetch_fills(account.account_id, since_ns)
+        received_ns = self._clock.now_ns()
+        for fill in fills:
+            account.on_fill(fill, received_ns)
+        return len(fills)
+
+    def _judge_absence(self, account: Account, order: OrderState, asked_ns: int) -> None:
+        settles_ns = self.settles_ns(order)
+        if not order.uncertain or order.filled or order.venue_order_ids:
+            return
+        if settles_ns is None or asked_ns < settles_ns:
+            return
+        evidence = "the venue does not know it after the last moment it could have arrived"
+        account.apply(order.order_id, ProvedAbsent(evidence=evidence))
+
+    def _judge_amendment(self, account: Account, order: OrderState, view: VenueOrder) -> None:
+        """Tell from the venue's view whether an amendment without an answer took effect."""
+        if view.state is not VenueOrderState.WORKING:
+            account.apply(order.order_id, ReplaceFailed(text="the order ended"))
+            return
+        new_life = view.venue_order_id not in order.venue_order_ids
+        changed = view.quantity != order.quantity or (view.price is not None and view.price != order.price)
+        if new_life or changed:
+            confirmed = ReplaceConfirmed(venue_order_id=view.venue_order_id, quantity=view.quantity, price=view.price)
+            account.apply(order.order_id, confirmed)
+            return
+        lifetime_ns = int(self._desk.settings.order_lifetime_s * 1e9)
+        if self._clock.now_ns() >= order.updated_ns + lifetime_ns + self.settle_ns:
+            account.apply(order.order_id, ReplaceFailed(text="the amendment never reached the venue"))
+
+    def _note(self, doubt: Doubt, source: str, finding: str) -> None:
+        now = self._clock.now_ns()
+        doubt.evidence.append(reconciliation_pb2.Evidence(time=timestamp(now), source=source, finding=finding))
+        log.info("evidence", extra={"order_id": doubt.order_id, "source": source, "finding": finding})
+
+    def uncertain_orders(self, account_id: str = "") -> list[reconciliation_pb2.UncertainOrder]:
+        """Orders whose outcome is unknown, longest first, with their evidence."""
+        rows = []
+        for account in self._desk.accounts.values():
+            if account_id and account.account_id != account_id:
+                continue
+            rows += [(order.uncertain_since_ns, account, order) for order in account.open_orders() if order.uncertain]
+        rows.sort(key=lambda row: (row[0], row[2].order_id))
+        return [self._uncertain_row(order, to_order(order)) for _, _, order in rows]
+
+    def _uncertain_row(self, state: OrderState, order: pb.Order) -> reconciliation_pb2.UncertainOrder:
+        doubt = self._doubts.get(state.order_id)
+        settles_ns = self.settles_ns(state)
+        settles: Timestamp | None = timestamp(settles_ns) if settles_ns is not None else None
+        return reconciliation_pb2.UncertainOrder(
+            order=order, evidence=doubt.evidence if doubt else (), settles_time=settles
+        )
