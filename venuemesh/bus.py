@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from nats.aio.client import Client
@@ -45,12 +46,13 @@ class SubjectTaken(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BusOptions:
-    """How to reach the broker. `timeout_s` bounds every call."""
+    """How to reach the broker. `timeout_s` bounds every call; `credentials_file` is a NATS credentials file."""
 
     servers: Sequence[str]
     name: str
     replicas: int = 1
     storage: str = "file"
+    credentials_file: Path | None = None
     event_max_age_s: float = 0
     timeout_s: float = 2.0
     connect_timeout_s: float = 10.0
@@ -82,6 +84,7 @@ class Bus:
                 await client.connect(
                     servers=list(options.servers),
                     name=options.name,
+                    user_credentials=str(options.credentials_file) if options.credentials_file else None,
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=options.reconnect_wait_s,  # type: ignore[arg-type]  # seconds, any number
                     connect_timeout=max(1, int(options.connect_timeout_s)),

@@ -268,6 +268,8 @@ async def serve_until_stopped(
     *,
     ready: asyncio.Event | None = None,
     stop: asyncio.Event | None = None,
+    on_bound: Callable[[], None] | None = None,
+    on_stop: Callable[[], None] | None = None,
     flush: Sequence[Flush] = (),
 ) -> None:
     """Serve until SIGTERM, SIGINT or `stop`; then drain, stop and flush.
@@ -277,6 +279,8 @@ async def serve_until_stopped(
         ready: the process turns SERVING once it is set; at once when None. Later changes are the owner's,
             through `server.set_serving` and `server.health`.
         stop: another way to ask for the end.
+        on_bound: called once the server listens, whatever its health.
+        on_stop: called when the end was asked for, before the drain: refuse new work from then on.
         flush: run one after the other when nothing is served any more, each within 5 s; a failing one is
             logged and keeps none of the others from running.
     """
@@ -284,8 +288,12 @@ async def serve_until_stopped(
     with_signals = _stop_on_signals(stop)
     async with with_signals:
         await server.start()
+        if on_bound is not None:
+            on_bound()
         try:
             await _serve(server, ready, stop)
+            if on_stop is not None:
+                on_stop()
             await server.drain_and_stop()
         except BaseException:
             await asyncio.shield(server.stop_now())

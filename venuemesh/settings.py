@@ -53,8 +53,9 @@ class NatsSettings(Section):
     urls: Names = ("nats://127.0.0.1:4222",)
     replicas: Annotated[int, Field(ge=1, le=5)] = 1
     storage: Literal["file", "memory"] = "file"
-    retention_s: Positive = 7 * 24 * 3600.0
-    max_bytes: Annotated[int, Field(ge=1024 * 1024)] = 1024**3
+    event_retention_s: NotNegative = 0.0
+    """How long account events are kept; 0 keeps them for ever. The portfolio is rebuilt from the first event, so a
+    bound loses what positions realized before it. The journal of keys is kept for ever in any case."""
     connect_timeout_s: Positive = 5.0
     credentials_file: Path | None = None
 

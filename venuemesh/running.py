@@ -1,0 +1,82 @@
+"""What every service of the mesh does around its own work: logs, traces, metrics, broker, ready line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from venuemesh.bus import Bus, BusOptions
+from venuemesh.clock import Clock, SystemClock
+from venuemesh.metrics import Metrics
+from venuemesh.serving import GrpcServer
+from venuemesh.settings import NatsSettings, ServiceSettings
+from venuemesh.subjects import stream_specs
+from venuemesh.telemetry import Tracing, configure_logging, otlp_processor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """The surroundings of one service process."""
+
+    name: str
+    clock: Clock
+    metrics: Metrics
+    tracing: Tracing
+    bus: Bus
+    server: GrpcServer
+    metrics_address: str | None
+
+    def announce(self) -> None:
+        """Print the ready line: one JSON object on standard output that says where the service listens."""
+        line = {"event": "service_ready", "service": self.name, "grpc_address": self.server.address}
+        if self.metrics_address is not None:
+            line["metrics_address"] = self.metrics_address
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
+
+
+def bus_options(name: str, nats: NatsSettings) -> BusOptions:
+    """How a service of this name reaches JetStream."""
+    return BusOptions(
+        servers=nats.urls,
+        name=name,
+        replicas=nats.replicas,
+        storage=nats.storage,
+        credentials_file=nats.credentials_file,
+        event_max_age_s=nats.event_retention_s,
+        connect_timeout_s=nats.connect_timeout_s,
+    )
+
+
+@asynccontextmanager
+async def surroundings(name: str, settings: ServiceSettings) -> AsyncIterator[Running]:
+    """Set up logs, traces, metrics and the broker, and take them down in reverse order.
+
+    Raises:
+        JournalUnavailable: the broker does not answer. ServingError: a file of the server cannot be read.
+    """
+    configure_logging(level=settings.telemetry.log_level, log_format=settings.telemetry.log_format)
+    clock, metrics = SystemClock(), Metrics()
+    endpoint = settings.telemetry.otlp_endpoint
+    tracing = Tracing(name, otlp_processor(endpoint) if endpoint else None)
+    options = bus_options(name, settings.nats)
+    async with AsyncExitStack() as stack:
+        stack.callback(tracing.shutdown)
+        metrics_address = None
+        if settings.metrics.enabled:
+            serve = metrics.serve(host=settings.metrics.host, port=settings.metrics.port)
+            metrics_address = f"{settings.metrics.host}:{await stack.enter_async_context(serve)}"
+        bus = await stack.enter_async_context(Bus.connect(options))
+        await bus.ensure_streams(stream_specs(options.event_max_age_s))
+        yield Running(
+            name=name,
+            clock=clock,
+            metrics=metrics,
+            tracing=tracing,
+            bus=bus,
+            server=GrpcServer(settings.grpc, metrics=metrics, tracing=tracing, clock=clock),
+            metrics_address=metrics_address,
+        )
