@@ -19,6 +19,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from venuemesh import deadlines
 from venuemesh.clock import Clock
+from venuemesh.crashpoints import CrashPoint, reach
 from venuemesh.errors import (
     AccountNotFound,
     ClientOrderIdReused,
@@ -336,8 +337,10 @@ class Desk:
         try:
             if not await self._write_intent(attempt, account, ticket, state):
                 return
+            reach(CrashPoint.INTENT_WRITTEN)
             account.take(state)
             self.reservations[state.order_id] = ticket.reservation
+            reach(CrashPoint.EVENT_QUEUED)
             attempt.journalled.set_result(None)
             await self._send(attempt, account, ticket)
         finally:
@@ -375,6 +378,7 @@ class Desk:
             written_s = self._clock.monotonic_s()
             attempt.timings.send.CopyFrom(_duration(written_s - journalled_s))
             attempt.sent.set()
+            reach(CrashPoint.REQUEST_WRITTEN)
 
         try:
             answer = await self.venue.place_order(ticket, sent)
@@ -385,6 +389,7 @@ class Desk:
             log.exception("place_order_failed", extra={"order_id": ticket.order_id})
             self._lose(account, ticket.order_id, f"fault of ours: {type(error).__name__}")
             return
+        reach(CrashPoint.ANSWER_READ)
         attempt.timings.acknowledgement.CopyFrom(_duration(self._clock.monotonic_s() - written_s))
         if isinstance(answer, Refused):
             account.apply(ticket.order_id, refusal(answer))
@@ -392,6 +397,7 @@ class Desk:
         order = account.order(ticket.order_id)
         for fact in facts_of_placed(answer, order) if order else ():
             account.apply(ticket.order_id, fact)
+        reach(CrashPoint.ANSWER_FOLDED)
 
     def _settle_failure(self, account: Account, order_id: str, error: MeshError) -> None:
         """A failed send: proved not to have taken effect, or unknown."""

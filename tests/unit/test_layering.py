@@ -1,0 +1,102 @@
+"""Arrows point one way: who may import whom, and what a pure module may not touch."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("venuemesh", "hypercore", "gateway_hyperliquid", "router", "aggregator", "simulator", "deploy")
+
+ALLOWED = {
+    "venuemesh": {"venuemesh"},
+    "hypercore": {"hypercore", "venuemesh"},
+    "gateway_hyperliquid": {"gateway_hyperliquid", "hypercore", "venuemesh"},
+    "router": {"router", "venuemesh"},
+    "aggregator": {"aggregator", "venuemesh"},
+    # Its own implementation of the venue's protocol: agreement with ours is then a proof.
+    "simulator": {"simulator", "venuemesh"},
+    "deploy": {"deploy", "venuemesh"},
+}
+
+IMPURE = {"asyncio", "httpx", "websockets", "grpc", "aiohttp", "nats", "os", "random", "time", "socket", "threading"}
+PURE = [
+    "venuemesh/money.py",
+    "venuemesh/limits.py",
+    "venuemesh/subjects.py",
+    "venuemesh/resequence.py",
+    "venuemesh/transport/backoff.py",
+    "venuemesh/transport/environment.py",
+    "venuemesh/transport/limiter.py",
+    "venuemesh/transport/link.py",
+    "venuemesh/transport/retry_after.py",
+    "venuemesh/gateway/venue.py",
+    "venuemesh/gateway/orders.py",
+    "venuemesh/gateway/order_wire.py",
+    "venuemesh/gateway/positions.py",
+    "venuemesh/gateway/rules.py",
+    "venuemesh/gateway/evidence.py",
+    "venuemesh/gateway/reconcile.py",
+    "venuemesh/gateway/account.py",
+    "hypercore/assets.py",
+    "hypercore/actions.py",
+    "hypercore/codec.py",
+    "hypercore/exchange_codec.py",
+    "hypercore/frames.py",
+    "hypercore/precision.py",
+    "hypercore/refusals.py",
+    "hypercore/signing.py",
+    "gateway_hyperliquid/normalizer.py",
+    "router/selection.py",
+    "aggregator/portfolio.py",
+    "simulator/engine",
+]
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Every module a file imports, by its full name."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            yield node.module or ""
+
+
+def files_of(place: str) -> list[Path]:
+    """The Python files of a module or package; generated ones left out."""
+    path = ROOT / place
+    found = [path] if path.suffix == ".py" else sorted(path.rglob("*.py"))
+    return [file for file in found if "v1" not in file.relative_to(ROOT).parts]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_only_what_lies_below_them(package: str) -> None:
+    """Services meet only through the contract; the shared library knows no venue and no service."""
+    files = files_of(package)
+    assert files, f"{package} has no files"
+    for file in files:
+        for name in imported(file):
+            top = name.split(".")[0]
+            if top in PACKAGES or top.startswith("gateway_"):
+                assert top in ALLOWED[package], f"{file.relative_to(ROOT)} imports {name}"
+
+
+@pytest.mark.parametrize("place", PURE)
+def test_pure_modules_import_nothing_that_waits_or_reads_a_clock(place: str) -> None:
+    """What is pure can be tested by property and replayed exactly."""
+    files = files_of(place)
+    assert files and all(file.exists() for file in files), f"{place} is gone: update the list"
+    for file in files:
+        used = {name.split(".")[0] for name in imported(file)} & IMPURE
+        assert not used, f"{file.relative_to(ROOT)} imports {sorted(used)}"
+
+
+def test_tests_of_the_library_do_not_reach_into_services() -> None:
+    """A shared module that needs a service to be tested is in the wrong place."""
+    for file in files_of("tests/unit/venuemesh"):
+        for name in imported(file):
+            assert name.split(".")[0] not in {"router", "aggregator", "simulator", "gateway_hyperliquid"}, file

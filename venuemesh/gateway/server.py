@@ -1,0 +1,103 @@
+"""The process of a gateway: one venue adapter behind the shared servicers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Awaitable, Callable
+
+from venuemesh import crashpoints
+from venuemesh.clock import Clock
+from venuemesh.crashpoints import CrashPoint
+from venuemesh.gateway.core import CoreSettings, GatewayCore
+from venuemesh.gateway.services.register import add_services
+from venuemesh.gateway.venue import Venue
+from venuemesh.metrics import Metrics
+from venuemesh.running import Running, surroundings
+from venuemesh.serving import endless, serve_until_stopped
+from venuemesh.settings import ServiceSettings
+from venuemesh.v1 import venue_pb2
+
+log = logging.getLogger(__name__)
+
+HEALTH_PERIOD_S = 0.1
+
+BuildVenue = Callable[[Clock, Metrics], Awaitable[Venue]]
+
+
+class CrashPointRefused(Exception):
+    """A crash point is set where real orders are at stake."""
+
+
+def writer_id() -> str:
+    """Names this process in the journal: host, process and a random part."""
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+async def serve_gateway(
+    name: str,
+    settings: ServiceSettings,
+    build_venue: BuildVenue,
+    *,
+    environment: venue_pb2.Environment.ValueType,
+    core_settings: CoreSettings,
+    crash_point: CrashPoint = CrashPoint.NONE,
+) -> None:
+    """Run a gateway until SIGTERM, then drain.
+
+    Order of the end: new orders are refused, health turns NOT_SERVING, streams say goodbye, calls in flight finish,
+    everything learnt becomes durable, the venue links close.
+
+    Raises:
+        CrashPointRefused: a crash point outside the simulator.
+        JournalUnavailable: the broker does not answer at the start.
+    """
+    if crash_point is not CrashPoint.NONE and environment != venue_pb2.ENVIRONMENT_SIMULATOR:
+        raise CrashPointRefused(f"crash point {crash_point} needs the simulator environment")
+    crashpoints.arm(crash_point)
+    async with surroundings(name, settings) as running:
+        venue = await build_venue(running.clock, running.metrics)
+        core = GatewayCore(
+            venue=venue,
+            environment=environment,
+            bus=running.bus,
+            clock=running.clock,
+            writer_id=writer_id(),
+            settings=core_settings,
+        )
+        await core.recover()
+        add_services(running.server, core, running)
+        await _serve(core, running)
+
+
+async def _serve(core: GatewayCore, running: Running) -> None:
+    ready = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        pumps = [
+            tasks.create_task(endless(core.run(), name="gateway core"), name="core"),
+            tasks.create_task(_watch_health(core, running, ready), name="health"),
+        ]
+        await serve_until_stopped(
+            running.server, ready=ready, on_bound=running.announce, on_stop=core.drain, flush=[core.log.flush]
+        )
+        for pump in pumps:
+            pump.cancel()
+
+
+async def _watch_health(core: GatewayCore, running: Running, ready: asyncio.Event) -> None:
+    """SERVING while every account is caught up with the venue and the journal takes events."""
+    backlog = running.metrics.gauge("event_log_backlog", "Events not yet durable")
+    backlog.set_function(lambda: core.log.backlog)
+    name = f"venue/{core.venue.name}"
+    await running.server.health.set(name, False)
+    while True:
+        serving = core.serving
+        await running.server.health.set(name, serving)
+        if ready.is_set():
+            await running.server.set_serving(serving)
+        elif serving:
+            ready.set()
+        await asyncio.sleep(HEALTH_PERIOD_S)
