@@ -1,7 +1,7 @@
 """Generate the Python contract from the protos into `venuemesh/v1`, or check that it is current.
 
-    python protos/generate.py           write
-    python protos/generate.py --check   exit 1 and name each file that differs
+python protos/generate.py           write
+python protos/generate.py --check   exit 1 and name each file that differs
 """
 
 from __future__ import annotations
