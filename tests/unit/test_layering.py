@@ -19,7 +19,8 @@ ALLOWED = {
     "aggregator": {"aggregator", "venuemesh"},
     # Its own implementation of the venue's protocol: agreement with ours is then a proof.
     "simulator": {"simulator", "venuemesh"},
-    "deploy": {"deploy", "venuemesh"},
+    # The local mesh makes the keys its simulated venue is traded with.
+    "deploy": {"deploy", "hypercore", "venuemesh"},
 }
 
 IMPURE = {"asyncio", "httpx", "websockets", "grpc", "aiohttp", "nats", "os", "random", "time", "socket", "threading"}

@@ -1,0 +1,56 @@
+"""A bounded queue between a stream and its callback."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from hypercore.stream_events import HyperCoreEvent
+
+_FAIR_SHARE = 32  # events handled before other tasks get their turn
+
+
+class EventQueue:
+    """Events on their way to the callback: bounded for frames; connection events always fit."""
+
+    def __init__(
+        self, on_event: Callable[[HyperCoreEvent], Awaitable[None]], *, max_events: int, max_bytes: int
+    ) -> None:
+        self._on_event = on_event
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._events: deque[tuple[HyperCoreEvent, int]] = deque()
+        self._bytes = 0
+        self._filled = asyncio.Event()
+        self.drained = asyncio.Event()
+        self.drained.set()
+
+    def offer(self, event: HyperCoreEvent, size: int) -> bool:
+        """Take an event of `size` bytes, or refuse it because the queue is full."""
+        if len(self._events) >= self._max_events or self._bytes + size > self._max_bytes:
+            return False
+        self.put(event, size)
+        return True
+
+    def put(self, event: HyperCoreEvent, size: int = 0) -> None:
+        """Take an event regardless of the bounds."""
+        self._bytes += size
+        self._events.append((event, size))
+        self.drained.clear()
+        self._filled.set()
+
+    async def deliver(self) -> None:
+        """Call the callback for every event until cancelled."""
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            handled = 0
+            while self._events:
+                event, size = self._events.popleft()
+                self._bytes -= size
+                await self._on_event(event)
+                handled += 1
+                if handled % _FAIR_SHARE == 0:
+                    await asyncio.sleep(0)
+            self.drained.set()

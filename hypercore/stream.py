@@ -1,0 +1,441 @@
+"""HyperCore over one WebSocket: subscriptions that survive reconnects, and posts that are never guessed about.
+
+Thin: `session` decides, `venuemesh.transport.websocket` moves bytes. Replies to posts are handed to their
+waiters at once; everything else waits for one callback, in order, in a bounded queue. When that queue is full
+the connection is cut, so that what was missed is a visible gap. orderUpdates and userEvents name no user: use
+one stream per account.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random as _random
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from hypercore.codec import parse_info
+from hypercore.delivery import EventQueue
+from hypercore.exchange_codec import ExchangeAnswer
+from hypercore.frames import ActionReply, InfoReply, PostErrorReply
+from hypercore.limits import WS_CONNECTS, WS_MESSAGES, action_priority
+from hypercore.refusals import classify_error
+from hypercore.session import (
+    HyperCoreSession,
+    PostAnswered,
+    PostKind,
+    PostReply,
+    SessionEvent,
+    Subscription,
+    SubscriptionAcknowledged,
+    SubscriptionRefused,
+)
+from hypercore.signing import SignedAction, encode_signed
+from hypercore.stream_events import HyperCoreEvent, StreamConnected, StreamDisconnected, StreamEvent
+from venuemesh.clock import Clock
+from venuemesh.errors import (
+    InvalidRequest,
+    MeshError,
+    OutcomeUnknown,
+    ProtocolViolation,
+    RateLimited,
+    Reason,
+    Sent,
+    VenueUnavailable,
+)
+from venuemesh.transport.environment import HostGuard
+from venuemesh.transport.gate import LimiterGate
+from venuemesh.transport.limiter import Priority
+from venuemesh.transport.link import LinkStats
+from venuemesh.transport.observer import Observer, RequestOutcome, RequestRecord, SafeObserver
+from venuemesh.transport.session import Connected, Disconnected, Frame, SocketConfig, SocketEvent
+from venuemesh.transport.websocket import ReconnectingSocket
+
+HEARTBEAT_S: Final = 20.0
+SILENCE_S: Final = 50.0
+"""The venue pongs every ping and closes what it has nothing to say to after 60 s."""
+
+POST_TIMEOUT_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamConfig:
+    """Bounds of one stream.
+
+    Args:
+        socket: bounds and heartbeat of the connection.
+        queue_events, queue_bytes: most that waits for the callback, counted in frames and frame bytes.
+        post_timeout_s: most time to wait for the reply to a post unless the caller says otherwise.
+    """
+
+    socket: SocketConfig = field(
+        default_factory=lambda: SocketConfig(heartbeat_interval_s=HEARTBEAT_S, silence_timeout_s=SILENCE_S)
+    )
+    queue_events: int = 10_000
+    queue_bytes: int = 32 * 1024 * 1024
+    post_timeout_s: float = POST_TIMEOUT_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Post:
+    kind: PostKind
+    endpoint: str
+    payload: bytes
+    priority: Priority
+    tag: object = None
+    correlation_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Received:
+    reply: PostReply
+    raw: bytes
+    epoch: int
+    received_ns: int
+
+
+def limited_socket_config() -> SocketConfig:
+    """The default socket bounds, charged to the budgets of `limits.budget_specs`."""
+    return SocketConfig(
+        heartbeat_interval_s=HEARTBEAT_S,
+        silence_timeout_s=SILENCE_S,
+        message_budget=WS_MESSAGES,
+        connect_budget=WS_CONNECTS,
+    )
+
+
+class HyperCoreStream:
+    """One socket to HyperCore.
+
+    Args:
+        url: ws or wss, checked by `guard` before anything is opened.
+        on_event: gets every event in order, one at a time; an error it raises ends `run`. It may post and
+            subscribe: replies do not pass through it.
+        guard, clock, name, gate, stats, observer: as for the transport.
+        config: bounds.
+        session: state to use, when its bounds differ from the default's.
+        random, sleep: chance and waiting, injected for tests.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        on_event: Callable[[HyperCoreEvent], Awaitable[None]],
+        guard: HostGuard,
+        clock: Clock,
+        name: str = "hypercore",
+        config: StreamConfig | None = None,
+        gate: LimiterGate | None = None,
+        stats: LinkStats | None = None,
+        observer: Observer | None = None,
+        session: HyperCoreSession | None = None,
+        random: Callable[[], float] = _random.random,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._config = config or StreamConfig()
+        self._clock = clock
+        self._name = name
+        self._observer = SafeObserver(*([observer] if observer is not None else []))
+        self.session = session or HyperCoreSession()
+        self._queue = EventQueue(on_event, max_events=self._config.queue_events, max_bytes=self._config.queue_bytes)
+        self._waiters: dict[int, asyncio.Future[_Received]] = {}
+        self._last_frame_ns: int | None = None
+        self._subscribed = asyncio.Event()
+        self._cut = False
+        self.socket = ReconnectingSocket(
+            url,
+            session=self.session,
+            on_event=self._on_socket_event,
+            guard=guard,
+            clock=clock,
+            name=name,
+            config=self._config.socket,
+            gate=gate,
+            stats=stats,
+            observer=observer,
+            random=random,
+            sleep=sleep,
+        )
+
+    @property
+    def connected(self) -> bool:
+        """Whether posts can be sent now."""
+        return self.socket.connected
+
+    async def run(self) -> None:
+        """Stay connected until cancelled; then the last StreamDisconnected is delivered."""
+        async with asyncio.TaskGroup() as tasks:
+            delivery = tasks.create_task(self._queue.deliver(), name=f"{self._name}-events")
+            try:
+                await self.socket.run()
+            finally:
+                if not delivery.done():
+                    with suppress(TimeoutError):  # a stuck callback must not block the stop
+                        async with asyncio.timeout(self._config.socket.close_timeout_s):
+                            await self._queue.drained.wait()
+                delivery.cancel()
+
+    # --- subscriptions -------------------------------------------------------------------------------------
+
+    async def subscribe(self, subscription: Subscription) -> None:
+        """Want a subscription from now on, over every reconnect. A repeat changes nothing.
+
+        Raises:
+            InvalidRequest, RateLimited: see `HyperCoreSession.subscribe`; or the message budget is spent.
+        """
+        frame = self.session.subscribe(subscription)
+        if frame is None:
+            return
+        self._subscribed.clear()
+        try:
+            await self._send_if_connected(frame)
+        except RateLimited:
+            self.session.unsubscribe(subscription)
+            self._note_subscribed()
+            raise
+
+    async def unsubscribe(self, subscription: Subscription) -> None:
+        """No longer want a subscription. Raises RateLimited when the message budget is spent."""
+        frame = self.session.unsubscribe(subscription)
+        self._note_subscribed()
+        if frame is not None:
+            await self._send_if_connected(frame)
+
+    async def wait_subscribed(self) -> None:
+        """Wait until the venue has confirmed every wanted subscription on the present connection."""
+        while not self.socket.connected or self.session.unacknowledged():
+            await self.socket.wait_connected()
+            await self._subscribed.wait()
+
+    async def _send_if_connected(self, frame: bytes) -> None:
+        # Not connected, or the connection broke: the next one begins with all wanted subscriptions.
+        with suppress(VenueUnavailable, OutcomeUnknown):
+            await self.socket.send(frame, priority=Priority.QUERY)
+
+    def _note_subscribed(self) -> None:
+        if self.session.unacknowledged():
+            self._subscribed.clear()
+        else:
+            self._subscribed.set()
+
+    # --- posts ---------------------------------------------------------------------------------------------
+
+    async def post_action(
+        self,
+        signed: SignedAction,
+        *,
+        timeout_s: float | None = None,
+        tag: object = None,
+        correlation_id: str = "",
+    ) -> ExchangeAnswer:
+        """Send one signed action and wait for its reply; a refusal by the venue is an answer.
+
+        Args:
+            timeout_s: most time for sending and for the reply.
+            tag: comes back in the PostAnswered event should the reply come after the time-out.
+        Raises:
+            VenueUnavailable, RateLimited: nothing was sent (`sent=no`), or the venue refused it unread
+                (`sent=yes`, a limit).
+            InvalidRequest: the venue could not read the request.
+            OutcomeUnknown: sent, and the reply did not come, was cut off or cannot be read. Should it come
+                later, the callback gets it as a late PostAnswered.
+        """
+        post = _Post(
+            kind=PostKind.ACTION,
+            endpoint=f"post.{signed.kind()}",
+            payload=encode_signed(signed),
+            priority=action_priority(signed.action),
+            tag=tag,
+            correlation_id=correlation_id,
+        )
+        reply = await self._post(post, timeout_s)
+        if isinstance(reply, ActionReply):
+            return reply.answer
+        if isinstance(reply, PostErrorReply):
+            raise _post_refused(reply.text, write=True)
+        raise OutcomeUnknown(f"{self._name}: the reply cannot be read", metadata=_payload_of(reply))
+
+    async def post_info(self, request: Subscription, *, timeout_s: float | None = None) -> Any:
+        """An /info request over the socket; answers as `HyperCoreRest.fetch_info` does.
+
+        Raises:
+            VenueUnavailable, RateLimited, InvalidRequest, ProtocolViolation: as the REST reads.
+        """
+        post = _Post(
+            kind=PostKind.INFO,
+            endpoint=f"post.info.{request['type']}",
+            payload=msgspec.json.encode(request),
+            priority=Priority.QUERY,
+        )
+        reply = await self._post(post, timeout_s)
+        if isinstance(reply, InfoReply):
+            return parse_info(str(request["type"]), reply.data)
+        if isinstance(reply, PostErrorReply):
+            raise _post_refused(reply.text, write=False)
+        raise ProtocolViolation(f"{self._name}: the reply cannot be read", sent=Sent.YES, metadata=_payload_of(reply))
+
+    async def _post(self, post: _Post, timeout_s: float | None) -> PostReply:
+        wait_s = self._config.post_timeout_s if timeout_s is None else timeout_s
+        started = (self._clock.monotonic_s(), self._clock.now_ns())
+        try:
+            received = await self._exchange(post, wait_s, started[0])
+        except asyncio.CancelledError:
+            self._record(post, started, RequestOutcome.CANCELED, sent=Sent.MAYBE)
+            raise
+        except MeshError as error:
+            if error.sent is not Sent.NO:
+                self._record(post, started, RequestOutcome.LOST, sent=error.sent, detail=error.message)
+            elif not isinstance(error, RateLimited):  # our own limit says nothing about the link
+                self._record(post, started, RequestOutcome.NOT_CONNECTED, sent=Sent.NO, detail=error.message)
+            raise
+        self._record(post, started, RequestOutcome.OK, sent=Sent.YES, answer=received.raw)
+        return received.reply
+
+    async def _exchange(self, post: _Post, wait_s: float, now_s: float) -> _Received:
+        post_id, frame = self.session.open_post(
+            post.kind, post.payload, now_s=now_s, is_cancel=post.priority is Priority.CANCEL, tag=post.tag
+        )
+        waiter: asyncio.Future[_Received] = asyncio.get_running_loop().create_future()
+        self._waiters[post_id] = waiter
+        try:
+            await self._write_post(post_id, frame, post, wait_s)
+            async with asyncio.timeout(max(0.0, now_s + wait_s - self._clock.monotonic_s())):
+                return await waiter
+        except TimeoutError:
+            if (received := _result_of(waiter)) is not None:
+                return received  # it came in the very moment of the time-out
+            raise self._lost(post.kind, f"no reply within {wait_s:.3f} s") from None
+        except asyncio.CancelledError:
+            if (received := _result_of(waiter)) is not None:
+                self._tell_late(post_id, received, post.tag)
+            raise
+        finally:
+            del self._waiters[post_id]
+            _result_of(waiter)  # an exception nobody waits for any more has been seen
+            waiter.cancel()
+            self.session.abandon_post(post_id, self._clock.monotonic_s())
+
+    async def _write_post(self, post_id: int, frame: bytes, post: _Post, timeout_s: float) -> None:
+        try:
+            epoch = await self.socket.send(frame, priority=post.priority, timeout_s=timeout_s)
+        except OutcomeUnknown:
+            epoch = self.socket.epoch  # it may have left, and its reply may be among the frames not yet read
+        except MeshError:
+            self.session.post_not_sent(post_id)
+            raise
+        if not self.session.post_written(post_id, epoch):
+            raise self._lost(post.kind, "the connection ended as the request was written")
+
+    def _tell_late(self, post_id: int, received: _Received, tag: object) -> None:
+        late = PostAnswered(post_id=post_id, reply=received.reply, late=True, tag=tag)
+        self._queue.put(StreamEvent(epoch=received.epoch, received_ns=received.received_ns, event=late))
+
+    def _record(
+        self,
+        post: _Post,
+        started: tuple[float, int],
+        outcome: RequestOutcome,
+        *,
+        sent: Sent,
+        answer: bytes = b"",
+        detail: str = "",
+    ) -> None:
+        latency_s = self._clock.monotonic_s() - started[0]
+        if outcome is not RequestOutcome.CANCELED:
+            answered = outcome is RequestOutcome.OK
+            self.socket.stats.request_done(failed=not answered, latency_s=latency_s if answered else None)
+        record = RequestRecord(
+            link=self._name,
+            endpoint=post.endpoint,
+            outcome=outcome,
+            write=post.kind is PostKind.ACTION,
+            sent=sent,
+            started_ns=started[1],
+            latency_s=latency_s,
+            request_body=post.payload,
+            response_body=answer,
+            status=0 if answer else None,
+            correlation_id=post.correlation_id,
+            detail=detail,
+        )
+        self._observer.on_request(record)
+
+    def _lost(self, kind: PostKind, detail: str) -> MeshError:
+        message = f"{self._name}: {detail}"
+        if kind is PostKind.ACTION:
+            return OutcomeUnknown(message)
+        return VenueUnavailable(message, sent=Sent.MAYBE)
+
+    # --- what comes ----------------------------------------------------------------------------------------
+
+    async def _on_socket_event(self, event: SocketEvent) -> None:
+        """Called by the transport in order; never waits, so that replies are never held up."""
+        if isinstance(event, Frame):
+            self._last_frame_ns = event.received_ns
+            for found in self.session.receive(event.data):
+                self._take(found, event)
+        elif isinstance(event, Connected):
+            self._cut = False
+            self._queue.put(StreamConnected(epoch=event.epoch, received_ns=event.received_ns))
+            self._note_subscribed()
+        else:
+            self._end(event)
+
+    def _take(self, found: SessionEvent, frame: Frame) -> None:
+        if isinstance(found, PostAnswered):
+            waiter = self._waiters.get(found.post_id)
+            if waiter is not None and not waiter.done():
+                waiter.set_result(_Received(found.reply, frame.data, frame.epoch, frame.received_ns))
+                return
+        if isinstance(found, SubscriptionAcknowledged | SubscriptionRefused):
+            self._note_subscribed()
+        told = StreamEvent(epoch=frame.epoch, received_ns=frame.received_ns, event=found)
+        if not self._cut and not self._queue.offer(told, len(frame.data)):
+            self._cut = True  # nothing of this connection is told any more: the gap begins here
+            self.socket.reconnect("the callback is too slow for the stream")
+
+    def _end(self, event: Disconnected) -> None:
+        for lost in self.session.disconnected(event.epoch):
+            waiter = self._waiters.get(lost.post_id)
+            if waiter is not None and not waiter.done():
+                waiter.set_exception(self._lost(lost.kind, f"the connection ended ({event.reason})"))
+        self._subscribed.clear()
+        self._queue.put(
+            StreamDisconnected(
+                epoch=event.epoch,
+                received_ns=event.received_ns,
+                last_frame_ns=self._last_frame_ns,
+                reason=event.reason,
+                detail=event.detail,
+            )
+        )
+
+
+def _result_of(waiter: asyncio.Future[_Received]) -> _Received | None:
+    if not waiter.done() or waiter.cancelled() or waiter.exception() is not None:
+        return None
+    return waiter.result()
+
+
+def _payload_of(reply: PostReply) -> dict[str, str]:
+    violation = getattr(reply, "violation", None)
+    return dict(violation.metadata) if isinstance(violation, ProtocolViolation) else {"payload": repr(reply)[:2_000]}
+
+
+def _post_refused(text: str, *, write: bool) -> MeshError:
+    """A post the venue would not take, as the error the same refusal over HTTP would be."""
+    meaning = classify_error(text)
+    metadata = {"payload": text[:2_000]}
+    if meaning.reason is Reason.RATE_LIMIT_VENUE:
+        return RateLimited(
+            text, reason=meaning.reason, sent=Sent.YES, retry_after_s=meaning.retry_after_s, metadata=metadata
+        )
+    if meaning.definitive:
+        return InvalidRequest(text, sent=Sent.YES, metadata=metadata)
+    if write:
+        return OutcomeUnknown(text, metadata=metadata)
+    return VenueUnavailable(text, reason=Reason.VENUE_UNAVAILABLE, sent=Sent.YES, metadata=metadata)

@@ -1,0 +1,34 @@
+"""Where the recorded payloads are, and their walk."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_REPO = Path(__file__).resolve().parents[3]
+FIXTURES = (_REPO / os.environ.get("VENUEMESH_FIXTURES", "../shared/fixtures") / "hyperliquid").resolve()
+
+needs_recordings = pytest.mark.skipif(
+    not FIXTURES.is_dir(), reason="no recorded payloads: set VENUEMESH_FIXTURES to their folder"
+)
+
+
+def recording_names() -> list[str]:
+    """File names of all recordings, sorted; empty when the folder is absent."""
+    return sorted(path.name for path in FIXTURES.glob("*.json")) if FIXTURES.is_dir() else []
+
+
+def recording(name: str) -> dict[str, Any]:
+    """One recording's envelope."""
+    loaded: dict[str, Any] = json.loads((FIXTURES / name).read_text())
+    return loaded
+
+
+def body(name: str) -> bytes:
+    """The recorded body as bytes."""
+    envelope = recording(name)
+    return json.dumps(envelope["frame"] if "frame" in envelope else envelope["response"]).encode()
