@@ -1,0 +1,1 @@
+"""Venue simulator: one pure matching engine, one front per venue protocol, injectable faults."""

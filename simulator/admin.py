@@ -1,0 +1,178 @@
+"""`/sim/...`: faults, prices, clock, house orders and ground truth over HTTP. For loopback and tests only.
+
+All bodies are JSON. Routes: `GET|POST|DELETE /sim/faults`, `POST /sim/price`, `POST /sim/house/order`,
+`POST /sim/quotes/withdraw`, `POST /sim/fund`, `POST /sim/clock/advance`, `POST /sim/tick`,
+`POST /sim/sockets/cut`, `POST /sim/silence`, `GET /sim/orders?user=0x..`, `GET /sim/fills?user=0x..`,
+`GET /sim/state`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from simulator.engine.values import Side
+from simulator.faults import Fault
+from simulator.hyperliquid.account_info import user_fills
+from simulator.hyperliquid.rows import frontend_order, status
+
+if TYPE_CHECKING:
+    from simulator.server import Simulator
+
+T = TypeVar("T")
+
+
+class PriceBody(msgspec.Struct):
+    """Hold the reference of `coin` at `oracle`; `mark` defaults to it."""
+
+    coin: str
+    oracle: str
+    mark: str | None = None
+
+
+class HouseOrderBody(msgspec.Struct):
+    """A resting or matching order of a house account; `side` is "buy" or "sell"."""
+
+    coin: str
+    side: Side
+    price: str
+    size: str
+
+
+class CoinBody(msgspec.Struct):
+    """One instrument."""
+
+    coin: str
+
+
+class FundBody(msgspec.Struct):
+    """Deposit `amount` of `token` into `wallet`: "" (main perps), "xyz" or "spot"."""
+
+    user: str
+    amount: str
+    wallet: str = ""
+    token: str = "USDC"  # noqa: S105 - a token name, no password
+
+
+class AdvanceBody(msgspec.Struct):
+    """Step a manual clock."""
+
+    ms: int
+
+
+class SilenceBody(msgspec.Struct):
+    """Send nothing for so long."""
+
+    seconds: float
+
+
+def routes(simulator: Simulator) -> list[web.RouteDef]:
+    """Admin routes for a simulator."""
+    admin = _Admin(simulator)
+    return [
+        web.get("/sim/faults", admin.list_faults),
+        web.post("/sim/faults", admin.add_fault),
+        web.delete("/sim/faults", admin.clear_faults),
+        web.post("/sim/price", admin.price),
+        web.post("/sim/house/order", admin.house_order),
+        web.post("/sim/quotes/withdraw", admin.withdraw_quotes),
+        web.post("/sim/fund", admin.fund),
+        web.post("/sim/clock/advance", admin.advance),
+        web.post("/sim/tick", admin.tick),
+        web.post("/sim/sockets/cut", admin.cut),
+        web.post("/sim/silence", admin.silence),
+        web.get("/sim/orders", admin.orders),
+        web.get("/sim/fills", admin.fills),
+        web.get("/sim/state", admin.state),
+    ]
+
+
+def _ok(body: Any = None) -> web.Response:
+    text = msgspec.json.encode({"ok": True} if body is None else body)
+    return web.Response(body=text, content_type="application/json")
+
+
+def _refuse(message: str) -> web.Response:
+    return web.Response(status=400, text=message)
+
+
+class _Admin:
+    def __init__(self, simulator: Simulator) -> None:
+        self._sim = simulator
+
+    async def _read(self, request: web.Request, kind: type[T]) -> T:
+        try:
+            return msgspec.json.decode(await request.read(), type=kind)
+        except msgspec.DecodeError as error:
+            raise web.HTTPBadRequest(text=str(error)) from error
+
+    async def list_faults(self, _request: web.Request) -> web.Response:
+        return _ok(list(self._sim.faults.rules))
+
+    async def add_fault(self, request: web.Request) -> web.Response:
+        self._sim.faults.add(await self._read(request, Fault))
+        return _ok()
+
+    async def clear_faults(self, _request: web.Request) -> web.Response:
+        self._sim.faults.clear()
+        return _ok()
+
+    async def price(self, request: web.Request) -> web.Response:
+        body = await self._read(request, PriceBody)
+        return self._try(lambda: self._sim.set_price(body.coin, body.oracle, mark=body.mark))
+
+    async def house_order(self, request: web.Request) -> web.Response:
+        body = await self._read(request, HouseOrderBody)
+        return self._try(lambda: self._sim.house_order(body.coin, body.side, body.price, body.size))
+
+    async def withdraw_quotes(self, request: web.Request) -> web.Response:
+        body = await self._read(request, CoinBody)
+        return self._try(lambda: self._sim.withdraw_quotes(body.coin))
+
+    async def fund(self, request: web.Request) -> web.Response:
+        body = await self._read(request, FundBody)
+        return self._try(lambda: self._sim.fund(body.user, body.amount, wallet=body.wallet, token=body.token))
+
+    async def advance(self, request: web.Request) -> web.Response:
+        body = await self._read(request, AdvanceBody)
+        return self._try(lambda: self._sim.advance(body.ms))
+
+    async def tick(self, _request: web.Request) -> web.Response:
+        self._sim.tick()
+        return _ok()
+
+    async def cut(self, _request: web.Request) -> web.Response:
+        return _ok({"cut": self._sim.cut_sockets()})
+
+    async def silence(self, request: web.Request) -> web.Response:
+        self._sim.fall_silent((await self._read(request, SilenceBody)).seconds)
+        return _ok()
+
+    async def orders(self, request: web.Request) -> web.Response:
+        """Every order of a user the engine still knows, with its state: the truth for tests."""
+        user = request.query.get("user", "").lower()
+        return _ok(self._sim.orders(user))
+
+    async def fills(self, request: web.Request) -> web.Response:
+        return _ok(user_fills(self._sim.venue, request.query.get("user", "").lower()))
+
+    async def state(self, _request: web.Request) -> web.Response:
+        return _ok({"now_ms": self._sim.now_ms(), "sockets": self._sim.sockets, "faults": len(self._sim.faults.rules)})
+
+    def _try(self, act: Callable[[], object]) -> web.Response:
+        try:
+            result = act()
+        except (ValueError, KeyError) as error:
+            return _refuse(str(error))
+        return _ok({"ok": True, "result": result})
+
+
+def order_rows(simulator: Simulator, user: str) -> list[dict[str, Any]]:
+    """Live and recently closed orders of a user with status, oldest first."""
+    return [
+        {"order": frontend_order(order, simulator.engine), "status": status(order)}
+        for order in simulator.engine.all_orders(user)
+    ]

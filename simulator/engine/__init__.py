@@ -1,0 +1,1 @@
+"""Venue-neutral matching engine: pure, deterministic, all money `Decimal`, all time passed in."""

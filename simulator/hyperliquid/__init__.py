@@ -1,0 +1,1 @@
+"""Hyperliquid front: `/info`, `/exchange` and `/ws` over the engine. Pure but for `app.py`."""
