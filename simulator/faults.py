@@ -25,12 +25,11 @@ class FaultKind(StrEnum):
     DROP_FRAME = "drop_frame"  # a WebSocket frame is lost
     DUPLICATE_FRAME = "duplicate_frame"  # a WebSocket frame is sent twice
     REORDER_FRAME = "reorder_frame"  # a WebSocket frame is sent after the next one
-    SILENCE = "silence"  # nothing is sent on any socket for `delay_s`
     REFUSE_CONNECTIONS = "refuse_connections"  # new connections and requests are reset until cleared
 
 
 FRAME_KINDS = frozenset({FaultKind.DROP_FRAME, FaultKind.DUPLICATE_FRAME, FaultKind.REORDER_FRAME})
-REQUEST_KINDS = frozenset(set(FaultKind) - FRAME_KINDS - {FaultKind.SILENCE, FaultKind.REFUSE_CONNECTIONS})
+REQUEST_KINDS = frozenset(set(FaultKind) - FRAME_KINDS - {FaultKind.REFUSE_CONNECTIONS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +41,7 @@ class Fault:
         match: action type ("order"), info type ("info:l2Book"), channel ("orderUpdates") or "*" for any.
         count: how often before it is used up; 0 for until cleared.
         skip: how many matches pass unharmed first.
-        delay_s: seconds, for delays and silence.
+        delay_s: seconds, for delays.
         status: HTTP status, for errors.
         retry_after_s: seconds, for rate limits; None sends no header.
         text: what a refusal says.

@@ -25,6 +25,8 @@ class Entry(NamedTuple, Generic[T]):
         published_ns: wall clock when it was published.
         key: what subscribers select by, such as the symbol; None reaches all.
         slot: a newer entry of the same slot may replace this one; None when it must be delivered.
+        partial: more entries of the same sequence follow at once; only the last of them moves a reader's position, so
+            that one who leaves in between gets all of them again.
     """
 
     value: T
@@ -32,6 +34,7 @@ class Entry(NamedTuple, Generic[T]):
     published_ns: int = 0
     key: Hashable = None
     slot: Hashable = None
+    partial: bool = False
 
 
 class StreamQueue(Generic[T]):
@@ -110,7 +113,7 @@ class StreamQueue(Generic[T]):
             return False
         if self._merge is not None:
             value = self._merge(old.value, entry.value)
-            entry = Entry(value, entry.sequence, entry.published_ns, entry.key, entry.slot)
+            entry = entry._replace(value=value)
         self._pending[entry.slot] = entry
         self.conflated += 1
         return True

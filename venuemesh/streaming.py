@@ -161,15 +161,18 @@ class Topic(Generic[T]):
     def __len__(self) -> int:
         return len(self._subscriptions)
 
-    def publish(self, value: T, *, sequence: int = 0, key: Hashable = None, slot: Hashable = None) -> Entry[T]:
+    def publish(
+        self, value: T, *, sequence: int = 0, key: Hashable = None, slot: Hashable = None, partial: bool = False
+    ) -> Entry[T]:
         """Hand `value` to every reader that wants it; cannot block or fail whatever the readers do.
 
         Args:
             sequence: at least that of the message before; 0 where each stream numbers itself.
             key: what readers select by; None reaches all.
             slot: names the state that this one replaces; None when each message counts.
+            partial: see `Entry`; the rest must be published before anything else runs.
         """
-        entry = Entry(value, sequence, self._clock.now_ns(), key, slot)
+        entry = Entry(value, sequence, self._clock.now_ns(), key, slot, partial)
         self.sequence = max(self.sequence, sequence)
         if key is None:
             for subscription in self._subscriptions.values():
@@ -428,7 +431,8 @@ class _Stream(Generic[T, R]):
                         entry = await anext(iterator)
                     if not self._is_old(entry, self._read_to) and self.subscription.wants(entry):
                         yield entry
-                    self._read_to = max(self._read_to, entry.sequence)
+                    if not entry.partial:
+                        self._read_to = max(self._read_to, entry.sequence)
             except StopAsyncIteration:
                 self._read_to = max(self._read_to, up_to)
             except TimeoutError:
@@ -442,6 +446,8 @@ class _Stream(Generic[T, R]):
 
     def _data(self, entry: Entry[T]) -> R:
         sequence = entry.sequence if self._numbered_by_source else self.sequence + 1
+        if entry.partial:
+            sequence = self.sequence
         return self._message(entry.value, sequence, entry.published_ns)
 
     def _heartbeat(self) -> R:

@@ -20,8 +20,8 @@ from simulator.hyperliquid.universe import Universe
 MAKER = "0x00000000000000000000000000000000000000a1"
 TAKER = "0x00000000000000000000000000000000000000a2"
 BACKSTOP = "0x4000000000000000000000000000000000000000"
-FIRST_ORDER_ID = 62_000_000_001
-FIRST_TRADE_ID = 700_000_000_000_001
+IDS_PER_MS = 100
+"""More than the synthetic traders use, so that a simulator started later never gives an id a second time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +65,8 @@ class Venue:
         self.engine = Engine(
             self.universe.instruments,
             rules=Rules(),
-            first_order_id=FIRST_ORDER_ID,
-            first_trade_id=FIRST_TRADE_ID,
+            first_order_id=now_ms * IDS_PER_MS,
+            first_trade_id=now_ms * IDS_PER_MS,
         )
         self.upkeep = Upkeep(self.engine, now_ms, BACKSTOP)
         self.population = Population(self.engine, self.upkeep, chance, population, maker=MAKER, taker=TAKER)

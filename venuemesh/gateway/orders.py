@@ -34,7 +34,7 @@ class Ending:
     """The venue called the order done.
 
     Attributes:
-        filled_quantity: what the venue says was filled; None when it does not.
+        filled_quantity: what the venue says was filled, of that life alone; None when it does not.
         venue_order_id: which of the order's lives it ended; None when it is said of the order.
     """
 
@@ -63,6 +63,8 @@ class OrderState:
     fees: dict[str, Decimal] = field(default_factory=dict)
     execution_ids: frozenset[str] = frozenset()
     venue_order_ids: tuple[str, ...] = ()
+    filled_by_life: dict[str, Decimal] = field(default_factory=dict)
+    """Filled under each of the venue's ids: where an amendment gives a new id, the venue counts from 0 again."""
     pending_cancel: bool = False
     pending_replace: bool = False
     reject: pb.Reject | None = None
@@ -94,6 +96,16 @@ class OrderState:
     def leaves(self) -> Decimal:
         """What can still fill."""
         return ZERO if self.terminal else EXACT.subtract(self.quantity, self.filled)
+
+    def filled_in(self, venue_order_id: str | None) -> Decimal:
+        """What one of its lives filled; everything while it has had no more than one."""
+        if venue_order_id is None or len(self.venue_order_ids) < 2:
+            return self.filled
+        return self.filled_by_life.get(venue_order_id, ZERO)
+
+    def quantity_in(self, venue_order_id: str | None) -> Decimal:
+        """Quantity the venue shows for one of its lives: the order's, less what other lives filled."""
+        return EXACT.subtract(self.quantity, EXACT.subtract(self.filled, self.filled_in(venue_order_id)))
 
     @property
     def average_price(self) -> Decimal | None:
@@ -177,7 +189,10 @@ class ReplaceRequested:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplaceConfirmed:
-    """The venue applied the amendment; None leaves a term as it was."""
+    """The venue applied the amendment; None leaves a term as it was.
+
+    `quantity` is as the venue shows it for this id: without what was filled under other ids.
+    """
 
     venue_order_id: str
     quantity: Decimal | None = None
@@ -199,6 +214,15 @@ class Triggered:
     venue_time_ns: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unrecognised:
+    """The venue knows the order, in a state whose word we do not know: proof of nothing."""
+
+    text: str
+    venue_time_ns: int = 0
+    origin: pb.Origin.ValueType = pb.ORIGIN_VENUE
+
+
 Fact = (
     Accepted
     | Filled
@@ -212,6 +236,7 @@ Fact = (
     | ReplaceConfirmed
     | ReplaceFailed
     | Triggered
+    | Unrecognised
 )
 
 
@@ -262,6 +287,8 @@ def apply(state: OrderState, fact: Fact, now_ns: int) -> Change | None:
             return _replace_failed(state, fact, now_ns)
         case Triggered():
             return _triggered(state, fact, now_ns)
+        case Unrecognised():
+            return _unrecognised(state, fact, now_ns)
         case _ as unreachable:
             assert_never(unreachable)
 
@@ -294,6 +321,7 @@ def _accepted(state: OrderState, fact: Accepted, now_ns: int) -> Change | None:
         status=pb.ORDER_STATUS_PARTIALLY_FILLED if state.filled else pb.ORDER_STATUS_NEW,
         venue_order_ids=ids,
         trigger_state=fact.trigger_state or state.trigger_state,
+        venue_status_text="",
         uncertain_since_ns=0,
     )
     return Change(
@@ -310,6 +338,9 @@ def _filled(state: OrderState, fact: Filled, now_ns: int) -> Change | None:
     filled = EXACT.add(state.filled, fill.quantity)
     text = ""
     quantity = state.quantity
+    if fill.venue_order_id in state.venue_order_ids[:-1] and not state.pending_replace:
+        # A late fill of a life that was amended away takes nothing off the life that goes on.
+        quantity = EXACT.add(quantity, fill.quantity)
     if filled > quantity:
         text = f"venue filled {filled} of {quantity}; its word is taken"
         quantity = filled
@@ -326,15 +357,20 @@ def _filled(state: OrderState, fact: Filled, now_ns: int) -> Change | None:
         fees={**state.fees, fill.fee_asset: EXACT.add(state.fees.get(fill.fee_asset, ZERO), fill.fee)},
         execution_ids=state.execution_ids | {fill.execution_id},
         venue_order_ids=_with_id(state, fill.venue_order_id),
+        filled_by_life={
+            **state.filled_by_life,
+            fill.venue_order_id: EXACT.add(state.filled_by_life.get(fill.venue_order_id, ZERO), fill.quantity),
+        },
         uncertain_since_ns=0,
         reject=None,
     )
-    after = _settle_ending(after)
+    after = _settle_ending(_drop_superseded_ending(after))
     return Change(state=after, execution_type=pb.EXECUTION_TYPE_TRADE, origin=pb.ORIGIN_VENUE, text=text)
 
 
 def _status_after_fill(state: OrderState, filled: Decimal, quantity: Decimal) -> pb.OrderStatus.ValueType:
-    if filled == quantity:
+    if filled == quantity and not state.pending_replace:
+        # While an amendment is under way nobody can tell how much there is to fill.
         return pb.ORDER_STATUS_FILLED
     if state.status in (pb.ORDER_STATUS_CANCELED, pb.ORDER_STATUS_EXPIRED):
         # The last fill overtaken by the end of the order: it stays ended, with more filled.
@@ -345,11 +381,25 @@ def _status_after_fill(state: OrderState, filled: Decimal, quantity: Decimal) ->
 def _settle_ending(state: OrderState) -> OrderState:
     """End an order whose end the venue told before its last fill came."""
     ending = state.ending
-    if ending is None or state.pending_replace or state.terminal:
-        return replace(state, ending=None, pending_cancel=False, pending_replace=False) if state.terminal else state
-    if ending.filled_quantity is not None and state.filled < ending.filled_quantity:
+    if state.terminal:
+        return replace(state, ending=None, pending_cancel=False, pending_replace=False)
+    if ending is None or state.pending_replace:
         return state
-    return replace(state, status=ending.status, ending=None, pending_cancel=False, pending_replace=False)
+    full = ending.status == pb.ORDER_STATUS_FILLED
+    due = (
+        state.quantity_in(ending.venue_order_id) if full and ending.filled_quantity is None else ending.filled_quantity
+    )
+    if due is not None and state.filled_in(ending.venue_order_id) < due:
+        return state
+    return replace(
+        state,
+        status=pb.ORDER_STATUS_FILLED if state.filled == state.quantity else ending.status,
+        # Filled for less than we asked, by the venue's word: it was changed behind our back.
+        quantity=state.filled if full else state.quantity,
+        ending=None,
+        pending_cancel=False,
+        pending_replace=False,
+    )
 
 
 def _drop_superseded_ending(state: OrderState) -> OrderState:
@@ -368,7 +418,15 @@ def _ended(state: OrderState, fact: Ended, now_ns: int) -> Change | None:
         # Known already, or an amendment ended that life of it and the order goes on under its newer id.
         return None
     ids = _with_id(state, ending.venue_order_id or "")
-    waiting = _changed(state, now_ns, fact.venue_time_ns, ending=ending, venue_order_ids=ids, uncertain_since_ns=0)
+    waiting = _changed(
+        state,
+        now_ns,
+        fact.venue_time_ns,
+        ending=ending,
+        venue_order_ids=ids,
+        venue_status_text="",
+        uncertain_since_ns=0,
+    )
     if waiting.status in UNANSWERED:
         live = pb.ORDER_STATUS_PARTIALLY_FILLED if state.filled else pb.ORDER_STATUS_NEW
         waiting = replace(waiting, status=live)
@@ -435,26 +493,31 @@ def _flag(
 def _replaced(state: OrderState, fact: ReplaceConfirmed, now_ns: int) -> Change | None:
     if state.status == pb.ORDER_STATUS_REJECTED:
         raise IllegalTransition("amended after it was rejected")
-    quantity = state.quantity if fact.quantity is None else fact.quantity
     after = _changed(
         state,
         now_ns,
-        quantity=max(quantity, state.filled),
         price=state.price if fact.price is None else fact.price,
         trigger_price=state.trigger_price if fact.trigger_price is None else fact.trigger_price,
         venue_order_ids=_with_id(state, fact.venue_order_id),
         pending_replace=False,
     )
-    after = _drop_superseded_ending(after)
-    if after.filled == after.quantity and not after.terminal:
-        after = replace(after, status=pb.ORDER_STATUS_FILLED)
-    after = _settle_ending(after)
+    if fact.quantity is not None:
+        in_other_lives = EXACT.subtract(after.filled, after.filled_in(fact.venue_order_id))
+        after = replace(after, quantity=max(EXACT.add(fact.quantity, in_other_lives), after.filled))
+    after = _settle_ending(_settle_full(_drop_superseded_ending(after)))
     return Change(state=after, execution_type=pb.EXECUTION_TYPE_REPLACED, origin=pb.ORIGIN_VENUE)
 
 
 def _replace_failed(state: OrderState, fact: ReplaceFailed, now_ns: int) -> Change | None:
     change = _flag(state, now_ns, pb.EXECUTION_TYPE_CANCEL_REJECTED, pb.ORIGIN_VENUE, fact.text, pending_replace=False)
-    return replace(change, state=_settle_ending(change.state)) if change else None
+    return replace(change, state=_settle_ending(_settle_full(change.state))) if change else None
+
+
+def _settle_full(state: OrderState) -> OrderState:
+    """What was filled whole while an amendment was under way is done once the amendment is settled."""
+    if state.terminal or state.filled < state.quantity:
+        return state
+    return replace(state, status=pb.ORDER_STATUS_FILLED)
 
 
 def _triggered(state: OrderState, fact: Triggered, now_ns: int) -> Change | None:
@@ -462,6 +525,14 @@ def _triggered(state: OrderState, fact: Triggered, now_ns: int) -> Change | None
         return None
     after = _changed(state, now_ns, fact.venue_time_ns, trigger_state=pb.TRIGGER_STATE_TRIGGERED)
     return Change(state=after, execution_type=pb.EXECUTION_TYPE_TRIGGERED, origin=pb.ORIGIN_VENUE)
+
+
+def _unrecognised(state: OrderState, fact: Unrecognised, now_ns: int) -> Change | None:
+    if state.terminal or state.venue_status_text == fact.text:
+        return None
+    after = _changed(state, now_ns, fact.venue_time_ns, venue_status_text=fact.text)
+    text = f"the venue says {fact.text!r}, which we do not know"
+    return Change(state=after, execution_type=pb.EXECUTION_TYPE_ORDER_STATUS, origin=fact.origin, text=text)
 
 
 def _with_id(state: OrderState, venue_order_id: str) -> tuple[str, ...]:
@@ -472,7 +543,6 @@ def _with_id(state: OrderState, venue_order_id: str) -> tuple[str, ...]:
 
 def reason_number(reason: Reason) -> error_pb2.Reason.ValueType:
     """The contract's number of a reason."""
-
     return error_pb2.Reason.Value(f"REASON_{reason}")
 
 
