@@ -205,6 +205,9 @@ class EventLog:
             try:
                 await self._publish_some()
             except (JournalUnavailable, TimeoutError, NatsError) as error:
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    # nats-py can turn our cancellation into an error of its own; without this the task never ends.
+                    raise asyncio.CancelledError from error
                 log.warning("event_log_retries", extra={"backlog": self.backlog, "error": repr(error)})
                 self._take_back()
                 await asyncio.sleep(self._retry_wait_s)
@@ -264,8 +267,7 @@ class AccountHistory:
     async def replay(self, after_sequence: int = 0) -> AsyncIterator[event_pb2.Event]:
         """Events behind an account sequence, each once, in order, up to the newest one stored."""
         after_stream = await self._stream_position(after_sequence) if after_sequence else 0
-        # Without a place to begin at, the oldest event kept is the first, whatever its number.
-        order = Resequencer[event_pb2.Event](after_sequence or max(0, await self.first_sequence() - 1))
+        order = Resequencer[event_pb2.Event](after_sequence or await self._before_first())
         async for message in self._bus.replay(EVENT_STREAM, [self._filter], after=after_stream):
             event = decode_event(message)
             for ready in order.push(event.sequence, event):
@@ -274,6 +276,12 @@ class AccountHistory:
             yield late
         if order.skipped:
             log.error("account_log_has_gaps", extra={"filter": self._filter, "gaps": str(order.skipped[:10])})
+
+    async def _before_first(self) -> int:
+        """The number to begin behind when everything kept is read."""
+        first = await self.first_sequence()
+        # A resend can have put the account's very first events out of order; later than that, older ones have expired.
+        return 0 if first <= _REORDER_WINDOW else first - 1
 
     async def first_sequence(self) -> int:
         """Number of the oldest event still stored; 0 when there is none."""

@@ -17,6 +17,8 @@ from venuemesh.gateway import orders
 from venuemesh.gateway.order_wire import from_order, timestamp, to_fill, to_order
 from venuemesh.gateway.orders import Change, Fact, Filled, IllegalTransition, OrderState
 from venuemesh.gateway.positions import PositionState, PositionStep, apply_fill, apply_funding, reconcile
+from venuemesh.gateway.recovery import Recovery, position_state
+from venuemesh.gateway.seen import Seen
 from venuemesh.gateway.venue import VenueFill, VenuePosition
 from venuemesh.money import EXACT, format_decimal
 from venuemesh.subjects import Kind
@@ -63,22 +65,19 @@ class Account:
         self._clock = clock
         self._settle_asset_of = settle_asset_of
         self._retained = retained
-        self._remembered = remembered
         self._orders: dict[str, OrderState] = {}
         self._open: dict[str, OrderState] = {}
         self._terminal: OrderedDict[str, None] = OrderedDict()
         self._by_key: dict[str, str] = {}
         self._by_venue_id: dict[str, str] = {}
         self._by_venue_client_id: dict[str, str] = {}
-        self._executions: OrderedDict[str, None] = OrderedDict()
-        self._ledger_ids: OrderedDict[str, None] = OrderedDict()
+        self.fills = Seen(capacity=remembered, from_ns=clock.now_ns())
+        self.ledger = Seen(capacity=remembered, from_ns=clock.now_ns())
         self._held_fills: list[tuple[VenueFill, int]] = []
         self.positions: dict[str, PositionState] = {}
         self.venue_positions: dict[str, VenuePosition] = {}
         self.balances: dict[tuple[str, str], account_pb2.Balance] = {}
         self.summary: account_pb2.AccountSummary | None = None
-        self.last_fill_ns = 0
-        self.last_ledger_ns = 0
         self.illegal_transitions = 0
         self.newborn = True
         """No event of the account was ever stored: what the venue holds at first is taken without a discrepancy."""
@@ -114,7 +113,7 @@ class Account:
 
     def knows_execution(self, execution_id: str) -> bool:
         """Whether this fill was folded in."""
-        return execution_id in self._executions
+        return execution_id in self.fills
 
     # orders
 
@@ -200,11 +199,14 @@ class Account:
 
     def on_fill(self, fill: VenueFill, received_ns: int) -> None:
         """A fill from the venue, of one of our orders or not. Repeats change nothing."""
-        if fill.execution_id in self._executions:
+        if fill.execution_id in self.fills:
             return
         order = self._order_of(fill)
         if order is not None:
             self.apply(order.order_id, Filled(fill=fill), received_ns=received_ns)
+            return
+        if self.fills.is_old(fill.venue_time_ns):
+            # Streams begin with what happened long ago; only our own orders say that it is news.
             return
         if any(state.status in orders.UNANSWERED for state in self._open.values()):
             # It may belong to an order whose venue id is still on its way.
@@ -243,18 +245,12 @@ class Account:
         self._fold_fill(fill, received_ns)
 
     def _fold_fill(self, fill: VenueFill, received_ns: int) -> None:
-        self._remember(self._executions, fill.execution_id)
-        self.last_fill_ns = max(self.last_fill_ns, fill.venue_time_ns)
+        self.fills.add(fill.execution_id, fill.venue_time_ns)
         fee = fill.fee if fill.fee_asset == self._settle_asset_of(fill.symbol) else ZERO
         step = apply_fill(
             self._position(fill.symbol), side=fill.side, quantity=fill.quantity, price=fill.price, fee=fee
         )
         self._step_position(step, received_ns, fill.venue_time_ns)
-
-    def _remember(self, known: OrderedDict[str, None], key: str) -> None:
-        known[key] = None
-        while len(known) > self._remembered:
-            known.popitem(last=False)
 
     # positions and money
 
@@ -299,7 +295,9 @@ class Account:
         if seen is None:
             return
         message.margin_mode = seen.margin_mode
-        for name in ("mark_price", "liquidation_price", "leverage", "margin_used"):
+        # What the venue last told of a position that was closed since is not true of none.
+        of_what_is_open = ("liquidation_price", "margin_used") if state.quantity else ()
+        for name in ("mark_price", "leverage", *of_what_is_open):
             value = getattr(seen, name)
             if value is not None:
                 setattr(message, name, format_decimal(value))
@@ -320,11 +318,10 @@ class Account:
 
     def on_ledger(self, entry: account_pb2.LedgerEntry, received_ns: int) -> None:
         """Funding and transfers; repeats change nothing."""
-        if entry.ledger_entry_id in self._ledger_ids:
-            return
-        self._remember(self._ledger_ids, entry.ledger_entry_id)
         venue_time_ns = entry.venue_time.ToNanoseconds()
-        self.last_ledger_ns = max(self.last_ledger_ns, venue_time_ns)
+        if entry.ledger_entry_id in self.ledger or self.ledger.is_old(venue_time_ns):
+            return
+        self.ledger.add(entry.ledger_entry_id, venue_time_ns)
         event = self._event(entry.symbol, received_ns, venue_time_ns, "")
         event.ledger_entry.CopyFrom(entry)
         self._log.append(Kind.LEDGER, event)
@@ -358,6 +355,7 @@ class Account:
 
     def report_freshness(self, freshness: stream_pb2.Freshness.ValueType, cause: str) -> None:
         """The account's private stream went away or is caught up again."""
+        self._follow_freshness(freshness)
         now_ns = self._clock.now_ns()
         event = self._event("", now_ns, 0, "")
         event.stream_status.CopyFrom(
@@ -369,6 +367,13 @@ class Account:
             )
         )
         self._log.append(Kind.FRESHNESS, event)
+
+    def _follow_freshness(self, freshness: stream_pb2.Freshness.ValueType) -> None:
+        for seen in (self.fills, self.ledger):
+            if freshness == stream_pb2.FRESHNESS_FRESH:
+                seen.catch_up()
+            else:
+                seen.lose()
 
     def _event(self, symbol: str, received_ns: int, venue_time_ns: int, correlation_id: str) -> event_pb2.Event:
         event = event_pb2.Event(
@@ -392,31 +397,38 @@ class Account:
         if self.newborn:
             self.newborn = False
             self.history_from_ns = event.received_time.ToNanoseconds()
+            self.fills.from_ns = self.ledger.from_ns = self.history_from_ns
         match event.WhichOneof("payload"):
             case "execution_report":
                 recovery.execution(event)
                 if event.execution_report.HasField("fill"):
                     fill = event.execution_report.fill
-                    self._remember(self._executions, fill.execution_id)
-                    self.last_fill_ns = max(self.last_fill_ns, fill.venue_time.ToNanoseconds())
+                    self.fills.add(fill.execution_id, fill.venue_time.ToNanoseconds())
             case "position":
                 recovery.position(event)
-                self.positions[event.symbol] = _position_state(event.position)
+                self.positions[event.symbol] = position_state(event.position)
             case "balance":
                 self.balances[(event.balance.venue_section, event.balance.asset)] = event.balance
             case "account_summary":
                 self.summary = event.account_summary
             case "ledger_entry":
-                self._remember(self._ledger_ids, event.ledger_entry.ledger_entry_id)
-                self.last_ledger_ns = max(self.last_ledger_ns, event.ledger_entry.venue_time.ToNanoseconds())
+                entry = event.ledger_entry
+                self.ledger.add(entry.ledger_entry_id, entry.venue_time.ToNanoseconds())
                 recovery.ledger(event)
+            case "stream_status":
+                self._follow_freshness(event.stream_status.freshness)
             case _:
                 pass
 
     def finish_restore(self, recovery: Recovery) -> None:
-        """Rebuild orders and catch up positions whose last event was lost with the process."""
+        """Rebuild orders. What was seen before the process ended is not fresh any more, and is said so."""
         for order, fills in recovery.orders():
             self._index(from_order(order, fills))
+        if self.fills.caught_up:
+            self.report_freshness(stream_pb2.FRESHNESS_STALE, "the gateway restarted")
+
+    def catch_up_positions(self, recovery: Recovery) -> None:
+        """Fold what was stored without its position event. Needs the instruments: they tell which fees count."""
         now_ns = self._clock.now_ns()
         for fill in recovery.unfolded_fills():
             fee = Decimal(fill.fee) if fill.fee_asset == self._settle_asset_of(fill.symbol) else ZERO
@@ -431,75 +443,6 @@ class Account:
         for entry in recovery.unfolded_funding():
             step = apply_funding(self._position(entry.symbol), Decimal(entry.amount))
             self._step_position(step, now_ns, entry.venue_time.ToNanoseconds())
-
-
-class Recovery:
-    """What a replay of the account log collects before orders can be rebuilt.
-
-    Fills of terminal orders older than `retained` orders are dropped on the way, so memory stays bounded.
-    """
-
-    def __init__(self, retained: int = 10_000) -> None:
-        self._retained = retained
-        self._orders: OrderedDict[str, order_pb2.Order] = OrderedDict()
-        self._fills: dict[str, list[order_pb2.Fill]] = {}
-        self._unfolded: dict[str, list[order_pb2.Fill]] = {}
-        self._funding: dict[str, list[account_pb2.LedgerEntry]] = {}
-
-    def execution(self, event: event_pb2.Event) -> None:
-        """An order report, perhaps with a fill."""
-        report = event.execution_report
-        if report.HasField("order"):
-            order = report.order
-            self._orders.pop(order.order_id, None)
-            self._orders[order.order_id] = order
-            if report.HasField("fill"):
-                self._fills.setdefault(order.order_id, []).append(report.fill)
-            self._shrink()
-        if report.HasField("fill"):
-            self._unfolded.setdefault(event.symbol, []).append(report.fill)
-
-    def _shrink(self) -> None:
-        if len(self._orders) <= 2 * self._retained:
-            return
-        done = [order_id for order_id, order in self._orders.items() if order.terminal]
-        for order_id in done[: len(self._orders) - self._retained]:
-            del self._orders[order_id]
-            self._fills.pop(order_id, None)
-
-    def position(self, event: event_pb2.Event) -> None:
-        """A position event: every fill and funding of the symbol before it is in it."""
-        self._unfolded.pop(event.symbol, None)
-        self._funding.pop(event.symbol, None)
-
-    def ledger(self, event: event_pb2.Event) -> None:
-        """A money change; funding moves a position."""
-        entry = event.ledger_entry
-        if entry.ledger_entry_type == account_pb2.LEDGER_ENTRY_TYPE_FUNDING and entry.symbol:
-            self._funding.setdefault(entry.symbol, []).append(entry)
-
-    def orders(self) -> list[tuple[order_pb2.Order, list[order_pb2.Fill]]]:
-        """The last state of each order with its fills, least recently changed first."""
-        return [(order, self._fills.get(order_id, [])) for order_id, order in self._orders.items()]
-
-    def unfolded_fills(self) -> list[order_pb2.Fill]:
-        """Fills stored without the position event that should have followed."""
-        return [fill for fills in self._unfolded.values() for fill in fills]
-
-    def unfolded_funding(self) -> list[account_pb2.LedgerEntry]:
-        """Funding stored without the position event that should have followed."""
-        return [entry for entries in self._funding.values() for entry in entries]
-
-
-def _position_state(position: account_pb2.Position) -> PositionState:
-    return PositionState(
-        symbol=position.symbol,
-        quantity=Decimal(position.quantity),
-        open_cost=Decimal(position.open_cost),
-        realized_pnl=Decimal(position.realized_pnl),
-        fees_paid=Decimal(position.fees_paid),
-        funding_received=Decimal(position.funding_received),
-    )
 
 
 def _amounts(summary: account_pb2.AccountSummary) -> bytes:

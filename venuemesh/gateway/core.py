@@ -16,7 +16,7 @@ from venuemesh import deadlines
 from venuemesh.bus import Bus
 from venuemesh.clock import Clock
 from venuemesh.errors import MeshError
-from venuemesh.gateway.account import Account, Recovery
+from venuemesh.gateway.account import Account
 from venuemesh.gateway.books import Books
 from venuemesh.gateway.desk import Desk, DeskSettings
 from venuemesh.gateway.evidence import facts_of
@@ -25,6 +25,7 @@ from venuemesh.gateway.market_data import MarketData
 from venuemesh.gateway.order_wire import from_order, timestamp
 from venuemesh.gateway.orders import OrderState, OutcomeLost
 from venuemesh.gateway.reconciler import Reconciler, ReconcilerSettings
+from venuemesh.gateway.recovery import Recovery
 from venuemesh.gateway.resolver import Resolver, ResolverSettings
 from venuemesh.gateway.venue import BookSnapshot, Level, Reservation, Venue, VenueFill, VenueOrder, VenuePosition
 from venuemesh.gateway.working import WorkingOrders
@@ -96,9 +97,11 @@ class GatewayCore:
         self.reconciler = Reconciler(self.desk, self.resolver, clock=clock, settings=settings.reconciler)
         self.on_status: list[Callable[[venue_pb2.VenueStatus], None]] = []
         self._bus = bus
+        self._recoveries: dict[str, Recovery] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._instruments_known = asyncio.Event()
         self._status = self._new_status(venue_pb2.VENUE_STATE_RECONCILING, "starting")
+        self.reconciler.on_gate = self._publish_status
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> object:
         """Run something that outlives the call it began in; if it fails, the gateway ends."""
@@ -133,6 +136,7 @@ class GatewayCore:
             last = event.sequence
         self.log.restore(account.account_id, last)
         account.finish_restore(recovery)
+        self._recoveries[account.account_id] = recovery
         async for intent in self.journal.intents_since(account.account_id, newest - INTENT_OVERLAP if newest else None):
             await self._recover_intent(account, intent)
         for order in account.open_orders():
@@ -173,6 +177,9 @@ class GatewayCore:
             tasks.create_task(self.log.run(), name="event-log")
             tasks.create_task(self._refresh_instruments(), name="instruments")
             await self._instruments_known.wait()
+            while self._recoveries:
+                account_id, recovery = self._recoveries.popitem()
+                self.accounts[account_id].catch_up_positions(recovery)
             tasks.create_task(self.venue.run(self), name="venue")
             tasks.create_task(self.resolver.run(), name="resolver")
             tasks.create_task(self.books.run(), name="books")

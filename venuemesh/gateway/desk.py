@@ -36,7 +36,7 @@ from venuemesh.errors import (
 from venuemesh.gateway import rules
 from venuemesh.gateway.account import Account
 from venuemesh.gateway.books import Books
-from venuemesh.gateway.evidence import facts_of_placed, outcome_of
+from venuemesh.gateway.evidence import facts_of_placed, outcome_of, proves_not_done
 from venuemesh.gateway.instruments import Instruments
 from venuemesh.gateway.order_wire import (
     fingerprint_of,
@@ -148,7 +148,7 @@ class Desk:
 
     # finding
 
-    def account(self, account_id: str) -> Account:
+    def account(self, account_id: str, field_name: str = "account_id") -> Account:
         """One account of this gateway.
 
         Raises:
@@ -157,8 +157,8 @@ class Desk:
         found = self.accounts.get(account_id)
         if found is None:
             raise AccountNotFound(
-                f"account_id: {self.venue.name} gateway serves no account {account_id!r}",
-                field="account_id",
+                f"{field_name}: {self.venue.name} gateway serves no account {account_id!r}",
+                field=field_name,
                 metadata={"account_id": account_id},
             )
         return found
@@ -206,7 +206,7 @@ class Desk:
         """How to name an order to the venue."""
         return OrderTarget(
             account_id=account.account_id,
-            instrument=self.instruments.get(order.terms.symbol, self.venue.name),
+            instrument=self.instruments.last_known(order.terms.symbol, self.venue.name),
             venue_client_order_id=order.venue_client_order_id,
             venue_order_id=order.venue_order_id,
         )
@@ -225,7 +225,7 @@ class Desk:
         received_s = self._clock.monotonic_s()
         self.check_venue(order.venue, "order.venue")
         rules.check_client_id(order.client_order_id, field="order.client_order_id")
-        account = self.account(order.account_id)
+        account = self.account(order.account_id, "order.account_id")
         terms = self._complete(order)
         key = (account.account_id, terms.client_order_id)
         fingerprint = fingerprint_of(terms)
@@ -245,8 +245,8 @@ class Desk:
         attempt = Attempt(
             fingerprint=fingerprint, received_s=received_s, journalled=asyncio.get_running_loop().create_future()
         )
-        self._attempts[key] = attempt
         self._spawn(self._attempt(key, attempt, account, ticket, state), f"submit-{state.order_id}")
+        self._attempts[key] = attempt
         try:
             await asyncio.shield(attempt.journalled)
         except SubjectTaken:
@@ -272,7 +272,7 @@ class Desk:
         """Everything that can refuse an order before its key is used up."""
         checked = rules.check_fields(terms)
         rules.check_capabilities(terms, self.venue.capabilities)
-        instrument = self.instruments.get(terms.symbol, self.venue.name)
+        instrument = self.instruments.get(terms.symbol, self.venue.name, field="order.symbol")
         self.check_ready(account)
         reduce_only = pb.EXECUTION_INSTRUCTION_REDUCE_ONLY in terms.instructions
         worst = checked.price
@@ -302,7 +302,7 @@ class Desk:
             quantity=checked.quantity,
             price=worst,
             trigger_price=checked.trigger_price,
-            time_in_force=terms.time_in_force,
+            time_in_force=rules.time_in_force_of(terms),
             post_only=pb.EXECUTION_INSTRUCTION_POST_ONLY in terms.instructions,
             reduce_only=reduce_only,
             reservation=reservation,
@@ -344,6 +344,10 @@ class Desk:
             attempt.journalled.set_result(None)
             await self._send(attempt, account, ticket)
         finally:
+            if not attempt.journalled.done():
+                # Cancelled or broken before the intent was confirmed: whoever waits must not wait for ever.
+                stopped = Draining(f"{self.venue.name} gateway is stopping; nothing was sent", retry_after_s=1.0)
+                _fail(attempt.journalled, stopped)
             # An attempt that ended without sending is answered too.
             attempt.sent.set()
             attempt.answered.set()
@@ -362,10 +366,9 @@ class Desk:
         except (SubjectTaken, MeshError) as error:
             if not isinstance(error, SubjectTaken):
                 self._remember_unsent(account.account_id, state.terms.client_order_id)
-            attempt.journalled.set_exception(error)
-            # The caller may be gone; an exception nobody reads would be reported as ours.
-            attempt.journalled.exception()
+            _fail(attempt.journalled, error)
             return False
+        self._unsent.pop((account.account_id, state.terms.client_order_id), None)
         attempt.timings.journal.CopyFrom(self._since(attempt.received_s))
         return True
 
@@ -383,7 +386,7 @@ class Desk:
         try:
             answer = await self.venue.place_order(ticket, sent)
         except MeshError as error:
-            self._settle_failure(account, ticket.order_id, error)
+            self._settle_failure(account, ticket.order_id, error, written=attempt.sent.is_set())
             return
         except Exception as error:
             log.exception("place_order_failed", extra={"order_id": ticket.order_id})
@@ -399,9 +402,9 @@ class Desk:
             account.apply(ticket.order_id, fact)
         reach(CrashPoint.ANSWER_FOLDED)
 
-    def _settle_failure(self, account: Account, order_id: str, error: MeshError) -> None:
+    def _settle_failure(self, account: Account, order_id: str, error: MeshError, *, written: bool) -> None:
         """A failed send: proved not to have taken effect, or unknown."""
-        if isinstance(error, OutcomeUnknown) or error.sent is Sent.MAYBE:
+        if not proves_not_done(error) or (written and error.sent is Sent.NO):
             self._lose(account, order_id, error.message)
             return
         fact = RejectedByVenue(reason=error.reason, text=error.message, origin=pb.ORIGIN_GATEWAY)
@@ -481,7 +484,9 @@ class Desk:
         known = account.order_by_key(terms.client_order_id)
         if known is None:
             outcome = await self._journal.read_outcome(account.account_id, terms.client_order_id)
-            known = from_order(outcome.order, []) if outcome else self._adopt(account, intent)
+            # Another repeat may have taken the order over meanwhile.
+            known = account.order_by_key(terms.client_order_id)
+            known = known or (from_order(outcome.order, []) if outcome else self._adopt(account, intent))
         return self._replay(known, fingerprint)
 
     def _adopt(self, account: Account, intent: event_pb2.OrderIntent) -> OrderState:
@@ -517,6 +522,12 @@ class Desk:
 
     def _since(self, start_s: float) -> Duration:
         return _duration(self._clock.monotonic_s() - start_s)
+
+
+def _fail(future: asyncio.Future[None], error: Exception) -> None:
+    """Give whoever waits an error; nobody may be waiting any more, and an error nobody reads is reported as ours."""
+    future.set_exception(error)
+    future.exception()
 
 
 def _look_up(account: Account, reference: service.OrderReference) -> OrderState | None:

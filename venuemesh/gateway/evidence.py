@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
-from venuemesh.errors import Reason
-from venuemesh.gateway.orders import Accepted, Ended, Ending, Fact, OrderState, RejectedByVenue
+from venuemesh.errors import (
+    AuthenticationFailed,
+    InvalidRequest,
+    MeshError,
+    NonceRejected,
+    NotSupported,
+    OutcomeUnknown,
+    PermissionDenied,
+    PreconditionFailed,
+    RateLimited,
+    Reason,
+    Sent,
+    VenueRejected,
+)
+from venuemesh.gateway.orders import Accepted, Ended, Ending, Fact, OrderState, RejectedByVenue, Unrecognised
 from venuemesh.gateway.venue import Placed, VenueOrder, VenueOrderState
 from venuemesh.v1 import order_pb2 as pb
 from venuemesh.v1 import order_service_pb2 as service
@@ -13,6 +26,28 @@ ENDINGS = {
     VenueOrderState.EXPIRED: pb.ORDER_STATUS_EXPIRED,
     VenueOrderState.FILLED: pb.ORDER_STATUS_FILLED,
 }
+
+REFUSALS = (
+    AuthenticationFailed,
+    InvalidRequest,
+    NonceRejected,
+    NotSupported,
+    PermissionDenied,
+    PreconditionFailed,
+    RateLimited,
+    VenueRejected,
+)
+"""Errors by which a venue says that it did not do what it was sent."""
+
+
+def proves_not_done(error: MeshError) -> bool:
+    """Whether a failed write certainly had no effect: it never left, or the venue read it and said no.
+
+    An answer that came and cannot be read proves nothing.
+    """
+    if isinstance(error, OutcomeUnknown) or error.sent is Sent.MAYBE:
+        return False
+    return error.sent is Sent.NO or isinstance(error, REFUSALS)
 
 
 def facts_of(view: VenueOrder, origin: pb.Origin.ValueType = pb.ORIGIN_VENUE) -> list[Fact]:
@@ -27,6 +62,8 @@ def facts_of(view: VenueOrder, origin: pb.Origin.ValueType = pb.ORIGIN_VENUE) ->
                 origin=origin,
             )
         ]
+    if view.state == VenueOrderState.UNRECOGNISED:
+        return [Unrecognised(text=view.text, venue_time_ns=view.venue_time_ns, origin=origin)]
     accepted = Accepted(
         venue_order_id=view.venue_order_id,
         venue_time_ns=view.venue_time_ns,

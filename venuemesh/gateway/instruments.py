@@ -13,14 +13,16 @@ class Instruments:
 
     def __init__(self) -> None:
         self._by_symbol: Mapping[str, instrument_pb2.Instrument] = {}
+        self._retired: Mapping[str, instrument_pb2.Instrument] = {}
 
     def replace(self, instruments: Iterable[instrument_pb2.Instrument]) -> list[instrument_pb2.Instrument]:
         """Take a new list; returns the instruments that are new or changed."""
         before = self._by_symbol
+        self._retired = {**self._retired, **before}
         self._by_symbol = {instrument.symbol: instrument for instrument in instruments}
         return [row for symbol, row in self._by_symbol.items() if not _same(before.get(symbol), row)]
 
-    def get(self, symbol: str, venue: str) -> instrument_pb2.Instrument:
+    def get(self, symbol: str, venue: str, *, field: str = "symbol") -> instrument_pb2.Instrument:
         """One instrument.
 
         Raises:
@@ -29,9 +31,17 @@ class Instruments:
         found = self._by_symbol.get(symbol)
         if found is None:
             raise InstrumentNotFound(
-                f"symbol: {venue} has no instrument {symbol!r}", field="symbol", metadata={"symbol": symbol}
+                f"{field}: {venue} has no instrument {symbol!r}", field=field, metadata={"symbol": symbol}
             )
         return found
+
+    def last_known(self, symbol: str, venue: str) -> instrument_pb2.Instrument:
+        """One instrument, even if the venue lists it no more: an order in it must still be cancelled.
+
+        Raises:
+            InstrumentNotFound: it was never listed.
+        """
+        return self._by_symbol.get(symbol) or self._retired.get(symbol) or self.get(symbol, venue)
 
     def all(self) -> list[instrument_pb2.Instrument]:
         """All of them, by symbol."""
@@ -39,7 +49,7 @@ class Instruments:
 
     def settle_asset_of(self, symbol: str) -> str:
         """Asset that profit of the symbol is in; empty when the symbol is unknown."""
-        found = self._by_symbol.get(symbol)
+        found = self._by_symbol.get(symbol) or self._retired.get(symbol)
         return found.settle_asset if found else ""
 
     def __len__(self) -> int:

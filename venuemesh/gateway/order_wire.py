@@ -111,12 +111,20 @@ def _put_terms_in_force(terms: pb.NewOrder, state: OrderState) -> None:
 
 
 def from_order(order: pb.Order, fills: list[pb.Fill]) -> OrderState:
-    """An order state out of its last stored message and its fills, oldest first."""
+    """An order state out of its last stored message and its fills, oldest first.
+
+    Where fills are not at hand the notional comes from the average price, which is all that is shown of it.
+    """
     terms = pb.NewOrder()
     terms.CopyFrom(order.terms)
-    notional = ZERO
+    filled, notional, by_life = ZERO, ZERO, dict[str, Decimal]()
     for fill in fills:
-        notional = EXACT.add(notional, EXACT.multiply(Decimal(fill.quantity), Decimal(fill.price)))
+        quantity = Decimal(fill.quantity)
+        filled = EXACT.add(filled, quantity)
+        notional = EXACT.add(notional, EXACT.multiply(quantity, Decimal(fill.price)))
+        by_life[fill.venue_order_id] = EXACT.add(by_life.get(fill.venue_order_id, ZERO), quantity)
+    if filled != Decimal(order.filled_quantity):
+        notional = EXACT.multiply(Decimal(order.filled_quantity), Decimal(order.average_price))
     return OrderState(
         order_id=order.order_id,
         terms=terms,
@@ -133,6 +141,7 @@ def from_order(order: pb.Order, fills: list[pb.Fill]) -> OrderState:
         fees={fee.asset: Decimal(fee.amount) for fee in order.fees},
         execution_ids=frozenset(fill.execution_id for fill in fills),
         venue_order_ids=tuple(order.venue_order_ids),
+        filled_by_life=by_life,
         pending_cancel=order.pending_cancel,
         pending_replace=order.pending_replace,
         reject=order.reject if order.HasField("reject") else None,

@@ -491,8 +491,8 @@ def _flag(
 
 
 def _replaced(state: OrderState, fact: ReplaceConfirmed, now_ns: int) -> Change | None:
-    if state.status == pb.ORDER_STATUS_REJECTED:
-        raise IllegalTransition("amended after it was rejected")
+    if state.terminal:
+        raise IllegalTransition(f"amended as {fact.venue_order_id} after it had ended")
     after = _changed(
         state,
         now_ns,
@@ -504,6 +504,8 @@ def _replaced(state: OrderState, fact: ReplaceConfirmed, now_ns: int) -> Change 
     if fact.quantity is not None:
         in_other_lives = EXACT.subtract(after.filled, after.filled_in(fact.venue_order_id))
         after = replace(after, quantity=max(EXACT.add(fact.quantity, in_other_lives), after.filled))
+    if replace(after, version=state.version, updated_ns=state.updated_ns) == state:
+        return None
     after = _settle_ending(_settle_full(_drop_superseded_ending(after)))
     return Change(state=after, execution_type=pb.EXECUTION_TYPE_REPLACED, origin=pb.ORIGIN_VENUE)
 

@@ -48,7 +48,8 @@ def apply_fill(
     state: PositionState, *, side: order_pb2.Side.ValueType, quantity: Decimal, price: Decimal, fee: Decimal
 ) -> PositionStep:
     """Fold one fill. `fee` is in the settlement asset; pass 0 for a fee paid in another."""
-    signed = quantity if side == order_pb2.SIDE_BUY else -quantity
+    # The copy methods keep every digit; plain minus and abs() would round to the thread's context.
+    signed = quantity if side == order_pb2.SIDE_BUY else quantity.copy_negate()
     before = state.quantity
     after = EXACT.add(before, signed)
     closing = _same_or_less(signed, before)
@@ -81,10 +82,10 @@ def reconcile(state: PositionState, *, quantity: Decimal, entry_price: Decimal |
 
 def _same_or_less(signed: Decimal, before: Decimal) -> Decimal:
     """The part of the held position that a fill closes, with the held position's sign."""
-    if signed * before >= 0:
+    if not before or (signed > 0) == (before > 0):
         return ZERO
-    size = min(abs(signed), abs(before))
-    return size if before > 0 else -size
+    size = min(signed.copy_abs(), before.copy_abs())
+    return size if before > 0 else size.copy_negate()
 
 
 def _share_of_cost(state: PositionState, closing: Decimal) -> Decimal:
@@ -102,5 +103,5 @@ def _change(before: Decimal, after: Decimal) -> account_pb2.PositionChange.Value
         return account_pb2.POSITION_CHANGE_CLOSE
     if (before > 0) != (after > 0):
         return account_pb2.POSITION_CHANGE_FLIP
-    grew = abs(after) > abs(before)
+    grew = after.copy_abs() > before.copy_abs()
     return account_pb2.POSITION_CHANGE_INCREASE if grew else account_pb2.POSITION_CHANGE_DECREASE

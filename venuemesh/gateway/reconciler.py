@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from venuemesh.clock import Clock
@@ -17,7 +17,7 @@ from venuemesh.gateway.account import Account
 from venuemesh.gateway.desk import Desk
 from venuemesh.gateway.order_wire import timestamp
 from venuemesh.gateway.orders import UNANSWERED, Ended, Ending, OrderState
-from venuemesh.gateway.reconcile import plan_orders, position_differences
+from venuemesh.gateway.reconcile import ZERO, plan_orders, position_differences
 from venuemesh.gateway.resolver import FILL_OVERLAP_NS, Resolver
 from venuemesh.gateway.venue import VenueOrder, VenuePosition, VenueSnapshot
 from venuemesh.v1 import order_pb2, reconciliation_pb2, stream_pb2
@@ -53,6 +53,9 @@ class Reconciler:
         self._locks: dict[str, asyncio.Lock] = {name: asyncio.Lock() for name in desk.accounts}
         self._unexpected: dict[str, set[str]] = {name: set() for name in desk.accounts}
         self._started: set[str] = set()
+        self._link_changes: dict[str, int] = dict.fromkeys(desk.accounts, 0)
+        self.on_gate: Callable[[], None] = lambda: None
+        """Called when an account's gate was opened or closed."""
 
     def last_report(self, account_id: str) -> reconciliation_pb2.ReconciliationReport | None:
         """The last comparison that ended; None before the first."""
@@ -60,12 +63,14 @@ class Reconciler:
 
     def on_live(self, account_id: str) -> None:
         """The account's private stream is subscribed: compare before taking orders."""
+        self._link_changes[account_id] += 1
         self._close_gate(account_id, "catching up with the venue")
         self._live[account_id].set()
         self._again[account_id].set()
 
     def on_lost(self, account_id: str, cause: str) -> None:
         """The account's private stream is gone: no new orders until it is caught up again."""
+        self._link_changes[account_id] += 1
         self._live[account_id].clear()
         self._close_gate(account_id, cause)
 
@@ -74,6 +79,7 @@ class Reconciler:
         if gate.ready:
             self._desk.account(account_id).report_freshness(stream_pb2.FRESHNESS_STALE, cause)
         gate.ready, gate.cause = False, cause
+        self.on_gate()
 
     async def run(self, account_id: str) -> None:
         """Compare whenever the stream came back, and periodically while it is live."""
@@ -116,14 +122,16 @@ class Reconciler:
                 trigger=trigger,
                 begin_time=timestamp(self._clock.now_ns()),
             )
-            still_live = self._live[account_id].is_set()
+            link_changes = self._link_changes[account_id]
             try:
                 await self._compare(account, report)
             except MeshError as error:
                 report.error = error.message
             report.end_time.CopyFrom(timestamp(self._clock.now_ns()))
             self._reports[account_id] = report
-            if not report.error and still_live and self._live[account_id].is_set():
+            # A link that went and came back meanwhile may have missed what this comparison read before.
+            unbroken = link_changes == self._link_changes[account_id] and self._live[account_id].is_set()
+            if not report.error and unbroken:
                 self._open_gate(account_id)
         return report
 
@@ -134,13 +142,11 @@ class Reconciler:
             gate.ready, gate.cause = True, ""
             self._desk.account(account_id).report_freshness(stream_pb2.FRESHNESS_FRESH, "reconciled")
             self._resolver.hurry(account_id)
+            self.on_gate()
 
     async def _compare(self, account: Account, report: reconciliation_pb2.ReconciliationReport) -> None:
-        known_fills = account.last_fill_ns
         report.fills_compared = await self._resolver.fetch_fills(account)
-        if account.last_fill_ns != known_fills:
-            log.info("fills_recovered", extra={"account_id": account.account_id})
-        since_ns = max(account.history_from_ns, account.last_ledger_ns - FILL_OVERLAP_NS)
+        since_ns = max(account.history_from_ns, account.ledger.complete_ns - FILL_OVERLAP_NS)
         for entry in await self._venue.fetch_ledger(account.account_id, since_ns):
             account.on_ledger(entry, self._clock.now_ns())
         snapshot = await self._venue.fetch_snapshot(account.account_id)
@@ -157,12 +163,13 @@ class Reconciler:
         report.orders_compared = len(plan.confirmed) + len(plan.to_query)
         for order, view in plan.confirmed:
             before = order.status
-            after = await self._resolver.apply_view(account, order, view, order_pb2.ORIGIN_RECONCILIATION)
+            origin = order_pb2.ORIGIN_RECONCILIATION
+            after = await self._resolver.apply_view(account, order, view, snapshot.taken_ns, origin)
             if before != after.status and order.working:
                 self._restate(account, report, after, before)
         for order in plan.to_query:
             await self._ask_about(account, order, report)
-        self._note_unexpected(account, plan.unexpected, report)
+        self._note_unexpected(account, plan.unexpected, snapshot.taken_ns, report)
 
     async def _ask_about(
         self, account: Account, order: OrderState, report: reconciliation_pb2.ReconciliationReport
@@ -170,6 +177,7 @@ class Reconciler:
         if order.status in UNANSWERED:
             # On its way, or with the resolver, which knows when absence is proof.
             return
+        asked_ns = self._clock.now_ns()
         view = await self._venue.fetch_order(self._desk.target_of(account, order))
         if view is None:
             # Venues forget old orders. It is not among the open ones and its fills were fetched: it has ended.
@@ -183,7 +191,7 @@ class Reconciler:
             kind = reconciliation_pb2.DISCREPANCY_TYPE_ORDER_MISSING
             self._discrepancy(account, report, kind, order, "open", "forgotten", restated=True)
             return
-        after = await self._resolver.apply_view(account, order, view, order_pb2.ORIGIN_RECONCILIATION)
+        after = await self._resolver.apply_view(account, order, view, asked_ns, order_pb2.ORIGIN_RECONCILIATION)
         if after.status != order.status:
             self._restate(account, report, after, order.status)
         if after.ending is not None:
@@ -204,18 +212,23 @@ class Reconciler:
         self,
         account: Account,
         unexpected: Sequence[VenueOrder],
+        taken_ns: int,
         report: reconciliation_pb2.ReconciliationReport,
     ) -> None:
+        """Report, once each, what is open there and not here; one of ours only if we have held it ended for long."""
         known = self._unexpected[account.account_id]
         for view in unexpected:
-            if account.order_by_venue_id(view.venue_order_id) or view.venue_order_id in known:
+            order = account.order_by_venue_id(view.venue_order_id)
+            order = order or account.order_by_venue_client_id(view.venue_client_order_id or "")
+            just_ended = order is not None and order.updated_ns + self._resolver.settle_ns > taken_ns
+            if view.venue_order_id in known or just_ended or (order is not None and not order.terminal):
                 continue
             self._discrepancy(
                 account,
                 report,
                 reconciliation_pb2.DISCREPANCY_TYPE_ORDER_UNEXPECTED,
-                None,
-                "none",
+                order,
+                order_pb2.OrderStatus.Name(order.status) if order else "none",
                 f"order {view.venue_order_id} of {view.quantity}",
                 restated=False,
                 symbol=view.symbol,
@@ -229,12 +242,16 @@ class Reconciler:
         account.on_positions(snapshot.positions)
         if not position_differences(account.positions, snapshot.positions):
             return
-        # A fill may have happened between the two readings: read both again before believing a difference.
+        # A fill may have happened between the two readings, or be shown in one place before the other: read both again
+        # when that has settled, and believe a difference only where nothing moved meanwhile.
+        await asyncio.sleep(self._resolver.settle_ns / 1e9)
         await self._resolver.fetch_fills(account)
+        before = {symbol: state.quantity for symbol, state in account.positions.items()}
         again = await self._venue.fetch_snapshot(account.account_id)
         await self._resolver.fetch_fills(account)
         for ours, position in position_differences(account.positions, again.positions):
-            self._take_position(account, str(ours), position, report)
+            if ours == before.get(position.symbol, ZERO):
+                self._take_position(account, str(ours), position, report)
 
     def _take_position(
         self, account: Account, ours: str, position: VenuePosition, report: reconciliation_pb2.ReconciliationReport

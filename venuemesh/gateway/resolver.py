@@ -13,6 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -22,8 +23,8 @@ from venuemesh.gateway.account import Account
 from venuemesh.gateway.desk import Desk
 from venuemesh.gateway.evidence import facts_of
 from venuemesh.gateway.order_wire import timestamp, to_order
-from venuemesh.gateway.orders import OrderState, ProvedAbsent, ReplaceConfirmed, ReplaceFailed
-from venuemesh.gateway.venue import CancelAnswer, Reservation, VenueOrder, VenueOrderState
+from venuemesh.gateway.orders import CancelFailed, OrderState, ProvedAbsent, ReplaceConfirmed, ReplaceFailed
+from venuemesh.gateway.venue import CancelAnswer, Refused, Reservation, VenueOrder, VenueOrderState
 from venuemesh.v1 import order_pb2 as pb
 from venuemesh.v1 import reconciliation_pb2
 
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 MAX_EVIDENCE = 20
 FILL_OVERLAP_NS = 60_000_000_000
+ZERO = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +73,12 @@ class Resolver:
         return self._doubts
 
     def doubt(self, account: Account, order_id: str) -> None:
-        """Take an order in; asking begins at once."""
+        """Take an order in; asking begins at once, or a little later where only fills are awaited: they will come."""
         if order_id not in self._doubts:
+            order = account.order(order_id)
+            delay_s = self._settings.first_s if order is not None and order.ending is not None else 0.0
             self._doubts[order_id] = Doubt(
-                account, order_id, next_s=self._clock.monotonic_s(), wait_s=self._settings.first_s
+                account, order_id, next_s=self._clock.monotonic_s() + delay_s, wait_s=self._settings.first_s
             )
         self._wake.set()
 
@@ -140,7 +144,7 @@ class Resolver:
     async def _gather(self, doubt: Doubt, order: OrderState) -> None:
         account = doubt.account
         if order.ending is not None:
-            await self.fetch_fills(account)
+            await self._fetch_due_fills(account, order.order_id, order.ending.venue_order_id, ZERO)
             order = account.order(order.order_id) or order
             if order.terminal:
                 return
@@ -148,6 +152,8 @@ class Resolver:
             answer = await self._venue.cancel_order(self._desk.target_of(account, order))
             said = answer.value if isinstance(answer, CancelAnswer) else answer.text
             self._note(doubt, "cancel", said)
+            if isinstance(answer, Refused):
+                account.apply(order.order_id, CancelFailed(text=answer.text))
         asked_ns = self._clock.now_ns()
         view = await self._venue.fetch_order(self._desk.target_of(account, order))
         order = account.order(order.order_id) or order
@@ -156,24 +162,41 @@ class Resolver:
             self._judge_absence(account, order, asked_ns)
             return
         self._note(doubt, "query by id", f"{view.state} as {view.venue_order_id}, filled {view.filled_quantity}")
-        await self.apply_view(account, order, view)
+        await self.apply_view(account, order, view, asked_ns)
 
     async def apply_view(
-        self, account: Account, order: OrderState, view: VenueOrder, origin: pb.Origin.ValueType = pb.ORIGIN_VENUE
+        self,
+        account: Account,
+        order: OrderState,
+        view: VenueOrder,
+        asked_ns: int,
+        origin: pb.Origin.ValueType = pb.ORIGIN_VENUE,
     ) -> OrderState:
-        """Fold what the venue shows of an order into ours, and fetch the fills it mentions and we lack."""
+        """Fold what the venue shows of an order into ours, and fetch the fills it mentions and we lack.
+
+        Args:
+            asked_ns: our clock before the venue was asked.
+        """
+        order = account.order(order.order_id) or order
         if order.pending_replace:
-            self._judge_amendment(account, order, view)
+            self._judge_amendment(account, order, view, asked_ns)
         for fact in facts_of(view, origin):
             account.apply(order.order_id, fact)
-        now = account.order(order.order_id) or order
-        if now.ending is not None or (view.filled_quantity or 0) > now.filled:
-            await self.fetch_fills(account)
-        return account.order(order.order_id) or now
+        await self._fetch_due_fills(account, order.order_id, view.venue_order_id, view.filled_quantity or ZERO)
+        return account.order(order.order_id) or order
 
-    async def fetch_fills(self, account: Account) -> int:
-        """Fetch fills from a little before the last one known; returns how many there were."""
-        since_ns = max(account.history_from_ns, account.last_fill_ns - FILL_OVERLAP_NS)
+    async def _fetch_due_fills(self, account: Account, order_id: str, life: str | None, due: Decimal) -> None:
+        """Fetch the fills an order is known to lack: the latest first, then all since it was made."""
+        for whole_life in (False, True):
+            order = account.order(order_id)
+            if order is None or (order.ending is None and due <= order.filled_in(life)):
+                return
+            await self.fetch_fills(account, order.created_ns if whole_life else None)
+
+    async def fetch_fills(self, account: Account, since_ns: int | None = None) -> int:
+        """Fetch fills from a little before `since_ns`, or before the first that may be missing; returns how many."""
+        start_ns = (account.fills.complete_ns if since_ns is None else since_ns) - FILL_OVERLAP_NS
+        since_ns = max(account.history_from_ns, start_ns)
         fills = await self._venue.fetch_fills(account.account_id, since_ns)
         received_ns = self._clock.now_ns()
         for fill in fills:
@@ -189,19 +212,21 @@ class Resolver:
         evidence = "the venue does not know it after the last moment it could have arrived"
         account.apply(order.order_id, ProvedAbsent(evidence=evidence))
 
-    def _judge_amendment(self, account: Account, order: OrderState, view: VenueOrder) -> None:
+    def _judge_amendment(self, account: Account, order: OrderState, view: VenueOrder, asked_ns: int) -> None:
         """Tell from the venue's view whether an amendment without an answer took effect."""
-        if view.state is not VenueOrderState.WORKING:
-            account.apply(order.order_id, ReplaceFailed(text="the order ended"))
+        if view.state is VenueOrderState.UNRECOGNISED:
             return
         new_life = view.venue_order_id not in order.venue_order_ids
-        changed = view.quantity != order.quantity or (view.price is not None and view.price != order.price)
+        changed = view.quantity != order.quantity_in(view.venue_order_id) or view.price not in (None, order.price)
         if new_life or changed:
             confirmed = ReplaceConfirmed(venue_order_id=view.venue_order_id, quantity=view.quantity, price=view.price)
             account.apply(order.order_id, confirmed)
             return
+        if view.state is not VenueOrderState.WORKING:
+            account.apply(order.order_id, ReplaceFailed(text="the order ended"))
+            return
         lifetime_ns = int(self._desk.settings.order_lifetime_s * 1e9)
-        if self._clock.now_ns() >= order.updated_ns + lifetime_ns + self.settle_ns:
+        if asked_ns >= order.updated_ns + lifetime_ns + self.settle_ns:
             account.apply(order.order_id, ReplaceFailed(text="the amendment never reached the venue"))
 
     def _note(self, doubt: Doubt, source: str, finding: str) -> None:

@@ -67,6 +67,9 @@ def check_fields(order: pb.NewOrder) -> CheckedOrder:
     _check_enum(order.order_type, pb.OrderType, "order.order_type")
     for instruction in order.instructions:
         _check_enum(instruction, pb.ExecutionInstruction, "order.instructions")
+    if order.time_in_force:
+        _check_enum(order.time_in_force, pb.TimeInForce, "order.time_in_force")
+    _check_not_ignored(order)
     quantity = _positive(order.quantity, "order.quantity", Reason.QUANTITY_NOT_POSITIVE)
     _check_labels(order)
     return CheckedOrder(quantity=quantity, price=_checked_price(order), trigger_price=_checked_trigger(order))
@@ -78,6 +81,20 @@ def _check_enum(value: int, kind: object, field: str) -> None:
         raise _invalid(Reason.REQUIRED_FIELD_MISSING, field, "is required, got UNSPECIFIED")
     if value not in names:
         raise _invalid(Reason.INVALID_ARGUMENT, field, f"has a value this gateway does not know: {value}")
+
+
+def _check_not_ignored(order: pb.NewOrder) -> None:
+    """Refuse what no gateway acts on yet, rather than leave it out silently."""
+    if order.HasField("twap") and order.order_type != pb.ORDER_TYPE_TWAP:
+        raise _invalid(Reason.CONTRADICTORY_FIELDS, "order.twap", "must be absent for this order type")
+    if order.self_trade_prevention != pb.SELF_TRADE_PREVENTION_UNSPECIFIED:
+        raise _invalid(
+            Reason.UNSUPPORTED_INSTRUCTION, "order.self_trade_prevention", "only the venue's own rule is offered"
+        )
+    if order.trigger.price_type != pb.TRIGGER_PRICE_TYPE_UNSPECIFIED:
+        raise _invalid(
+            Reason.UNSUPPORTED_INSTRUCTION, "order.trigger.price_type", "only the venue's own choice is offered"
+        )
 
 
 def _check_labels(order: pb.NewOrder) -> None:
@@ -134,14 +151,14 @@ def time_in_force_of(order: pb.NewOrder) -> pb.TimeInForce.ValueType:
         InvalidOrder: a limit order says nothing, or GTD has no time.
     """
     field = "order.time_in_force"
+    if (order.time_in_force == pb.TIME_IN_FORCE_GTD) != order.HasField("expire_time"):
+        raise _invalid(Reason.CONTRADICTORY_FIELDS, "order.expire_time", "is required with GTD and absent otherwise")
     if order.time_in_force == pb.TIME_IN_FORCE_UNSPECIFIED:
         if order.order_type == pb.ORDER_TYPE_MARKET:
             return pb.TIME_IN_FORCE_IOC
         if order.order_type in MARKET_TYPES:
             return pb.TIME_IN_FORCE_GTC
         raise _invalid(Reason.REQUIRED_FIELD_MISSING, field, "is required for limit types, got UNSPECIFIED")
-    if (order.time_in_force == pb.TIME_IN_FORCE_GTD) != order.HasField("expire_time"):
-        raise _invalid(Reason.CONTRADICTORY_FIELDS, "order.expire_time", "is required with GTD and absent otherwise")
     return order.time_in_force
 
 
@@ -208,15 +225,19 @@ def check_price(price: Decimal | None, rule: instrument_pb2.PriceRule, *, field:
     """Refuse a price the rule does not allow; metadata names the nearest ones that pass."""
     if price is None or is_valid_price(price, rule):
         return
-    below, above = nearest_price(price, rule, Rounding.FLOOR), nearest_price(price, rule, Rounding.CEILING)
-    nearest = {"nearest_below": format_decimal(below), "nearest_above": format_decimal(above)}
+    nearest = _neighbours(nearest_price(price, rule, Rounding.FLOOR), nearest_price(price, rule, Rounding.CEILING))
     raise _invalid(
         Reason.PRICE_OFF_TICK,
         field,
-        f"{format_decimal(price)} is not a price of this instrument; nearest are {format_decimal(below)} and "
-        f"{format_decimal(above)}",
+        f"{format_decimal(price)} is not a price of this instrument; nearest: {' and '.join(nearest.values())}",
         nearest,
     )
+
+
+def _neighbours(below: Decimal, above: Decimal) -> dict[str, str]:
+    """The nearest values that pass, for the caller; nothing passes that is not above 0."""
+    nearest = {"nearest_below": format_decimal(below)} if below > 0 else {}
+    return nearest | {"nearest_above": format_decimal(above)}
 
 
 def is_valid_price(price: Decimal, rule: instrument_pb2.PriceRule) -> bool:
@@ -257,7 +278,7 @@ def _check_quantity(
             Reason.QUANTITY_OFF_LOT,
             field,
             f"{shown} is not a multiple of {rule.step_size}",
-            {"nearest_below": format_decimal(below), "nearest_above": format_decimal(above)},
+            _neighbours(below, above),
         )
     if rule.HasField("min_quantity") and quantity < Decimal(rule.min_quantity):
         raise _invalid(Reason.BELOW_MIN_QUANTITY, field, f"{shown} is under the smallest, {rule.min_quantity}")

@@ -14,11 +14,11 @@ from decimal import Decimal
 from typing import Any
 
 from venuemesh.clock import Clock
-from venuemesh.errors import InvalidOrder, MeshError, NotSupported, OutcomeUnknown, PreconditionFailed, Reason, Sent
+from venuemesh.errors import Draining, InvalidOrder, MeshError, NotSupported, PreconditionFailed, Reason
 from venuemesh.gateway import rules
 from venuemesh.gateway.account import Account
 from venuemesh.gateway.desk import Desk
-from venuemesh.gateway.evidence import facts_of
+from venuemesh.gateway.evidence import facts_of, proves_not_done
 from venuemesh.gateway.order_wire import timestamp, to_order
 from venuemesh.gateway.orders import (
     CancelFailed,
@@ -33,7 +33,7 @@ from venuemesh.gateway.orders import (
 )
 from venuemesh.gateway.venue import Amended, CancelAnswer, OrderTicket, Refused
 from venuemesh.journal import OrderJournal, SubjectTaken
-from venuemesh.money import parse_decimal
+from venuemesh.money import EXACT, format_decimal, parse_decimal
 from venuemesh.v1 import event_pb2, venue_pb2
 from venuemesh.v1 import order_pb2 as pb
 from venuemesh.v1 import order_service_pb2 as service
@@ -44,6 +44,23 @@ CANCEL_TRIES = 3
 CONFIRM_WAIT_S = 0.5
 AMEND_PREFIX = "amend."
 MAX_REMEMBERED_AMENDMENTS = 10_000
+
+
+class Amendment:
+    """One amendment on its way or done: what the call that made it, and repeats of it, wait for."""
+
+    def __init__(self, content: bytes, ticket: OrderTicket, loop: asyncio.AbstractEventLoop) -> None:
+        self.content = content
+        self.ticket = ticket
+        self.journalled: asyncio.Future[None] = loop.create_future()
+        self.answered = asyncio.Event()
+        self.outcome: service.SubmitOutcome.ValueType = service.SUBMIT_OUTCOME_UNKNOWN
+        self.reject: pb.Reject | None = None
+
+    def fail(self, error: Exception) -> None:
+        """Nothing was sent. Nobody may be waiting any more, and an error nobody reads is reported as ours."""
+        self.journalled.set_exception(error)
+        self.journalled.exception()
 
 
 class WorkingOrders:
@@ -64,7 +81,7 @@ class WorkingOrders:
         self._clock = clock
         self._spawn = spawn
         self._writer_id = writer_id
-        self._amendments: dict[tuple[str, str], tuple[bytes, service.ReplaceOrderResponse]] = {}
+        self._amendments: dict[tuple[str, str], Amendment] = {}
 
     # cancels
 
@@ -121,9 +138,13 @@ class WorkingOrders:
                 break
             except MeshError as error:
                 failure = error.message
-                if error.sent is Sent.NO and not isinstance(error, OutcomeUnknown):
-                    # Nothing left the process: the link is down, and trying again at once is no use.
+                if proves_not_done(error):
+                    # Nothing left the process, or the venue would not hear it: trying again at once is no use.
                     break
+            except Exception as error:
+                log.exception("cancel_order_failed", extra={"order_id": order.order_id})
+                failure = f"fault of ours: {type(error).__name__}"
+                break
         return await self._settle_cancel(account, order, answer, failure)
 
     async def _settle_cancel(
@@ -182,48 +203,72 @@ class WorkingOrders:
         account, order = await self._desk.find(request.reference)
         key = (account.account_id, request.request_id)
         content = request.SerializeToString(deterministic=True)
-        if (known := self._amendments.get(key)) is not None:
-            return _amended_before(known, content, request.request_id)
-        ticket = self._ticket(account, order, request)
-        await self._write_amend_intent(account, order, ticket, request.request_id)
-        account.apply(order.order_id, ReplaceRequested())
-        done: asyncio.Future[service.ReplaceOrderResponse] = asyncio.get_running_loop().create_future()
+        known = self._amendments.get(key)
+        if known is None:
+            amendment = Amendment(content, self._ticket(account, order, request), asyncio.get_running_loop())
+            self._spawn(self._attempt(key, amendment, account, order), f"amend-{order.order_id}")
+            self._remember(key, amendment)
+        elif known.content != content:
+            raise InvalidOrder(
+                f"request_id: {request.request_id!r} belongs to another amendment",
+                reason=Reason.CLIENT_ORDER_ID_REUSED,
+                field="request_id",
+            )
+        else:
+            amendment = known
+        await asyncio.shield(amendment.journalled)
+        outcome, reject = await self._outcome(amendment)
+        now = account.order(order.order_id) or order
+        return service.ReplaceOrderResponse(
+            order=to_order(now), outcome=outcome, reject=reject, replayed=known is not None
+        )
 
-        async def attempt() -> None:
-            response = await self._amend(account, order, ticket)
-            self._remember(key, content, response)
-            if not done.done():
-                done.set_result(response)
-
-        self._spawn(attempt(), f"amend-{order.order_id}")
+    async def _outcome(self, amendment: Amendment) -> tuple[service.SubmitOutcome.ValueType, pb.Reject | None]:
         try:
             async with asyncio.timeout(max(self._desk.wait_s(), 0)):
-                return await done
+                await amendment.answered.wait()
         except TimeoutError:
-            now = account.order(order.order_id) or order
-            return service.ReplaceOrderResponse(order=to_order(now), outcome=service.SUBMIT_OUTCOME_PENDING)
+            return service.SUBMIT_OUTCOME_PENDING, None
+        return amendment.outcome, amendment.reject
 
-    def _remember(self, key: tuple[str, str], content: bytes, response: service.ReplaceOrderResponse) -> None:
-        self._amendments[key] = (content, response)
+    def _remember(self, key: tuple[str, str], amendment: Amendment) -> None:
+        self._amendments[key] = amendment
         while len(self._amendments) > MAX_REMEMBERED_AMENDMENTS:
             del self._amendments[next(iter(self._amendments))]
+
+    async def _attempt(self, key: tuple[str, str], amendment: Amendment, account: Account, order: OrderState) -> None:
+        """Journal and send. Runs to its end whatever becomes of the call that began it."""
+        try:
+            await self._write_intent(account, order, amendment.ticket, key[1])
+            order = account.order(order.order_id) or order
+            # The journal took its time: the order may have ended, or another amendment may have overtaken this one.
+            _require_amendable(order)
+        except MeshError as error:
+            self._amendments.pop(key, None)
+            amendment.fail(error)
+            return
+        except BaseException:
+            amendment.fail(Draining(f"{self._venue.name} gateway is stopping; nothing was sent", retry_after_s=1.0))
+            raise
+        account.apply(order.order_id, ReplaceRequested())
+        amendment.journalled.set_result(None)
+        try:
+            amendment.outcome, amendment.reject = await self._amend(account, order, amendment.ticket)
+        finally:
+            amendment.answered.set()
 
     def _ticket(self, account: Account, order: OrderState, request: service.ReplaceOrderRequest) -> OrderTicket:
         if self._venue.capabilities.amend_mode in (venue_pb2.AMEND_MODE_NONE, venue_pb2.AMEND_MODE_UNSPECIFIED):
             raise NotSupported(f"{self._venue.name} cannot amend orders: cancel and submit anew")
         expected = request.expected_version if request.HasField("expected_version") else None
         self._desk.check_version(order, expected)
-        if not order.working or order.pending_replace or order.ending is not None:
-            raise PreconditionFailed(
-                f"order {order.order_id} is {pb.OrderStatus.Name(order.status)} and cannot be amended now",
-                reason=Reason.ORDER_NOT_WORKING,
-                metadata={"order_id": order.order_id},
-            )
+        _require_amendable(order)
         self._desk.check_ready(account)
         quantity, price, trigger = _amended_terms(order, request)
         if quantity <= order.filled:
             raise InvalidOrder(
-                f"quantity: {request.quantity} must be more than the {order.filled} already filled", field="quantity"
+                f"quantity: {format_decimal(quantity)} must be more than the {format_decimal(order.filled)} filled",
+                field="quantity",
             )
         instrument = self._desk.instruments.get(order.terms.symbol, self._venue.name)
         reduce_only = pb.EXECUTION_INSTRUCTION_REDUCE_ONLY in order.terms.instructions
@@ -239,7 +284,7 @@ class WorkingOrders:
             instrument=instrument,
             side=order.terms.side,
             order_type=order.terms.order_type,
-            quantity=quantity,
+            quantity=self._quantity_sent(order, quantity),
             price=price,
             trigger_price=trigger,
             time_in_force=order.terms.time_in_force,
@@ -248,9 +293,12 @@ class WorkingOrders:
             reservation=self._venue.reserve(account.account_id, not_after_ns=self._clock.now_ns() + lifetime_ns),
         )
 
-    async def _write_amend_intent(
-        self, account: Account, order: OrderState, ticket: OrderTicket, request_id: str
-    ) -> None:
+    def _quantity_sent(self, order: OrderState, quantity: Decimal) -> Decimal:
+        """Of a new total, what to ask for: a venue that places anew counts fills from 0 again."""
+        anew = self._venue.capabilities.amend_mode == venue_pb2.AMEND_MODE_CANCEL_REPLACE
+        return EXACT.subtract(quantity, order.filled) if anew else quantity
+
+    async def _write_intent(self, account: Account, order: OrderState, ticket: OrderTicket, request_id: str) -> None:
         wanted = replace(order, quantity=ticket.quantity, price=ticket.price, trigger_price=ticket.trigger_price)
         intent = event_pb2.OrderIntent(
             order=to_order(wanted),
@@ -269,24 +317,25 @@ class WorkingOrders:
                 metadata={"order_id": order.order_id},
             ) from None
 
-    async def _amend(self, account: Account, order: OrderState, ticket: OrderTicket) -> service.ReplaceOrderResponse:
+    async def _amend(
+        self, account: Account, order: OrderState, ticket: OrderTicket
+    ) -> tuple[service.SubmitOutcome.ValueType, pb.Reject | None]:
         try:
             answer = await self._venue.amend_order(self._desk.target_of(account, order), ticket)
         except MeshError as error:
-            if error.sent is Sent.MAYBE or isinstance(error, OutcomeUnknown):
+            if not proves_not_done(error):
                 self._desk.on_doubt(account, order.order_id)
-                now = account.order(order.order_id) or order
-                return service.ReplaceOrderResponse(order=to_order(now), outcome=service.SUBMIT_OUTCOME_UNKNOWN)
+                return service.SUBMIT_OUTCOME_UNKNOWN, None
             answer = Refused(reason=error.reason, text=error.message)
+        except Exception:
+            log.exception("amend_order_failed", extra={"order_id": order.order_id})
+            self._desk.on_doubt(account, order.order_id)
+            return service.SUBMIT_OUTCOME_UNKNOWN, None
         if isinstance(answer, Refused):
-            now = account.apply(order.order_id, ReplaceFailed(text=answer.text))
-            return service.ReplaceOrderResponse(
-                order=to_order(now),
-                outcome=service.SUBMIT_OUTCOME_REJECTED,
-                reject=_reject(answer.reason, answer.text),
-            )
-        now = self.confirm_amendment(account, order.order_id, answer, ticket)
-        return service.ReplaceOrderResponse(order=to_order(now), outcome=service.SUBMIT_OUTCOME_ACKNOWLEDGED)
+            account.apply(order.order_id, ReplaceFailed(text=answer.text))
+            return service.SUBMIT_OUTCOME_REJECTED, _reject(answer.reason, answer.text)
+        self.confirm_amendment(account, order.order_id, answer, ticket)
+        return service.SUBMIT_OUTCOME_ACKNOWLEDGED, None
 
     def confirm_amendment(self, account: Account, order_id: str, answer: Amended, ticket: OrderTicket) -> OrderState:
         """Fold in an amendment that the venue confirmed."""
@@ -309,6 +358,15 @@ class WorkingOrders:
             )
             now = account.apply(order_id, Ended(ending=ending))
         return now
+
+
+def _require_amendable(order: OrderState) -> None:
+    if not order.working or order.pending_replace or order.ending is not None:
+        raise PreconditionFailed(
+            f"order {order.order_id} is {pb.OrderStatus.Name(order.status)} and cannot be amended now",
+            reason=Reason.ORDER_NOT_WORKING,
+            metadata={"order_id": order.order_id},
+        )
 
 
 def _amended_terms(
@@ -343,22 +401,6 @@ def _positive(text: str, field: str) -> Decimal:
         reason = Reason.QUANTITY_NOT_POSITIVE if field == "quantity" else Reason.PRICE_NOT_POSITIVE
         raise InvalidOrder(f"{field}: must be more than 0, got {text}", reason=reason, field=field)
     return value
-
-
-def _amended_before(
-    known: tuple[bytes, service.ReplaceOrderResponse], content: bytes, request_id: str
-) -> service.ReplaceOrderResponse:
-    first, response = known
-    if first != content:
-        raise InvalidOrder(
-            f"request_id: {request_id!r} belongs to another amendment",
-            reason=Reason.CLIENT_ORDER_ID_REUSED,
-            field="request_id",
-        )
-    repeated = service.ReplaceOrderResponse()
-    repeated.CopyFrom(response)
-    repeated.replayed = True
-    return repeated
 
 
 def _matches(order: OrderState, request: service.CancelAllOrdersRequest) -> bool:

@@ -1,0 +1,339 @@
+"""Follows the event log into an `Aggregate`: catching up, gap repair, dead letters, the broker away and back.
+
+A log that was made anew (its stream's creation time changed) ends every stream and is folded from its beginning. There
+are no state snapshots yet: a start replays the whole log. `_read` is the place where one would be loaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from typing import cast
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from aggregator.aggregate import Aggregate, Refusal, decode, replayed
+from aggregator.reading import BadEvent
+from aggregator.sequencing import Gap
+from venuemesh.bus import Bus, SubjectTaken
+from venuemesh.clock import Clock
+from venuemesh.errors import JournalUnavailable, ResumeExpired
+from venuemesh.follower import StoredMessage
+from venuemesh.journal import epoch_of
+from venuemesh.metrics import Metrics
+from venuemesh.stream_queue import Entry
+from venuemesh.subjects import EVENT_STREAM, ROOT, Kind, StreamSpec, account_filter, subject
+from venuemesh.v1 import event_pb2, stream_pb2
+
+log = logging.getLogger(__name__)
+
+SERVICE = "aggregator"
+ALL_EVENTS = f"{ROOT}.>"
+BREATHE_EVERY = 64
+REPAIR_TIMEOUT_S = 5.0
+MAX_DEAD_LETTERS = 1_000
+RETRY_WAIT_S = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedOptions:
+    """Bounds of the feed.
+
+    Args:
+        away_after_s: the broker unreachable, or the fold behind it without moving, for longer than this makes the
+            service NOT_SERVING and the portfolio say so.
+        check_every_s: how often the fold is compared with the log.
+        resume_window, max_views: see `Aggregate`.
+    """
+
+    away_after_s: float = 5.0
+    check_every_s: float = 0.5
+    resume_window: int = 20_000
+    max_views: int = 256
+
+
+class EventFeed:
+    """Run `run` for as long as the service lives; everything else is synchronous.
+
+    Args:
+        specs: streams to make again when the broker lost them.
+    """
+
+    def __init__(
+        self, bus: Bus, clock: Clock, options: FeedOptions, *, specs: Sequence[StreamSpec], metrics: Metrics
+    ) -> None:
+        self.ready = asyncio.Event()
+        """Set once the fold has caught up with the log for the first time."""
+        self._bus = bus
+        self._clock = clock
+        self._options = options
+        self._specs = specs
+        self._aggregate: Aggregate | None = None
+        self._caught_up = False
+        self._serving = False
+        self._away_since_ns: int | None = None
+        self._away_since_s = 0.0
+        self._checked = 0
+        self._refusals: asyncio.Queue[tuple[str, Refusal]] = asyncio.Queue(MAX_DEAD_LETTERS)
+        self._changed = asyncio.Event()
+        self._replaced = asyncio.Event()
+        self._lag = metrics.gauge("aggregator_lag", "Log messages not folded yet, as of the last check.")
+        self._messages = metrics.counter("aggregator_messages", "Log messages folded.")
+        self._refused = metrics.counter("aggregator_refused", "Log messages and gaps given to the dead letters.")
+        self._repaired = metrics.counter("aggregator_repaired", "Missing events found by reading the log again.")
+
+    @property
+    def serving(self) -> bool:
+        """Whether the fold is current with the log."""
+        return self._serving
+
+    @property
+    def aggregate(self) -> Aggregate | None:
+        """The fold now in force; None before the log was found."""
+        return self._aggregate
+
+    def current(self) -> Aggregate:
+        """The fold, once it has caught up; later on also while the broker is away, when it says so itself.
+
+        Raises:
+            JournalUnavailable: the log has not been read to its end yet.
+        """
+        if self._aggregate is None or not self._caught_up:
+            raise JournalUnavailable("the portfolio is being rebuilt from the event log", retry_after_s=1.0)
+        return self._aggregate
+
+    def link_state(self) -> stream_pb2.LinkState.ValueType:
+        """Worst state of what a stream of the portfolio depends on."""
+        if not self._serving or self._aggregate is None:
+            return stream_pb2.LINK_STATE_DOWN
+        return self._aggregate.portfolio.link_state()
+
+    async def wait_changed(self) -> None:
+        """Return when `serving` may have changed."""
+        await self._changed.wait()
+        self._changed.clear()
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow(), name="event-log")
+            tasks.create_task(self._watch(), name="event-log-watch")
+            tasks.create_task(self._bury(), name="dead-letters")
+
+    # --- reading ---
+
+    async def _follow(self) -> None:
+        while True:
+            epoch = await self._find_log()
+            options = self._options
+            self._aggregate = Aggregate(
+                self._clock, epoch, resume_window=options.resume_window, max_views=options.max_views
+            )
+            self._caught_up = False
+            self._replaced.clear()
+            async with asyncio.TaskGroup() as tasks:
+                reader = tasks.create_task(self._read(self._aggregate), name="event-log-reader")
+                await self._replaced.wait()
+                reader.cancel()
+            log.error("event_log_replaced", extra={"epoch": epoch})
+            self._aggregate.end_streams()
+
+    async def _find_log(self) -> str:
+        while True:
+            try:
+                return epoch_of(await self._bus.stream_created(EVENT_STREAM))
+            except JournalUnavailable as error:
+                log.info("event_log_not_found", extra={"error": error.message})
+                await asyncio.sleep(RETRY_WAIT_S)
+
+    async def _read(self, aggregate: Aggregate) -> None:
+        while True:
+            try:
+                async with self._bus.follow(EVENT_STREAM, [ALL_EVENTS], after=aggregate.sequence) as follower:
+                    if not follower.backlog:
+                        self._note_caught_up()
+                    count = 0
+                    async for message in follower:
+                        await self._take(aggregate, message)
+                        if not message.pending:
+                            self._note_caught_up()
+                        count += 1
+                        if not count % BREATHE_EVERY:
+                            # A full buffer would otherwise keep readers of streams waiting.
+                            await asyncio.sleep(0)
+            except JournalUnavailable as error:
+                log.info("event_log_away", extra={"error": error.message})
+                await asyncio.sleep(RETRY_WAIT_S)
+
+    async def _take(self, aggregate: Aggregate, message: StoredMessage) -> None:
+        found: list[event_pb2.Event] = []
+        for gap in aggregate.overdue(message):
+            found += await self._look_again(gap, message.sequence)
+        for refusal in aggregate.take(message, found):
+            self._refuse(aggregate.epoch, refusal)
+        self._messages.inc()
+
+    async def _look_again(self, gap: Gap, below: int) -> list[event_pb2.Event]:
+        """What is missing, if the log has it after all between its predecessor and here."""
+        found = []
+        try:
+            async with (
+                asyncio.timeout(REPAIR_TIMEOUT_S),
+                aclosing(self._replay([account_filter(*gap.key)], gap.behind)) as messages,
+            ):
+                async for message in messages:
+                    if message.sequence >= below:
+                        break
+                    with suppress(BadEvent):
+                        event = decode(message)
+                        if event.epoch == gap.epoch and gap.first <= event.sequence <= gap.last:
+                            found.append(event)
+        except (TimeoutError, JournalUnavailable) as error:
+            log.warning("gap_repair_failed", extra={"gap": str(gap), "error": repr(error)})
+        self._repaired.inc(len(found))
+        log.warning("gap_overdue", extra={"account": "/".join(gap.key), "gap": str(gap), "found": len(found)})
+        return found
+
+    def _replay(self, filters: Sequence[str], after: int) -> AsyncGenerator[StoredMessage, None]:
+        replay = self._bus.replay(EVENT_STREAM, filters, after=after)
+        return cast(AsyncGenerator[StoredMessage, None], replay)
+
+    def _note_caught_up(self) -> None:
+        if not self._caught_up:
+            self._caught_up = True
+            self.ready.set()
+            self._set_serving(True)
+
+    # --- resume from the log ---
+
+    async def stored_from(self, after: int) -> bool:
+        """Whether the log still has everything behind `after`.
+
+        Raises:
+            JournalUnavailable: the broker does not answer.
+        """
+        following = await self._bus.next_at(EVENT_STREAM, ALL_EVENTS, after + 1)
+        return following is None or following.sequence == after + 1
+
+    async def event_history(
+        self, aggregate: Aggregate, after: int, up_to: int
+    ) -> AsyncIterator[Entry[event_pb2.Event]]:
+        """Events behind `after`: all that are in memory when those are, else up to `up_to` from the log."""
+        if aggregate.remembers(after):
+            async for entry in aggregate.event_history(after, up_to):
+                yield entry
+            return
+        start = aggregate.checkpoint(after)
+        if start is None:
+            raise ResumeExpired(f"the log does not reach back to {after}")
+        position, sequencer = start
+        async with aclosing(self._replay([ALL_EVENTS], position)) as messages:
+            async for message in messages:
+                if message.sequence > up_to:
+                    break
+                events = replayed(sequencer, message)
+                if message.sequence > after:
+                    for index, event in enumerate(events):
+                        yield Entry(event, message.sequence, partial=index < len(events) - 1)
+
+    # --- health ---
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                await self._check()
+            except JournalUnavailable as error:
+                log.debug("event_log_check_failed", extra={"error": error.message})
+                self._note_away(str(error.message))
+            await asyncio.sleep(self._options.check_every_s)
+
+    async def _check(self) -> None:
+        aggregate = self._aggregate
+        if not self._bus.connected:
+            raise JournalUnavailable("NATS is not connected")
+        if aggregate is None or not self._caught_up:
+            return
+        if await self._log_epoch() != aggregate.epoch:
+            self._note_away("the event log was made anew")
+            self._replaced.set()
+            return
+        newest = await self._bus.last(EVENT_STREAM, ALL_EVENTS)
+        lag = (newest.sequence if newest else 0) - aggregate.sequence
+        self._lag.set(max(lag, 0))
+        moved, self._checked = aggregate.sequence > self._checked, aggregate.sequence
+        if lag > 0 and not moved:
+            self._note_away(f"the fold is {lag} messages behind and does not move")
+        else:
+            self._note_back(aggregate)
+
+    async def _log_epoch(self) -> str:
+        try:
+            return epoch_of(await self._bus.stream_created(EVENT_STREAM))
+        except JournalUnavailable:
+            # A broker that lost its disk has no streams; gateways and we make them again.
+            await self._bus.ensure_streams(self._specs)
+            raise
+
+    def _note_away(self, cause: str) -> None:
+        now_s = self._clock.monotonic_s()
+        if self._away_since_ns is None:
+            self._away_since_ns, self._away_since_s = self._clock.now_ns(), now_s
+        if self._serving and now_s - self._away_since_s >= self._options.away_after_s:
+            log.warning("event_log_lost", extra={"cause": cause})
+            self._set_serving(False)
+            if self._aggregate is not None:
+                self._aggregate.set_log_away(self._away_since_ns, cause)
+
+    def _note_back(self, aggregate: Aggregate) -> None:
+        self._away_since_ns = None
+        if not self._serving:
+            log.info("event_log_back", extra={"sequence": aggregate.sequence})
+            aggregate.set_log_away(None)
+            self._set_serving(True)
+
+    def _set_serving(self, serving: bool) -> None:
+        self._serving = serving
+        self._changed.set()
+
+    # --- dead letters ---
+
+    def _refuse(self, epoch: str, refusal: Refusal) -> None:
+        self._refused.inc()
+        log.error("event_refused", extra={"sequence": refusal.sequence, "error": refusal.error})
+        try:
+            self._refusals.put_nowait((epoch, refusal))
+        except asyncio.QueueFull:
+            # The message stays in the log: the next start finds it again.
+            log.error("dead_letter_not_queued", extra={"sequence": refusal.sequence})
+
+    async def _bury(self) -> None:
+        while True:
+            epoch, refusal = await self._refusals.get()
+            letter = event_pb2.DeadLetter(
+                subject=refusal.subject,
+                payload=refusal.payload,
+                handler=SERVICE,
+                error=refusal.error,
+                failed_time=_timestamp(self._clock.now_ns()),
+                stream_sequence=refusal.sequence,
+            )
+            # One subject per refusal, so that neither a restart nor a second aggregator writes it again.
+            name = subject(Kind.DEAD_LETTER, SERVICE, epoch, str(refusal.sequence), refusal.name)
+            while True:
+                try:
+                    await self._bus.append_once(name, letter.SerializeToString())
+                except SubjectTaken:
+                    break
+                except JournalUnavailable:
+                    await asyncio.sleep(RETRY_WAIT_S)
+                else:
+                    break
+
+
+def _timestamp(nanos: int) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromNanoseconds(nanos)
+    return stamp

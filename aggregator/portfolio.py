@@ -1,0 +1,454 @@
+"""The portfolio as a fold: event in, state changed, and what changed as a message. Pure.
+
+    portfolio = Portfolio()
+    change = portfolio.apply(event)           # events of each account in its own order, each once
+    portfolio.advance(log_sequence, time_ns)
+    delta = portfolio.delta(change, event)
+
+The state follows from the events alone; live marks and what is known of the log's own health lie over it and change
+through methods of their own. A portfolio of a narrower `Scope` is fed the same events and leaves out the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal, localcontext
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from aggregator.reading import (
+    ZERO,
+    BadEvent,
+    Margin,
+    Money,
+    Scope,
+    check_report,
+    is_fill,
+    read_balance,
+    read_position,
+    read_summary,
+)
+from aggregator.sequencing import AccountKey, Gap
+from aggregator.valuation import AssetSums, Instrument, Mark, Valuation, wire
+from venuemesh.money import EXACT, divide, format_decimal
+from venuemesh.v1 import event_pb2, order_pb2, portfolio_pb2, portfolio_service_pb2, stream_pb2
+
+LOG_PART = "event log"
+
+
+@dataclass(slots=True)
+class Change:
+    """What an event or mark touched: the keys of the entries a delta must carry."""
+
+    accounts: set[AccountKey] = field(default_factory=set)
+    positions: set[tuple[AccountKey, str]] = field(default_factory=set)
+    balances: set[tuple[AccountKey, tuple[str, str]]] = field(default_factory=set)
+    summaries: set[AccountKey] = field(default_factory=set)
+    orders: dict[tuple[AccountKey, str], order_pb2.Order] = field(default_factory=dict)
+    symbols: set[str] = field(default_factory=set)
+    assets: set[str] = field(default_factory=set)
+    stale: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.accounts or self.symbols or self.assets or self.stale)
+
+
+@dataclass(slots=True)
+class _Progress:
+    """How far an account's events of one symbol were folded."""
+
+    last: int = 0
+    fills: int = 0
+
+
+@dataclass(slots=True)
+class _Account:
+    epoch: str
+    progress: dict[str, _Progress] = field(default_factory=dict)
+    balances: dict[tuple[str, str], Money] = field(default_factory=dict)
+    symbols: set[str] = field(default_factory=set)
+    orders: dict[str, order_pb2.Order] = field(default_factory=dict)
+    margin: Margin | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Stale:
+    since_ns: int
+    cause: str
+
+
+class Portfolio:
+    """State of everything in `scope`. `epoch` names the numbering of the log."""
+
+    def __init__(self, epoch: str = "", scope: Scope | None = None) -> None:
+        self.epoch = epoch
+        self.scope = scope or Scope()
+        self.sequence = 0
+        """Log sequence of the last message folded in, whether or not it changed anything."""
+        self._time_ns = 0
+        self._accounts: dict[AccountKey, _Account] = {}
+        self._valuation = Valuation()
+        self._assets: set[str] = set()
+        self._links: dict[AccountKey, _Stale] = {}
+        self._gaps: dict[AccountKey, _Stale] = {}
+        self._losses: dict[AccountKey, _Stale] = {}
+        self._log: _Stale | None = None
+
+    # --- what changes it ---
+
+    def advance(self, sequence: int, time_ns: int) -> None:
+        """Note that the log is folded up to `sequence`, stored at `time_ns`."""
+        self.sequence = sequence
+        self._time_ns = time_ns
+
+    def apply(self, event: event_pb2.Event) -> Change:
+        """Fold one event of the scope; a payload of an unknown kind only moves the account's position.
+
+        Raises:
+            BadEvent: it contradicts itself; nothing changed.
+        """
+        key = (event.venue, event.account_id)
+        change = Change(accounts={key})
+        match event.WhichOneof("payload"):
+            case "execution_report":
+                check_report(event)
+                self._apply_report(self._account(key, event), key, event.execution_report, change)
+            case "position":
+                self._apply_position(key, event, change)
+            case "balance":
+                self._apply_balance(key, event, change)
+            case "account_summary":
+                margin = read_summary(event)
+                self._account(key, event).margin = margin
+                change.summaries.add(key)
+                self._touch_asset(margin.summary.asset, change)
+            case "stream_status":
+                self._account(key, event)
+                self._apply_status(key, event.stream_status, change)
+            case _:
+                self._account(key, event)
+        progress = self._accounts[key].progress.setdefault(event.symbol, _Progress())
+        progress.last = event.sequence
+        progress.fills += is_fill(event)
+        return change
+
+    def _account(self, key: AccountKey, event: event_pb2.Event) -> _Account:
+        account = self._accounts.setdefault(key, _Account(event.epoch))
+        if account.epoch != event.epoch:
+            account.epoch = event.epoch
+            for progress in account.progress.values():
+                progress.last = 0
+        return account
+
+    @staticmethod
+    def _apply_report(account: _Account, key: AccountKey, report: order_pb2.ExecutionReport, change: Change) -> None:
+        if not report.HasField("order"):
+            return
+        order = report.order
+        if order.terminal:
+            account.orders.pop(order.order_id, None)
+        else:
+            account.orders[order.order_id] = order
+        change.orders[key, order.order_id] = order
+
+    def _apply_position(self, key: AccountKey, event: event_pb2.Event, change: Change) -> None:
+        holding = read_position(event)
+        instrument = (key[0], event.symbol)
+        was_open = instrument in self._valuation.open_instruments
+        self._account(key, event).symbols.add(event.symbol)
+        change.assets |= self._valuation.put(key, holding)
+        self._assets |= change.assets
+        change.positions.add((key, event.symbol))
+        change.symbols.add(event.symbol)
+        change.stale = was_open is not (instrument in self._valuation.open_instruments)
+
+    def _apply_balance(self, key: AccountKey, event: event_pb2.Event, change: Change) -> None:
+        money = read_balance(event)
+        place = (money.balance.asset, money.balance.venue_section)
+        self._account(key, event).balances[place] = money
+        change.balances.add((key, place))
+        self._touch_asset(money.balance.asset, change)
+
+    def _apply_status(self, key: AccountKey, status: stream_pb2.StreamStatus, change: Change) -> None:
+        change.stale = True
+        if status.freshness == stream_pb2.FRESHNESS_FRESH:
+            self._links.pop(key, None)
+        else:
+            self._links[key] = _Stale(status.since.ToNanoseconds(), status.cause)
+
+    def _touch_asset(self, asset: str, change: Change) -> None:
+        if asset:
+            self._assets.add(asset)
+            change.assets.add(asset)
+
+    def set_gap(self, key: AccountKey, gap: Gap | None) -> Change:
+        """Say whether the account waits for missing events."""
+        if not self.scope.has_account(*key):
+            return Change()
+        old = self._gaps.pop(key, None)
+        if gap is not None:
+            self._gaps[key] = _Stale(gap.since_ns, f"waiting for {gap} of {gap.epoch}")
+        return Change(stale=old != self._gaps.get(key))
+
+    def add_loss(self, key: AccountKey, since_ns: int, cause: str) -> Change:
+        """Say that an event of the account could not be folded; the first one is kept, for good."""
+        if not self.scope.has_account(*key) or key in self._losses:
+            return Change()
+        self._losses[key] = _Stale(since_ns, cause)
+        return Change(stale=True)
+
+    def set_log_away(self, since_ns: int | None, cause: str = "") -> Change:
+        """Say whether the log itself cannot be followed now."""
+        old, self._log = self._log, None if since_ns is None else _Stale(since_ns, cause)
+        return Change(stale=old != self._log)
+
+    def set_marks(self, marks: Mapping[Instrument, Mark | None]) -> Change:
+        """Set or forget live marks."""
+        change = Change()
+        for instrument, mark in marks.items():
+            old = self._valuation.marks.get(instrument)
+            if old == mark:
+                continue
+            for key, holding in self._valuation.set_mark(instrument, mark):
+                change.accounts.add(key)
+                change.positions.add((key, holding.position.symbol))
+                change.symbols.add(holding.position.symbol)
+                change.assets.add(holding.position.settle_asset)
+            was_fresh = old is not None and old.stale_since_ns is None
+            is_fresh = mark is not None and mark.stale_since_ns is None
+            if instrument in self._valuation.open_instruments and not (was_fresh and is_fresh):
+                change.stale = True
+        return change
+
+    # --- what it says ---
+
+    @property
+    def open_instruments(self) -> frozenset[Instrument]:
+        """Instruments whose mark matters."""
+        return frozenset(self._valuation.open_instruments)
+
+    def link_state(self) -> stream_pb2.LinkState.ValueType:
+        """Worst state of the venue links behind the portfolio."""
+        if self._log is not None or self._links:
+            return stream_pb2.LINK_STATE_DOWN
+        return stream_pb2.LINK_STATE_DEGRADED if self._gaps else stream_pb2.LINK_STATE_LIVE
+
+    def message(self) -> portfolio_pb2.Portfolio:
+        """Everything; equal states give equal bytes."""
+        whole = portfolio_pb2.Portfolio(
+            accounts=[self._account_message(key) for key in sorted(self._accounts)],
+            net_positions=[self._valuation.net_position(symbol) for symbol in sorted(self._valuation.symbols)],
+            totals=[self.totals(asset) for asset in sorted(self._assets)],
+            stale_parts=self.stale_parts(),
+            position=stream_pb2.StreamPosition(epoch=self.epoch, sequence=self.sequence),
+        )
+        if self._time_ns:
+            whole.as_of_time.FromNanoseconds(self._time_ns)
+        return whole
+
+    def delta(self, change: Change, event: event_pb2.Event | None = None) -> portfolio_service_pb2.PortfolioDelta:
+        """The entries named by `change`, as they are now."""
+        delta = portfolio_service_pb2.PortfolioDelta(
+            event=event,
+            accounts=[self._changed_account(key, change) for key in sorted(change.accounts)],
+            net_positions=[self._valuation.net_position(symbol) for symbol in sorted(change.symbols)],
+            totals=[self.totals(asset) for asset in sorted(change.assets)],
+        )
+        if change.stale:
+            delta.stale_parts_changed = True
+            delta.stale_parts.extend(self.stale_parts())
+        return delta
+
+    def refresh(self) -> portfolio_service_pb2.PortfolioDelta:
+        """Every entry that marks, totals or staleness go into: what ends a catch-up from events alone."""
+        return self.delta(
+            Change(
+                accounts=set(self._accounts),
+                positions={(key, symbol) for key, account in self._accounts.items() for symbol in account.symbols},
+                symbols=set(self._valuation.symbols),
+                assets=set(self._assets),
+                stale=True,
+            )
+        )
+
+    def fill_count(self, key: AccountKey) -> int:
+        """Fills folded in of one account."""
+        account = self._accounts.get(key)
+        return 0 if account is None else sum(progress.fills for progress in account.progress.values())
+
+    def position_events(self) -> list[event_pb2.Event]:
+        """The last position event of every position, by venue, account and symbol."""
+        events = [holding.event for _, holding, _ in self._valuation.holdings()]
+        return sorted(events, key=lambda event: (event.venue, event.account_id, event.symbol))
+
+    def totals(self, asset: str) -> portfolio_pb2.PortfolioTotals:
+        """Totals of one asset."""
+        sums = self._valuation.assets.get(asset) or AssetSums()
+        with localcontext(EXACT):
+            balance = used = available = ZERO
+            missing = list(sums.missing.values())
+            for key, account in self._accounts.items():
+                balance += sum((money.total for (of, _), money in account.balances.items() if of == asset), ZERO)
+                lacks = []
+                margin = account.margin if account.margin and account.margin.summary.asset == asset else None
+                if margin is not None:
+                    used += margin.used or ZERO
+                    available += margin.available or ZERO
+                    lacks = [
+                        name
+                        for name, value in (("margin_used", margin.used), ("margin_available", margin.available))
+                        if value is None
+                    ]
+                elif any(self._valuation.settles_in(key, symbol, asset) for symbol in account.symbols):
+                    lacks = ["margin_used", "margin_available"]
+                missing += [f"{name} of {key[0]}/{key[1]}: not known" for name in lacks]
+            equity = balance + sums.unrealized
+        totals = portfolio_pb2.PortfolioTotals(
+            asset=asset,
+            equity=wire(equity),
+            balance=wire(balance),
+            margin_used=wire(used),
+            margin_available=wire(available),
+            realized_pnl=wire(sums.realized),
+            unrealized_pnl=wire(sums.unrealized),
+            fees_paid=wire(sums.fees),
+            funding_received=wire(sums.funding),
+            gross_exposure=wire(sums.gross),
+            net_exposure=wire(sums.net),
+            leaves_out=sorted(missing),
+        )
+        if equity > 0:
+            totals.leverage = format_decimal(divide(sums.gross, equity))
+        return totals
+
+    def stale_parts(self) -> list[portfolio_pb2.StalePart]:
+        """What is not current, by part."""
+        parts: dict[str, _Stale] = {}
+        for (venue, account_id), stale in self._links.items():
+            parts[f"{venue}/{account_id}"] = stale
+        for (venue, account_id), stale in self._gaps.items():
+            parts[f"{venue}/{account_id} events"] = stale
+        for (venue, account_id), stale in self._losses.items():
+            parts[f"{venue}/{account_id} lost events"] = stale
+        for mark in self._valuation.stale_marks():
+            parts[f"mark {mark.instrument[0]} {mark.instrument[1]}"] = _Stale(mark.since_ns, mark.cause)
+        if self._log is not None:
+            parts[LOG_PART] = self._log
+        return [
+            portfolio_pb2.StalePart(part=part, since=_timestamp(stale.since_ns), cause=stale.cause)
+            for part, stale in sorted(parts.items())
+        ]
+
+    def exposures(self, *, by_venue: bool) -> list[portfolio_pb2.Exposure]:
+        """Exposure by base asset or venue, largest first."""
+        gross: dict[str, list[_Amounts]] = {}
+        with localcontext(EXACT):
+            for key, holding, notional in self._valuation.holdings():
+                name = key[0] if by_venue else holding.position.symbol.partition("/")[0]
+                if notional:
+                    gross.setdefault(name, []).append(_Amounts(abs(notional), notional))
+            sums = {name: _sum_up(amounts) for name, amounts in gross.items()}
+            whole = sum((amounts.gross for amounts in sums.values()), ZERO)
+        return [
+            portfolio_pb2.Exposure(
+                key=name,
+                gross=wire(amounts.gross),
+                net=wire(amounts.net),
+                share_bps=format_decimal(divide(EXACT.multiply(amounts.gross, 10_000), whole)),
+            )
+            for name, amounts in sorted(sums.items(), key=lambda item: (-item[1].gross, item[0]))
+        ]
+
+    def narrowed(self, scope: Scope) -> Portfolio:
+        """A portfolio of `scope` in the same state as if it had been fed from the beginning."""
+        twin = Portfolio(self.epoch, scope)
+        twin.advance(self.sequence, self._time_ns)
+        twin._log = self._log
+        for stale, copied in (
+            (self._links, twin._links),
+            (self._gaps, twin._gaps),
+            (self._losses, twin._losses),
+        ):
+            copied.update({key: value for key, value in stale.items() if scope.has_account(*key)})
+        for key, account in self._accounts.items():
+            progress = {symbol: value for symbol, value in account.progress.items() if scope.has_symbol(symbol)}
+            if progress and scope.has_account(*key):
+                twin._adopt(key, account, progress)
+        twin._valuation.marks.update(self._valuation.marks)
+        for key, holding, _ in self._valuation.holdings():
+            if scope.has(holding.event):
+                twin._assets |= twin._valuation.put(key, holding)
+        return twin
+
+    def _adopt(self, key: AccountKey, account: _Account, progress: Mapping[str, _Progress]) -> None:
+        self._accounts[key] = _Account(
+            account.epoch,
+            {symbol: _Progress(value.last, value.fills) for symbol, value in progress.items()},
+            dict(account.balances),
+            {symbol for symbol in account.symbols if self.scope.has_symbol(symbol)},
+            {name: order for name, order in account.orders.items() if self.scope.has_symbol(order.terms.symbol)},
+            account.margin,
+        )
+        self._assets |= {asset for asset, _ in account.balances}
+        if account.margin is not None and account.margin.summary.asset:
+            self._assets.add(account.margin.summary.asset)
+
+    def _header(self, key: AccountKey) -> portfolio_pb2.PortfolioAccount:
+        account = self._accounts[key]
+        last = max(progress.last for progress in account.progress.values())
+        return portfolio_pb2.PortfolioAccount(
+            venue=key[0],
+            account_id=key[1],
+            position=stream_pb2.StreamPosition(epoch=account.epoch, sequence=last),
+            fill_count=self.fill_count(key),
+        )
+
+    def _account_message(self, key: AccountKey) -> portfolio_pb2.PortfolioAccount:
+        account = self._accounts[key]
+        message = self._header(key)
+        message.balances.extend(account.balances[place].balance for place in sorted(account.balances))
+        message.positions.extend(self._valuation.position(key, symbol) for symbol in sorted(account.symbols))
+        message.orders.extend(account.orders[order_id] for order_id in sorted(account.orders))
+        if account.margin is not None:
+            message.summary.CopyFrom(account.margin.summary)
+        return message
+
+    def _changed_account(self, key: AccountKey, change: Change) -> portfolio_pb2.PortfolioAccount:
+        account = self._accounts[key]
+        message = self._header(key)
+        message.balances.extend(account.balances[place].balance for of, place in sorted(change.balances) if of == key)
+        message.positions.extend(
+            self._valuation.position(key, symbol) for of, symbol in sorted(change.positions) if of == key
+        )
+        message.orders.extend(order for (of, _), order in sorted(change.orders.items(), key=_first) if of == key)
+        if key in change.summaries and account.margin is not None:
+            message.summary.CopyFrom(account.margin.summary)
+        return message
+
+
+@dataclass(frozen=True, slots=True)
+class _Amounts:
+    gross: Decimal
+    net: Decimal
+
+
+def _sum_up(amounts: Iterable[_Amounts]) -> _Amounts:
+    gross = net = ZERO
+    for part in amounts:
+        gross += part.gross
+        net += part.net
+    return _Amounts(gross, net)
+
+
+def _first(item: tuple[tuple[AccountKey, str], order_pb2.Order]) -> tuple[AccountKey, str]:
+    return item[0]
+
+
+def _timestamp(nanos: int) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromNanoseconds(nanos)
+    return stamp
+
+
+__all__ = ["BadEvent", "Change", "Portfolio"]

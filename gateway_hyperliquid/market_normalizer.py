@@ -1,0 +1,197 @@
+"""Instruments and market data of Hyperliquid in the words of the port and the contract. Pure.
+
+Source: venue reference sections 1.1, 1.2, 2.1 and 6.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from itertools import pairwise
+from typing import Final, TypeAlias
+
+from google.protobuf.duration_pb2 import Duration
+
+from gateway_hyperliquid.normalizer import NS_PER_MS, side_of, timestamp_of_ms, timestamp_of_ns
+from hypercore import messages as wire
+from hypercore.assets import MAIN_DEX, Asset, MarginMode
+from hypercore.precision import MAX_SIGNIFICANT_FIGURES, max_price_decimals, size_step
+from venuemesh.gateway.venue import BookSnapshot, Level
+from venuemesh.money import format_decimal
+from venuemesh.v1 import instrument_pb2, market_data_pb2, stream_pb2
+
+MIN_NOTIONAL: Final = "10"
+"""Quote units; an order that closes a whole position is exempt."""
+
+PERP_FEES: Final = ("0.00015", "0.00045")
+SPOT_FEES: Final = ("0.0004", "0.0007")
+"""Maker and taker at the base tier. Builder dexes scale theirs, so that theirs are not stated here."""
+
+FUNDING_INTERVAL_S: Final = 3_600
+_HOUR_NS: Final = FUNDING_INTERVAL_S * 1_000_000_000
+
+Interval: TypeAlias = market_data_pb2.CandleInterval.ValueType
+
+_M = market_data_pb2
+INTERVALS: Final[dict[Interval, str]] = {
+    _M.CANDLE_INTERVAL_1M: "1m",
+    _M.CANDLE_INTERVAL_3M: "3m",
+    _M.CANDLE_INTERVAL_5M: "5m",
+    _M.CANDLE_INTERVAL_15M: "15m",
+    _M.CANDLE_INTERVAL_30M: "30m",
+    _M.CANDLE_INTERVAL_1H: "1h",
+    _M.CANDLE_INTERVAL_2H: "2h",
+    _M.CANDLE_INTERVAL_4H: "4h",
+    _M.CANDLE_INTERVAL_8H: "8h",
+    _M.CANDLE_INTERVAL_12H: "12h",
+    _M.CANDLE_INTERVAL_1D: "1d",
+    _M.CANDLE_INTERVAL_3D: "3d",
+    _M.CANDLE_INTERVAL_1W: "1w",
+    _M.CANDLE_INTERVAL_1MONTH: "1M",
+}
+"""Interval of the contract -> the venue's word; it has them all."""
+_INTERVALS_BY_WORD = {word: interval for interval, word in INTERVALS.items()}
+
+
+def normalize_instrument(asset: Asset, *, venue: str, updated_ns: int) -> instrument_pb2.Instrument:
+    """An asset with the rules its orders must keep."""
+    instrument = instrument_pb2.Instrument(
+        venue=venue,
+        symbol=asset.symbol,
+        venue_symbol=asset.coin,
+        instrument_type=instrument_pb2.INSTRUMENT_TYPE_SPOT
+        if asset.is_spot
+        else instrument_pb2.INSTRUMENT_TYPE_PERPETUAL,
+        base_asset=asset.base,
+        quote_asset=asset.quote,
+        settle_asset=asset.settle or asset.quote,
+        state=instrument_pb2.INSTRUMENT_STATE_DELISTED
+        if asset.is_delisted
+        else instrument_pb2.INSTRUMENT_STATE_TRADING,
+        price_rule=instrument_pb2.PriceRule(
+            max_significant_figures=MAX_SIGNIFICANT_FIGURES,
+            max_decimals=max_price_decimals(asset.sz_decimals, is_spot=asset.is_spot),
+            integers_always_valid=True,
+        ),
+        quantity_rule=instrument_pb2.QuantityRule(
+            step_size=format_decimal(size_step(asset.sz_decimals)),
+            min_notional=MIN_NOTIONAL,
+            close_exempt_from_min_notional=not asset.is_spot,
+        ),
+        contract_size="1",
+        venue_section=asset.dex,
+        updated_time=timestamp_of_ns(updated_ns),
+    )
+    if asset.dex == MAIN_DEX:
+        instrument.maker_fee_rate, instrument.taker_fee_rate = SPOT_FEES if asset.is_spot else PERP_FEES
+    if not asset.is_spot:
+        _add_perp_terms(instrument, asset)
+    return instrument
+
+
+def _add_perp_terms(instrument: instrument_pb2.Instrument, asset: Asset) -> None:
+    modes = [instrument_pb2.MARGIN_MODE_ISOLATED]
+    if not asset.only_isolated:
+        modes.insert(0, instrument_pb2.MARGIN_MODE_CROSS)
+    instrument.margin_modes.extend(modes)
+    instrument.isolated_margin_removable = asset.margin_mode is not MarginMode.STRICT_ISOLATED
+    instrument.max_leverage = str(asset.max_leverage)
+    instrument.funding_interval.CopyFrom(Duration(seconds=FUNDING_INTERVAL_S))
+
+
+# --- books -------------------------------------------------------------------------------------------------
+
+
+def normalize_book(book: wire.L2Book, asset: Asset, *, received_ns: int) -> BookSnapshot:
+    """A whole book as the venue sent it; `book_fault` says whether to believe it."""
+    bids, asks = book.levels
+    return BookSnapshot(
+        symbol=asset.symbol,
+        bids=[normalize_level(level) for level in bids],
+        asks=[normalize_level(level) for level in asks],
+        venue_time_ns=book.time * NS_PER_MS,
+        received_ns=received_ns,
+    )
+
+
+def normalize_level(level: wire.Level) -> Level:
+    """One price level."""
+    return Level(price=level.px, quantity=level.sz, order_count=level.n)
+
+
+def book_fault(bids: Sequence[Level], asks: Sequence[Level]) -> str | None:
+    """What is wrong with a book: crossed, out of order, or a level without price or quantity; None when sound."""
+    for name, levels, sign in (("bids", bids, -1), ("asks", asks, 1)):
+        if any(level.price <= 0 or level.quantity <= 0 for level in levels):
+            return f"{name} hold a level without price or quantity"
+        if any((later.price - earlier.price) * sign <= 0 for earlier, later in pairwise(levels)):
+            return f"{name} are not best first"
+    if bids and asks and bids[0].price >= asks[0].price:
+        return f"crossed: bid {bids[0].price} at or above ask {asks[0].price}"
+    return None
+
+
+# --- trades, candles, statistics ---------------------------------------------------------------------------
+
+
+def normalize_trade(trade: wire.Trade, asset: Asset, *, venue: str, received_ns: int) -> market_data_pb2.Trade:
+    """A public trade; the venue's side is the taker's."""
+    return market_data_pb2.Trade(
+        venue=venue,
+        symbol=asset.symbol,
+        trade_id=str(trade.tid),
+        price=format_decimal(trade.px),
+        quantity=format_decimal(trade.sz),
+        aggressor_side=side_of(trade.side),
+        venue_unix_nanos=trade.time * NS_PER_MS,
+        received_unix_nanos=received_ns,
+    )
+
+
+def oldest_first(trades: Iterable[wire.Trade]) -> list[wire.Trade]:
+    """Trades by venue time; of one instant in the order given."""
+    return sorted(trades, key=lambda trade: trade.time)
+
+
+def normalize_candle(candle: wire.Candle, asset: Asset, *, venue: str, now_ns: int) -> market_data_pb2.Candle | None:
+    """A candle, complete when its interval is over by `now_ns`; None for an interval the contract lacks."""
+    interval = _INTERVALS_BY_WORD.get(candle.interval)
+    if interval is None:
+        return None
+    return market_data_pb2.Candle(
+        venue=venue,
+        symbol=asset.symbol,
+        interval=interval,
+        open_time=timestamp_of_ms(candle.open_time),
+        open=format_decimal(candle.open),
+        high=format_decimal(candle.high),
+        low=format_decimal(candle.low),
+        close=format_decimal(candle.close),
+        volume=format_decimal(candle.volume),
+        trade_count=candle.trades,
+        complete=now_ns > candle.close_time * NS_PER_MS,
+    )
+
+
+def normalize_statistics(
+    ctx: wire.AssetCtx | wire.SpotAssetCtx, asset: Asset, *, venue: str, received_ns: int
+) -> market_data_pb2.MarketStatistics:
+    """Live figures of an asset. Funding is the hourly rate and is paid on the hour; spot has none."""
+    statistics = market_data_pb2.MarketStatistics(
+        venue=venue,
+        symbol=asset.symbol,
+        mark_price=format_decimal(ctx.mark_px),
+        quote_volume_24h=format_decimal(ctx.day_ntl_vlm),
+        price_24h_ago=format_decimal(ctx.prev_day_px),
+        received_time=timestamp_of_ns(received_ns),
+        freshness=stream_pb2.FRESHNESS_FRESH,
+    )
+    optional: dict[str, Decimal | None] = {"mid_price": ctx.mid_px, "volume_24h": ctx.day_base_vlm}
+    if isinstance(ctx, wire.AssetCtx):
+        optional |= {"index_price": ctx.oracle_px, "funding_rate": ctx.funding, "open_interest": ctx.open_interest}
+        next_hour_ns = (received_ns // _HOUR_NS + 1) * _HOUR_NS
+        statistics.next_funding_time.CopyFrom(timestamp_of_ns(next_hour_ns))
+    for name, value in optional.items():
+        if value is not None:
+            setattr(statistics, name, format_decimal(value))
+    return statistics

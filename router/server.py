@@ -1,0 +1,193 @@
+"""The router's parts put together, and its life from the first connection to the drain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+
+from router.books import BookFeeds
+from router.calls import StreamProxy
+from router.facade import Facade
+from router.journal import RouteJournal
+from router.locate import Locator
+from router.measures import Measures
+from router.pages import TokenCodec
+from router.routing import OrderRouter
+from router.selection import Rules
+from router.service_market_data import MarketDataServicer
+from router.service_operations import OperationsServicer, ReconciliationServicer, RiskServicer
+from router.service_orders import OrderServicer
+from router.service_reads import AccountServicer, InstrumentServicer, VenueServicer
+from router.service_routing import RoutingServicer
+from router.settings import RouterSettings
+from router.venues import Venues
+from venuemesh.bus import Bus
+from venuemesh.clock import Clock
+from venuemesh.metrics import Metrics
+from venuemesh.running import surroundings
+from venuemesh.secrets import SecretError, read_secret
+from venuemesh.serving import GrpcServer, ServingError, endless, serve_until_stopped
+from venuemesh.telemetry import configure_logging
+from venuemesh.v1 import (
+    account_service_pb2,
+    account_service_pb2_grpc,
+    instrument_service_pb2,
+    instrument_service_pb2_grpc,
+    market_data_service_pb2,
+    market_data_service_pb2_grpc,
+    operations_service_pb2,
+    operations_service_pb2_grpc,
+    order_service_pb2,
+    order_service_pb2_grpc,
+    reconciliation_service_pb2,
+    reconciliation_service_pb2_grpc,
+    risk_service_pb2,
+    risk_service_pb2_grpc,
+    routing_service_pb2,
+    routing_service_pb2_grpc,
+    venue_service_pb2,
+    venue_service_pb2_grpc,
+)
+
+BROKER_CHECK_S = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Router:
+    """A router put together and not yet serving."""
+
+    server: GrpcServer
+    venues: Venues
+    feeds: BookFeeds
+    bus: Bus
+    ready: asyncio.Event
+    """Set once the journal answers: orders can be routed."""
+
+
+@asynccontextmanager
+async def build(
+    settings: RouterSettings, server: GrpcServer, bus: Bus, clock: Clock, metrics: Metrics
+) -> AsyncIterator[Router]:
+    """Open the channels, watch the venues, add the services to `server`; all of it ends with the block.
+
+    Raises:
+        ServingError: a certificate, token or key file cannot be read.
+    """
+    async with AsyncExitStack() as stack:
+        venues = await stack.enter_async_context(_connect(settings, clock))
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        feeds = BookFeeds(settings.books, clock, tasks)
+        measures = Measures(metrics)
+        rules = Rules(max_book_age_s=settings.books.max_age_s, excluded=frozenset(settings.excluded_venues))
+        journal = RouteJournal(bus, clock)
+        orders = OrderRouter(venues, feeds, journal, rules, clock, measures)
+        _add_services(server, settings, venues, feeds, journal, orders, clock)
+        watch = tasks.create_task(endless(venues.run(), name="venues"), name="venues")
+        ready = asyncio.Event()
+        health = tasks.create_task(_mirror_health(server, venues, bus, ready, measures), name="health")
+        try:
+            yield Router(server=server, venues=venues, feeds=feeds, bus=bus, ready=ready)
+        finally:
+            feeds.close()
+            watch.cancel()
+            health.cancel()
+
+
+@asynccontextmanager
+async def _connect(settings: RouterSettings, clock: Clock) -> AsyncIterator[Venues]:
+    gateway = settings.gateway
+    try:
+        token = None if gateway.token_file is None else read_secret(gateway.token_file)
+        roots = None if gateway.ca_file is None else gateway.ca_file.read_bytes()
+    except (SecretError, OSError) as error:
+        raise ServingError(f"a file of the gateway settings cannot be read: {error}") from None
+    credentials = None if roots is None else grpc.ssl_channel_credentials(roots)
+    async with Venues.connect(settings.gateways, gateway, clock, credentials=credentials, token=token) as venues:
+        yield venues
+
+
+def _page_tokens(settings: RouterSettings) -> TokenCodec:
+    if settings.page_token_key_file is None:
+        return TokenCodec()
+    try:
+        return TokenCodec(read_secret(settings.page_token_key_file).reveal().encode())
+    except SecretError as error:
+        raise ServingError(str(error)) from None
+
+
+def _add_services(
+    server: GrpcServer,
+    settings: RouterSettings,
+    venues: Venues,
+    feeds: BookFeeds,
+    journal: RouteJournal,
+    router: OrderRouter,
+    clock: Clock,
+) -> None:
+    facade = Facade(venues=venues, proxy=StreamProxy(server.drain, clock), tokens=_page_tokens(settings), clock=clock)
+    locator = Locator(venues, journal)
+    for module, stubs, name, servicer in (
+        (venue_service_pb2, venue_service_pb2_grpc, "VenueService", VenueServicer(facade, server.drain)),
+        (instrument_service_pb2, instrument_service_pb2_grpc, "InstrumentService", InstrumentServicer(facade)),
+        (
+            market_data_service_pb2,
+            market_data_service_pb2_grpc,
+            "MarketDataService",
+            MarketDataServicer(facade, feeds, settings.books.max_age_s),
+        ),
+        (order_service_pb2, order_service_pb2_grpc, "OrderService", OrderServicer(facade, router, locator)),
+        (account_service_pb2, account_service_pb2_grpc, "AccountService", AccountServicer(facade)),
+        (
+            routing_service_pb2,
+            routing_service_pb2_grpc,
+            "RoutingService",
+            RoutingServicer(facade, router, journal),
+        ),
+        (operations_service_pb2, operations_service_pb2_grpc, "OperationsService", OperationsServicer(facade)),
+        (
+            reconciliation_service_pb2,
+            reconciliation_service_pb2_grpc,
+            "ReconciliationService",
+            ReconciliationServicer(facade),
+        ),
+        (risk_service_pb2, risk_service_pb2_grpc, "RiskService", RiskServicer()),
+    ):
+        add = getattr(stubs, f"add_{name}Servicer_to_server")
+        server.add(module.DESCRIPTOR.services_by_name[name], add, servicer)
+
+
+async def _mirror_health(
+    server: GrpcServer, venues: Venues, bus: Bus, ready: asyncio.Event, measures: Measures
+) -> None:
+    """`venue/<name>` follows the venue; the router itself serves while its journal does."""
+    with venues.listening() as changed:
+        while True:
+            changed.clear()
+            for link in venues.all():
+                await server.health.set(f"venue/{link.name}", link.serving)
+                measures.serving(link.name, link.serving)
+            if ready.is_set():
+                await server.set_serving(bus.connected)
+            elif bus.connected:
+                ready.set()
+            try:
+                async with asyncio.timeout(BROKER_CHECK_S):
+                    await changed.wait()
+            except TimeoutError:
+                continue
+
+
+async def run() -> None:
+    """The router as a process, until SIGTERM or SIGINT."""
+    # Faults of the settings are told before their own log format is known.
+    configure_logging()
+    settings = RouterSettings.load()
+    async with (
+        surroundings("router", settings) as running,
+        build(settings, running.server, running.bus, running.clock, running.metrics) as router,
+    ):
+        await serve_until_stopped(running.server, ready=router.ready, on_bound=running.announce)

@@ -1,0 +1,95 @@
+"""Running the mesh through the router: quotas and readers of all gateways, the router's own log level."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from router.calls import Context, read, submit
+from router.facade import Facade, at_venue, fill_in, joined, stream_at_venue
+from router.venues import VenueLink
+from venuemesh.errors import InvalidRequest
+from venuemesh.telemetry import set_log_level
+from venuemesh.v1 import operations_service_pb2, reconciliation_service_pb2, risk_service_pb2
+
+log = logging.getLogger(__name__)
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+@fill_in(operations_service_pb2.DESCRIPTOR.services_by_name["OperationsService"])
+class OperationsServicer:
+    """What operators ask of the router."""
+
+    def __init__(self, facade: Facade) -> None:
+        self.facade = facade
+        self._restore: asyncio.TimerHandle | None = None
+
+    GetQuota = joined("operations", "GetQuota", "quotas", operations_service_pb2.GetQuotaResponse)
+
+    async def ListSubscribers(  # noqa: N802 - named by the contract
+        self, request: operations_service_pb2.ListSubscribersRequest, context: Context
+    ) -> operations_service_pb2.ListSubscribersResponse:
+        """Readers at every gateway; a stream through the router is read by the router there."""
+
+        async def ask(link: VenueLink) -> operations_service_pb2.ListSubscribersResponse:
+            answer: operations_service_pb2.ListSubscribersResponse = await read(
+                link, link.operations.ListSubscribers, request
+            )
+            return answer
+
+        answers = await self.facade.everywhere(ask, context)
+        whole = operations_service_pb2.ListSubscribersResponse()
+        for answer in answers.given.values():
+            whole.subscribers.extend(answer.subscribers)
+        return whole
+
+    async def SetLogLevel(  # noqa: N802 - named by the contract
+        self, request: operations_service_pb2.SetLogLevelRequest, context: Context
+    ) -> operations_service_pb2.SetLogLevelResponse:
+        """The router's own level; a duration brings the former one back."""
+        if request.level not in LEVELS:
+            raise InvalidRequest(f"level: {request.level[:16]!r} is none of {', '.join(LEVELS)}", field="level")
+        previous = logging.getLevelName(logging.getLogger().level)
+        if self._restore is not None:
+            self._restore.cancel()
+            self._restore = None
+        set_log_level(request.level)
+        if request.HasField("duration"):
+            after_s = request.duration.ToNanoseconds() / 1e9
+            self._restore = asyncio.get_running_loop().call_later(after_s, set_log_level, previous)
+        log.warning("log_level_set", extra={"level_set": request.level, "previous": previous})
+        return operations_service_pb2.SetLogLevelResponse(previous_level=previous)
+
+
+@fill_in(reconciliation_service_pb2.DESCRIPTOR.services_by_name["ReconciliationService"])
+class ReconciliationServicer:
+    """The desk of each gateway, by venue."""
+
+    def __init__(self, facade: Facade) -> None:
+        self.facade = facade
+
+    GetReconciliationReport = at_venue("reconciliation", "GetReconciliationReport")
+    TriggerReconciliation = at_venue("reconciliation", "TriggerReconciliation", write=True)
+    ListUncertainOrders = at_venue("reconciliation", "ListUncertainOrders")
+    ListDiscrepancies = at_venue("reconciliation", "ListDiscrepancies")
+    StreamDiscrepancies = stream_at_venue(
+        "reconciliation",
+        "StreamDiscrepancies",
+        reconciliation_service_pb2.StreamDiscrepanciesResponse,
+        resumable=True,
+    )
+
+    async def ResolveUncertainOrder(  # noqa: N802 - named by the contract
+        self, request: reconciliation_service_pb2.ResolveUncertainOrderRequest, context: Context
+    ) -> reconciliation_service_pb2.ResolveUncertainOrderResponse:
+        link = self.facade.link(request.reference.venue, field="reference.venue")
+        answer: reconciliation_service_pb2.ResolveUncertainOrderResponse = await submit(
+            link, link.reconciliation.ResolveUncertainOrder, request, context
+        )
+        return answer
+
+
+@fill_in(risk_service_pb2.DESCRIPTOR.services_by_name["RiskService"])
+class RiskServicer:
+    """Limits, trading state and switches: none of them is served yet."""

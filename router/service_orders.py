@@ -1,0 +1,228 @@
+"""OrderService over all gateways: to the venue named, or to the one the router decides on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from router.batches import by_venue, check_size, gather_places, with_elements
+from router.calls import Context, cancel, read, submit
+from router.facade import Facade, Listing, fill_in, paged, stream_at_venue
+from router.fanout import NOT_HERE, ask_all
+from router.locate import Locator, at, require_id
+from router.outcomes import element_error, unknown_cancel, unknown_replace, unknown_submit
+from router.routing import OrderRouter
+from router.venues import VenueLink
+from venuemesh.errors import (
+    GatewayUnavailable,
+    InvalidRequest,
+    MeshError,
+    NotYetImplemented,
+    OutcomeUnknown,
+    Reason,
+)
+from venuemesh.v1 import order_pb2, routing_pb2
+from venuemesh.v1 import order_service_pb2 as pb
+
+BY_DEFAULT = routing_pb2.RoutingInstruction()
+
+
+def _order_time(order: order_pb2.Order) -> int:
+    return order.created_time.ToNanoseconds()
+
+
+@fill_in(pb.DESCRIPTOR.services_by_name["OrderService"])
+class OrderServicer:
+    """Submit, amend, cancel and read orders at any venue."""
+
+    def __init__(self, facade: Facade, router: OrderRouter, locator: Locator) -> None:
+        self.facade = facade
+        self._router = router
+        self._locator = locator
+
+    # --- submit ---
+
+    async def SubmitOrder(self, request: pb.SubmitOrderRequest, context: Context) -> pb.SubmitOrderResponse:  # noqa: N802
+        if request.order.venue:
+            link = self.facade.link(request.order.venue, field="order.venue")
+            return await self._router.submit_to(link, request, context)
+        route, _ = await self._router.route(request.order, BY_DEFAULT)
+        return await self._router.send(route, request, context)
+
+    async def SubmitOrderList(self, request: pb.SubmitOrderListRequest, context: Context) -> Any:  # noqa: N802
+        """Orders that belong together are of one venue, which each of them names."""
+        venues = {order.venue for order in request.orders}
+        if not venues:
+            raise InvalidRequest("orders is empty", reason=Reason.REQUIRED_FIELD_MISSING, field="orders")
+        if len(venues) > 1:
+            raise InvalidRequest(
+                "orders.venue: orders of a list are of one venue", reason=Reason.CONTRADICTORY_FIELDS, field="orders"
+            )
+        link = self.facade.link(venues.pop(), field="orders.venue")
+        try:
+            return await submit(link, link.orders.SubmitOrderList, request, context)
+        except OutcomeUnknown:
+            now_ns = self.facade.clock.now_ns()
+            return pb.SubmitOrderListResponse(results=[unknown_submit(order, now_ns) for order in request.orders])
+
+    async def BatchSubmitOrders(  # noqa: N802
+        self, request: pb.BatchSubmitOrdersRequest, context: Context
+    ) -> pb.BatchSubmitOrdersResponse:
+        check_size(len(request.orders), "orders")
+        groups = by_venue([order.venue for order in request.orders])
+        jobs: dict[tuple[int, ...], Any] = {
+            (place,): partial(self._submit_one, request, place) for place in groups.pop("", [])
+        }
+        for venue, places in groups.items():
+            jobs[tuple(places)] = partial(self._submit_part, venue, with_elements(request, "orders", places))
+
+        def failed(_: int, error: MeshError) -> pb.BatchSubmitResult:
+            return pb.BatchSubmitResult(error=element_error(error))
+
+        def lost(place: int) -> pb.BatchSubmitResult:
+            answer = unknown_submit(request.orders[place], self.facade.clock.now_ns())
+            return pb.BatchSubmitResult(response=answer)
+
+        return pb.BatchSubmitOrdersResponse(results=await gather_places(jobs, failed=failed, lost=lost))
+
+    async def _submit_one(self, batch: pb.BatchSubmitOrdersRequest, place: int) -> list[pb.BatchSubmitResult]:
+        request = pb.SubmitOrderRequest(order=batch.orders[place], ack_level=batch.ack_level)
+        route, _ = await self._router.route(request.order, BY_DEFAULT)
+        return [pb.BatchSubmitResult(response=await self._router.send(route, request))]
+
+    async def _submit_part(self, venue: str, part: pb.BatchSubmitOrdersRequest) -> Sequence[pb.BatchSubmitResult]:
+        link = self.facade.link(venue, field="orders.venue")
+        answer: pb.BatchSubmitOrdersResponse = await submit(link, link.orders.BatchSubmitOrders, part)
+        return answer.results
+
+    # --- amend and cancel ---
+
+    async def ReplaceOrder(self, request: pb.ReplaceOrderRequest, context: Context) -> Any:  # noqa: N802
+        link = await self._locator.locate(request.reference)
+        try:
+            return await submit(link, link.orders.ReplaceOrder, _at(request, link), context)
+        except OutcomeUnknown:
+            return unknown_replace(at(request.reference, link.name), self.facade.clock.now_ns())
+
+    async def CancelOrder(self, request: pb.CancelOrderRequest, context: Context) -> Any:  # noqa: N802
+        return await self._cancel(request, context)
+
+    async def _cancel(self, request: pb.CancelOrderRequest, context: Context = None) -> pb.CancelOrderResponse:
+        require_id(request.reference)
+        if not request.reference.venue and request.reference.WhichOneof("id") == "order_id":
+            return await self._cancel_anywhere(request)
+        link = await self._locator.locate(request.reference)
+        return await self._cancel_at(link, request, context)
+
+    async def _cancel_at(
+        self, link: VenueLink, request: pb.CancelOrderRequest, context: Context = None
+    ) -> pb.CancelOrderResponse:
+        try:
+            answer: pb.CancelOrderResponse = await cancel(link, link.orders.CancelOrder, _at(request, link), context)
+        except OutcomeUnknown:
+            return unknown_cancel(at(request.reference, link.name), self.facade.clock.now_ns())
+        return answer
+
+    async def _cancel_anywhere(self, request: pb.CancelOrderRequest) -> pb.CancelOrderResponse:
+        """Our order ids are unique, so every venue may be told at once; the one that has it cancels it."""
+
+        async def ask(link: VenueLink) -> pb.CancelOrderResponse:
+            answer: pb.CancelOrderResponse = await cancel(link, link.orders.CancelOrder, _at(request, link))
+            return answer
+
+        answers = await ask_all(self.facade.venues.all(), ask, first=True)
+        if answers.given:
+            return next(iter(answers.given.values()))
+        lost = [venue for venue, error in answers.failed.items() if isinstance(error, OutcomeUnknown)]
+        if len(lost) == 1 and len(answers.unreached) == 1:
+            return unknown_cancel(at(request.reference, lost[0]), self.facade.clock.now_ns())
+        for error in answers.failed.values():
+            # A venue that knows the order and refuses has the last word.
+            if error.reason not in NOT_HERE and not isinstance(error, GatewayUnavailable | OutcomeUnknown):
+                raise error
+        answers.require_any()
+        raise AssertionError("no venue is configured")
+
+    async def BatchCancelOrders(  # noqa: N802
+        self, request: pb.BatchCancelOrdersRequest, context: Context
+    ) -> pb.BatchCancelOrdersResponse:
+        check_size(len(request.references), "references")
+        groups = by_venue([reference.venue for reference in request.references])
+        jobs: dict[tuple[int, ...], Any] = {
+            (place,): partial(self._cancel_one, request.references[place]) for place in groups.pop("", [])
+        }
+        for venue, places in groups.items():
+            jobs[tuple(places)] = partial(self._cancel_part, venue, with_elements(request, "references", places))
+
+        def failed(_: int, error: MeshError) -> pb.BatchCancelResult:
+            return pb.BatchCancelResult(error=element_error(error))
+
+        def lost(place: int) -> pb.BatchCancelResult:
+            answer = unknown_cancel(request.references[place], self.facade.clock.now_ns())
+            return pb.BatchCancelResult(response=answer)
+
+        return pb.BatchCancelOrdersResponse(results=await gather_places(jobs, failed=failed, lost=lost))
+
+    async def _cancel_one(self, reference: pb.OrderReference) -> list[pb.BatchCancelResult]:
+        return [pb.BatchCancelResult(response=await self._cancel(pb.CancelOrderRequest(reference=reference)))]
+
+    async def _cancel_part(self, venue: str, part: pb.BatchCancelOrdersRequest) -> Sequence[pb.BatchCancelResult]:
+        link = self.facade.link(venue, field="references.venue")
+        answer: pb.BatchCancelOrdersResponse = await cancel(link, link.orders.BatchCancelOrders, part)
+        return answer.results
+
+    async def CancelAllOrders(  # noqa: N802
+        self, request: pb.CancelAllOrdersRequest, context: Context
+    ) -> pb.CancelAllOrdersResponse:
+        """At the venue named, else everywhere at once; what could not be reached is in the answer."""
+        if request.venue:
+            link = self.facade.link(request.venue)
+            answer: pb.CancelAllOrdersResponse = await cancel(link, link.orders.CancelAllOrders, request, context)
+            return answer
+
+        async def ask(link: VenueLink) -> pb.CancelAllOrdersResponse:
+            asked = pb.CancelAllOrdersRequest()
+            asked.CopyFrom(request)
+            asked.venue = link.name
+            answer: pb.CancelAllOrdersResponse = await cancel(link, link.orders.CancelAllOrders, asked)
+            return answer
+
+        answers = await ask_all(self.facade.venues.all(), ask, skip_down=False)
+        if not answers.given and not answers.unreached:
+            answers.require_any()
+        whole = pb.CancelAllOrdersResponse(unreached=answers.unreached)
+        for answer in answers.given.values():
+            whole.results.extend(answer.results)
+            whole.unreached.extend(answer.unreached)
+        return whole
+
+    # --- read ---
+
+    async def GetOrder(self, request: pb.GetOrderRequest, context: Context) -> Any:  # noqa: N802
+        link = await self._locator.locate(request.reference)
+        return await read(link, link.orders.GetOrder, _at(request, link), context)
+
+    ListOrders = paged(
+        Listing(stub="orders", method="ListOrders", response=pb.ListOrdersResponse, rows="orders", time_ns=_order_time)
+    )
+
+    async def PreviewOrder(self, request: pb.PreviewOrderRequest, context: Context) -> Any:  # noqa: N802
+        if not request.order.venue:
+            raise NotYetImplemented("PreviewOrder without a venue: PlanRoute says where an order would go")
+        link = self.facade.link(request.order.venue, field="order.venue")
+        return await read(link, link.orders.PreviewOrder, request, context)
+
+    StreamExecutionReports = stream_at_venue(
+        "orders", "StreamExecutionReports", pb.StreamExecutionReportsResponse, resumable=True
+    )
+
+
+def _at(request: Any, link: VenueLink) -> Any:
+    """The request with the venue of its reference named; the message itself when it is already."""
+    if request.reference.venue == link.name:
+        return request
+    named = type(request)()
+    named.CopyFrom(request)
+    named.reference.venue = link.name
+    return named

@@ -1,0 +1,108 @@
+"""What the router is told at its start: which venues there are, where, and how it treats them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, field_validator
+
+from venuemesh.settings import GrpcSettings, Names, NotNegative, Positive, Section, ServiceSettings
+
+ROUTER_PORT = 50050
+_VENUE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
+_ADDRESS = re.compile(r"[^=\s,]+:[0-9]{1,5}", re.ASCII)
+
+
+class GatewaySettings(Section):
+    """How gateways are called; one channel per venue."""
+
+    ca_file: Path | None = None
+    """Root certificates of the gateways; plain text without them."""
+    token_file: Path | None = None
+    """Bearer token that the gateways ask for."""
+    reserve_s: NotNegative = 0.1
+    """Kept back from the caller's deadline on every hop."""
+    min_submit_s: Positive = 0.05
+    """A submit that could give its gateway less than this is refused before it is sent."""
+    connect_wait_s: NotNegative = 0.25
+    """How long a submit waits for a channel that is still connecting."""
+    max_submits: Annotated[int, Field(ge=1)] = 256
+    """Submits and amendments in flight to one venue; cancels are not counted."""
+    max_reads: Annotated[int, Field(ge=1)] = 256
+    """Reads in flight to one venue."""
+    default_timeout_s: Positive = 5.0
+    """Bound of a call that inherits no deadline."""
+    cancel_retries: Annotated[int, Field(ge=0, le=10)] = 4
+    read_retries: Annotated[int, Field(ge=0, le=10)] = 2
+    retry_initial_s: Positive = 0.05
+    retry_cap_s: Positive = 0.2
+    locate_timeout_s: Positive = 0.5
+    """Bound of asking one venue whether it has an order, so that a hung one does not hold a cancel."""
+    refresh_s: Positive = 30.0
+    """Between two readings of a venue's capabilities and instruments."""
+    reconnect_cap_s: Positive = 5.0
+    """Longest wait before a watch is opened again."""
+
+
+class BookSettings(Section):
+    """The books that decisions are made on."""
+
+    max_age_s: Positive = 10.0
+    """A book older than this is left out."""
+    fetch_timeout_s: Positive = 0.25
+    """Bound of the one reading made when no live book is there yet."""
+    depth: Annotated[int, Field(ge=1, le=1_000)] = 20
+    max_feeds: Annotated[int, Field(ge=1, le=1_000)] = 64
+    """Books followed at once over all venues; the one used least recently makes room."""
+    idle_s: Positive = 300.0
+    """A book that no decision used for this long is no longer followed."""
+    heartbeat_ms: Annotated[int, Field(ge=1_000, le=30_000)] = 1_000
+
+
+class RouterGrpcSettings(GrpcSettings):
+    """The router's own server."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] = ROUTER_PORT
+
+
+class RouterSettings(ServiceSettings):
+    """`ROUTER_VENUES=hyperliquid=127.0.0.1:50051,tradexyz=127.0.0.1:50052` and the rest by their keys."""
+
+    env_prefix: ClassVar[str] = "ROUTER_"
+
+    venues: Names
+    """`name=host:port` of each gateway."""
+    grpc: RouterGrpcSettings = RouterGrpcSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    books: BookSettings = BookSettings()
+    excluded_venues: tuple[str, ...] = ()
+    """Venues that routing never chooses; naming one in an order still works."""
+    page_token_key_file: Path | None = None
+    """Secret that signs page tokens, the same on every replica; without it tokens are only checked for damage."""
+
+    @field_validator("venues")
+    @classmethod
+    def _name_and_address(cls, venues: tuple[str, ...]) -> tuple[str, ...]:
+        seen: set[str] = set()
+        for entry in venues:
+            name, separator, address = entry.partition("=")
+            if not separator or not _VENUE_NAME.fullmatch(name):
+                raise ValueError("must be name=host:port entries, a name being lower-case letters, digits, - and _")
+            if not _ADDRESS.fullmatch(address):
+                raise ValueError(f"the address of {name} must be host:port")
+            if name in seen:
+                raise ValueError(f"{name} is named twice")
+            seen.add(name)
+        return venues
+
+    @field_validator("excluded_venues", mode="before")
+    @classmethod
+    def _by_commas(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @property
+    def gateways(self) -> dict[str, str]:
+        """Address of each venue's gateway by venue name, in the order given."""
+        return dict(entry.split("=", 1) for entry in self.venues)

@@ -1,0 +1,94 @@
+"""The session that tells when a post was written, and the board of links."""
+
+from __future__ import annotations
+
+from gateway_hyperliquid.links import LinkBoard, OnWritten, TellingSession
+from hypercore.session import PostKind
+from tests.fakes import ManualClock
+from venuemesh.errors import Sent
+from venuemesh.transport.link import LinkState
+from venuemesh.transport.observer import NullObserver, RequestOutcome, RequestRecord, StateRecord
+from venuemesh.v1 import stream_pb2
+
+
+def test_owner_of_a_post_is_told_once_when_it_is_written() -> None:
+    """Not before the write, not again after it."""
+    told: list[str] = []
+    session = TellingSession(max_posts=10)
+    post_id, _ = session.open_post(PostKind.ACTION, b"{}", now_s=0.0, tag=OnWritten(lambda: told.append("x")))
+    assert told == []
+    assert session.post_written(post_id, 1)
+    assert told == ["x"]
+    session.post_written(post_id, 1)
+    assert told == ["x"]
+
+
+def test_owner_of_a_post_that_was_given_up_is_not_told() -> None:
+    """A caller that went away hears nothing, and nothing of it is kept."""
+    told: list[str] = []
+    session = TellingSession(max_posts=10)
+    post_id, _ = session.open_post(PostKind.ACTION, b"{}", now_s=0.0, tag=OnWritten(lambda: told.append("x")))
+    session.abandon_post(post_id, 1.0)
+    session.post_written(post_id, 1)
+    assert told == []
+    assert session._on_written == {}
+
+
+def test_board_shows_state_since_when_and_measurements() -> None:
+    """What the transport measured, in the contract's units."""
+    clock = ManualClock()
+    board = LinkBoard(clock)
+    stats = board.add("market")
+    (before,) = board.statuses()
+    assert before.state == stream_pb2.LINK_STATE_CONNECTING
+    assert not before.HasField("round_trip")
+    clock.advance(10)
+    stats.connect_succeeded()
+    board.on_state(StateRecord(link="market", state=LinkState.LIVE, at_ns=clock.now_ns()))
+    stats.request_done(failed=False, latency_s=0.25)
+    stats.request_done(failed=True)
+    stats.message_received()
+    clock.advance(10)
+    (after,) = board.statuses()
+    assert after.state == stream_pb2.LINK_STATE_LIVE
+    assert after.since.ToNanoseconds() == clock.now_ns() - 10_000_000_000
+    assert after.round_trip.ToNanoseconds() == 250_000_000
+    assert (after.error_rate_ppm, after.uptime_ppm) == (500_000, 500_000)
+    assert after.last_message_time.ToNanoseconds() == clock.now_ns() - 10_000_000_000
+
+
+class Watcher(NullObserver):
+    """Keeps what it is told, and fails."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def on_request(self, record: RequestRecord) -> None:
+        self.seen.append(record.endpoint)
+        raise RuntimeError("a fault of the watcher")
+
+    def on_state(self, record: StateRecord) -> None:
+        self.seen.append(record.state)
+        raise RuntimeError("a fault of the watcher")
+
+
+def test_a_failing_watcher_changes_nothing() -> None:
+    """Metrics and audit hear of everything and never stand in an order's way."""
+    watcher = Watcher()
+    board = LinkBoard(ManualClock(), watcher)
+    board.add("rest")
+    board.on_state(StateRecord(link="rest", state=LinkState.DOWN, at_ns=7))
+    board.on_request(
+        RequestRecord(
+            link="rest",
+            endpoint="exchange.order",
+            outcome=RequestOutcome.OK,
+            write=True,
+            sent=Sent.YES,
+            started_ns=0,
+            latency_s=0.1,
+            request_body=b"",
+        )
+    )
+    assert watcher.seen == ["down", "exchange.order"]
+    assert board.statuses()[0].state == stream_pb2.LINK_STATE_CONNECTING

@@ -1,0 +1,57 @@
+"""Which of the venue's rows - fills, ledger entries - are known, and up to when all of them are. Pure.
+
+What a stream tells shows what is known, not that nothing is missing: after a gap the first new rows come before the
+missed ones are fetched. Completeness therefore moves on only while the stream is caught up.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+
+class Seen:
+    """Ids of one account's rows of one kind.
+
+    Bound: the latest `capacity` ids; a row older than a forgotten one cannot be told from a repeat and counts as old.
+
+    Args:
+        from_ns: rows before this venue time are none of ours.
+    """
+
+    def __init__(self, *, capacity: int, from_ns: int) -> None:
+        self.from_ns = from_ns
+        self.complete_ns = 0
+        """Every row up to this venue time is known; 0 while nothing is."""
+        self.caught_up = False
+        self._capacity = capacity
+        self._latest_ns = 0
+        self._times: OrderedDict[str, int] = OrderedDict()
+
+    def __contains__(self, row_id: str) -> bool:
+        return row_id in self._times
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def is_old(self, venue_time_ns: int) -> bool:
+        """Whether a row of this time is before our time, or may have been forgotten."""
+        return venue_time_ns < self.from_ns
+
+    def add(self, row_id: str, venue_time_ns: int) -> None:
+        """A row is known from now on."""
+        self._times[row_id] = venue_time_ns
+        while len(self._times) > self._capacity:
+            _, forgotten_ns = self._times.popitem(last=False)
+            self.from_ns = max(self.from_ns, forgotten_ns + 1)
+        self._latest_ns = max(self._latest_ns, venue_time_ns)
+        if self.caught_up:
+            self.complete_ns = self._latest_ns
+
+    def catch_up(self) -> None:
+        """Everything so far was fetched and the stream is live."""
+        self.caught_up = True
+        self.complete_ns = self._latest_ns
+
+    def lose(self) -> None:
+        """The stream is gone: rows may be missed from now on."""
+        self.caught_up = False

@@ -1,0 +1,110 @@
+"""OperationsService of a gateway: its limits, its readers, its log level."""
+# ruff: noqa: N802 - methods are named by the contract
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from venuemesh.errors import InvalidRequest
+from venuemesh.gateway.services.parts import Context, GatewayParts, HasQuotas
+from venuemesh.gateway.services.requests import not_yet, required
+from venuemesh.streaming import StreamHub
+from venuemesh.telemetry import set_log_level
+from venuemesh.v1 import operations_service_pb2 as wire
+from venuemesh.v1 import operations_service_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+MAX_LEVEL_S = 7 * 24 * 3_600.0
+
+
+class OperationsServicer(operations_service_pb2_grpc.OperationsServiceServicer):
+    """Running one gateway."""
+
+    def __init__(self, parts: GatewayParts, hub: StreamHub) -> None:
+        self._parts = parts
+        self._hub = hub
+        self._restore: asyncio.TimerHandle | None = None
+        self._configured = ""
+
+    async def GetQuota(self, request: wire.GetQuotaRequest, context: Context) -> wire.GetQuotaResponse:
+        """What is left of the venue's limits; nothing where the adapter has none."""
+        self._parts.desk.check_venue(request.venue)
+        venue = self._parts.venue
+        return wire.GetQuotaResponse(quotas=venue.quotas() if isinstance(venue, HasQuotas) else ())
+
+    async def ListSubscribers(
+        self, request: wire.ListSubscribersRequest, context: Context
+    ) -> wire.ListSubscribersResponse:
+        """Readers of this gateway's streams, the longest connected first."""
+        return wire.ListSubscribersResponse(subscribers=self._hub.list_subscribers())
+
+    async def SetLogLevel(self, request: wire.SetLogLevelRequest, context: Context) -> wire.SetLogLevelResponse:
+        """Change the level; with a duration, go back to the configured one after it."""
+        level = required(request.level, "level")
+        if level not in LEVELS:
+            raise InvalidRequest(f"level: {level[:16]!r} is none of {', '.join(LEVELS)}", field="level")
+        after_s = request.duration.ToNanoseconds() / 1e9
+        if request.HasField("duration") and not 0 < after_s <= MAX_LEVEL_S:
+            raise InvalidRequest(f"duration: must be more than 0 and at most {MAX_LEVEL_S:g}s", field="duration")
+        previous = logging.getLevelName(logging.getLogger().level)
+        if self._restore is not None:
+            self._restore.cancel()
+            self._restore = None
+        else:
+            self._configured = previous
+        set_log_level(level)
+        if request.HasField("duration"):
+            self._restore = asyncio.get_running_loop().call_later(after_s, self._go_back)
+        log.warning("log_level_changed", extra={"level": level, "previous": previous, "for_s": after_s})
+        return wire.SetLogLevelResponse(previous_level=previous)
+
+    def _go_back(self) -> None:
+        self._restore = None
+        set_log_level(self._configured)
+
+    async def ListCircuitBreakers(
+        self, request: wire.ListCircuitBreakersRequest, context: Context
+    ) -> wire.ListCircuitBreakersResponse:
+        """Not served yet."""
+        raise not_yet("ListCircuitBreakers")
+
+    async def SetCircuitBreaker(
+        self, request: wire.SetCircuitBreakerRequest, context: Context
+    ) -> wire.SetCircuitBreakerResponse:
+        """Not served yet."""
+        raise not_yet("SetCircuitBreaker")
+
+    async def DrainVenue(self, request: wire.DrainVenueRequest, context: Context) -> wire.DrainVenueResponse:
+        """Not served yet."""
+        raise not_yet("DrainVenue")
+
+    async def ReloadConfiguration(
+        self, request: wire.ReloadConfigurationRequest, context: Context
+    ) -> wire.ReloadConfigurationResponse:
+        """Not served yet."""
+        raise not_yet("ReloadConfiguration")
+
+    async def StreamAlerts(self, request: wire.StreamAlertsRequest, context: Context) -> None:  # type: ignore[override]
+        """Not served yet."""
+        raise not_yet("StreamAlerts")
+
+    async def ListAuditEntries(
+        self, request: wire.ListAuditEntriesRequest, context: Context
+    ) -> wire.ListAuditEntriesResponse:
+        """Not served yet."""
+        raise not_yet("ListAuditEntries")
+
+    async def ListDeadLetters(
+        self, request: wire.ListDeadLettersRequest, context: Context
+    ) -> wire.ListDeadLettersResponse:
+        """Not served yet."""
+        raise not_yet("ListDeadLetters")
+
+    async def RequeueDeadLetter(
+        self, request: wire.RequeueDeadLetterRequest, context: Context
+    ) -> wire.RequeueDeadLetterResponse:
+        """Not served yet."""
+        raise not_yet("RequeueDeadLetter")

@@ -1,0 +1,55 @@
+"""What the servicers of a gateway need of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+from venuemesh.clock import Clock
+from venuemesh.gateway.books import Books
+from venuemesh.gateway.desk import Desk
+from venuemesh.gateway.instruments import Instruments
+from venuemesh.gateway.market_data import MarketData
+from venuemesh.gateway.reconciler import Reconciler
+from venuemesh.gateway.resolver import Resolver
+from venuemesh.gateway.venue import Venue
+from venuemesh.gateway.working import WorkingOrders
+from venuemesh.journal import AccountHistory, EventLog
+from venuemesh.v1 import operations_pb2, venue_pb2
+
+Context: TypeAlias = Any
+"""`grpc.aio.ServicerContext`; its stub type is generic in two parameters that matter to nobody here."""
+
+
+class GatewayParts(Protocol):
+    """A gateway whose accounts are restored; `venuemesh.gateway.core.GatewayCore` is one."""
+
+    venue: Venue
+    desk: Desk
+    working: WorkingOrders
+    instruments: Instruments
+    books: Books
+    market: MarketData
+    log: EventLog
+    clock: Clock
+    reconciler: Reconciler
+    resolver: Resolver
+    on_status: list[Callable[[venue_pb2.VenueStatus], None]]
+    """Called with each new status of the venue."""
+
+    def history(self, account_id: str) -> AccountHistory:
+        """The account's stored events."""
+
+    def status(self) -> venue_pb2.VenueStatus:
+        """Health of the venue now."""
+
+    def venue_message(self) -> venue_pb2.Venue:
+        """The venue as VenueService shows it."""
+
+
+@runtime_checkable
+class HasQuotas(Protocol):
+    """A venue adapter that can tell what is left of its limits."""
+
+    def quotas(self) -> Sequence[operations_pb2.Quota]:
+        """One row per limiter."""
