@@ -12,7 +12,7 @@ through methods of their own. A portfolio of a narrower `Scope` is fed the same 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal, localcontext
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -56,10 +56,11 @@ class Change:
 
 @dataclass(slots=True)
 class _Progress:
-    """How far an account's events of one symbol were folded."""
+    """How far an account's events of one symbol were folded, and the assets they were about."""
 
     last: int = 0
     fills: int = 0
+    assets: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -122,7 +123,7 @@ class Portfolio:
                 margin = read_summary(event)
                 self._account(key, event).margin = margin
                 change.summaries.add(key)
-                self._touch_asset(margin.summary.asset, change)
+                change.assets |= {margin.summary.asset} - {""}
             case "stream_status":
                 self._account(key, event)
                 self._apply_status(key, event.stream_status, change)
@@ -131,6 +132,9 @@ class Portfolio:
         progress = self._accounts[key].progress.setdefault(event.symbol, _Progress())
         progress.last = event.sequence
         progress.fills += is_fill(event)
+        if change.assets:
+            progress.assets |= change.assets
+            self._assets |= change.assets
         return change
 
     def _account(self, key: AccountKey, event: event_pb2.Event) -> _Account:
@@ -155,20 +159,20 @@ class Portfolio:
     def _apply_position(self, key: AccountKey, event: event_pb2.Event, change: Change) -> None:
         holding = read_position(event)
         instrument = (key[0], event.symbol)
-        was_open = instrument in self._valuation.open_instruments
+        former_ns = self._valuation.first_open_ns(instrument)
         self._account(key, event).symbols.add(event.symbol)
         change.assets |= self._valuation.put(key, holding)
-        self._assets |= change.assets
         change.positions.add((key, event.symbol))
         change.symbols.add(event.symbol)
-        change.stale = was_open is not (instrument in self._valuation.open_instruments)
+        # A missing live mark is a stale part since then.
+        change.stale = former_ns != self._valuation.first_open_ns(instrument)
 
     def _apply_balance(self, key: AccountKey, event: event_pb2.Event, change: Change) -> None:
         money = read_balance(event)
         place = (money.balance.asset, money.balance.venue_section)
         self._account(key, event).balances[place] = money
         change.balances.add((key, place))
-        self._touch_asset(money.balance.asset, change)
+        change.assets.add(money.balance.asset)
 
     def _apply_status(self, key: AccountKey, status: stream_pb2.StreamStatus, change: Change) -> None:
         change.stale = True
@@ -176,11 +180,6 @@ class Portfolio:
             self._links.pop(key, None)
         else:
             self._links[key] = _Stale(status.since.ToNanoseconds(), status.cause)
-
-    def _touch_asset(self, asset: str, change: Change) -> None:
-        if asset:
-            self._assets.add(asset)
-            change.assets.add(asset)
 
     def set_gap(self, key: AccountKey, gap: Gap | None) -> Change:
         """Say whether the account waits for missing events."""
@@ -378,21 +377,20 @@ class Portfolio:
         twin._valuation.marks.update(self._valuation.marks)
         for key, holding, _ in self._valuation.holdings():
             if scope.has(holding.event):
-                twin._assets |= twin._valuation.put(key, holding)
+                since_ns = self._valuation.open_since_ns(key, holding.position.symbol)
+                twin._valuation.put(key, holding, open_since_ns=since_ns)
         return twin
 
     def _adopt(self, key: AccountKey, account: _Account, progress: Mapping[str, _Progress]) -> None:
         self._accounts[key] = _Account(
             account.epoch,
-            {symbol: _Progress(value.last, value.fills) for symbol, value in progress.items()},
+            {symbol: replace(value) for symbol, value in progress.items()},
             dict(account.balances),
             {symbol for symbol in account.symbols if self.scope.has_symbol(symbol)},
             {name: order for name, order in account.orders.items() if self.scope.has_symbol(order.terms.symbol)},
             account.margin,
         )
-        self._assets |= {asset for asset, _ in account.balances}
-        if account.margin is not None and account.margin.summary.asset:
-            self._assets.add(account.margin.summary.asset)
+        self._assets.update(*(value.assets for value in progress.values()))
 
     def _header(self, key: AccountKey) -> portfolio_pb2.PortfolioAccount:
         account = self._accounts[key]

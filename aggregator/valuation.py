@@ -104,8 +104,16 @@ class Valuation:
         """Whether that position is settled in `asset`."""
         return self._valued[symbol][key].holding.position.settle_asset == asset
 
-    def put(self, key: AccountKey, holding: Holding) -> set[str]:
-        """Set a position; returns the assets whose sums it touches."""
+    def open_since_ns(self, key: AccountKey, symbol: str) -> int | None:
+        """When the position was last opened, by its gateway's clock; None when it is flat."""
+        return self._open.get((key[0], symbol), {}).get(key)
+
+    def first_open_ns(self, instrument: Instrument) -> int | None:
+        """When the oldest of its open positions was opened; None when all are flat."""
+        return min(self._open[instrument].values()) if instrument in self._open else None
+
+    def put(self, key: AccountKey, holding: Holding, *, open_since_ns: int | None = None) -> set[str]:
+        """Set a position, open since then or since this event; returns the assets whose sums it touches."""
         symbol = holding.position.symbol
         touched = {holding.position.settle_asset}
         with localcontext(EXACT):
@@ -114,7 +122,7 @@ class Valuation:
                 self._count(key, old, -1)
                 touched.add(old.holding.position.settle_asset)
             self._count(key, self._value(key, holding), 1)
-        self._note_open(key, holding)
+        self._note_open(key, holding, open_since_ns)
         return touched
 
     def set_mark(self, instrument: Instrument, mark: Mark | None) -> list[tuple[AccountKey, Holding]]:
@@ -173,8 +181,8 @@ class Valuation:
     def _value(self, key: AccountKey, holding: Holding) -> _Valued:
         live = self.marks.get((key[0], holding.position.symbol))
         mark = holding.own_mark
-        # A price that makes the value larger than the contract can carry is taken for none.
-        if live is not None and abs(EXACT.multiply(holding.quantity, live.price)) <= MAX_AMOUNT:
+        # A flat position needs none; a price that makes the value larger than the contract can carry is taken for none.
+        if live is not None and holding.quantity and abs(EXACT.multiply(holding.quantity, live.price)) <= MAX_AMOUNT:
             mark = live.price
         return _Valued(holding, mark, holding.notional(mark), holding.unrealized(mark))
 
@@ -206,10 +214,11 @@ class Valuation:
         if lacks:
             asset.missing[key, symbol] = f"{' and '.join(lacks)} of {key[0]}/{key[1]} {symbol}: no mark"
 
-    def _note_open(self, key: AccountKey, holding: Holding) -> None:
+    def _note_open(self, key: AccountKey, holding: Holding, since_ns: int | None) -> None:
         instrument = (key[0], holding.position.symbol)
         if holding.quantity:
-            since_ns = holding.event.published_time.ToNanoseconds()
+            if since_ns is None:
+                since_ns = holding.event.published_time.ToNanoseconds()
             self._open.setdefault(instrument, {}).setdefault(key, since_ns)
         elif instrument in self._open:
             self._open[instrument].pop(key, None)

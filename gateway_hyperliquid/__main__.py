@@ -37,6 +37,7 @@ async def main() -> None:
         core_settings=CoreSettings(
             desk=DeskSettings(order_lifetime_s=settings.order_expiry_s, max_slippage_bps=settings.max_slippage_bps)
         ),
+        crash_point=settings.crash_point,
     )
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Final, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from hypercore.signing import Network
+from venuemesh.crashpoints import CrashPoint
 from venuemesh.settings import Positive, Section, ServiceSettings
 from venuemesh.transport.environment import Environment, EnvironmentViolation, HostGuard
 
@@ -104,6 +105,7 @@ class GatewaySettings(ServiceSettings):
         account_interval_s: least time between two pushes of balances and marks of one account.
         account_poll_s: a state that no stream has told for so long is read.
         ip_weight: request weight per minute this process may use of the address's 1200.
+        crash_point: where a test wants the process to die; the simulator only.
     """
 
     env_prefix: ClassVar[str] = "GATEWAY_HYPERLIQUID_"
@@ -123,6 +125,7 @@ class GatewaySettings(ServiceSettings):
     account_interval_s: Positive = 1.0
     account_poll_s: Positive = 30.0
     ip_weight: Annotated[int, Field(ge=100, le=1_200)] = 1_200
+    crash_point: CrashPoint = CrashPoint.NONE
 
     @field_validator("accounts")
     @classmethod

@@ -264,9 +264,13 @@ async def _close(client: Client, timeout_s: float) -> None:
         async with asyncio.timeout(timeout_s):
             if client.is_connected:
                 await client.flush()
-    except (TimeoutError, NatsError) as error:
+    except (TimeoutError, OSError, NatsError) as error:
         log.warning("nats_flush_failed", extra={"error": repr(error)})
-    await client.close()
+    try:
+        await client.close()
+    except (OSError, NatsError) as error:
+        # With the broker away there is nothing left to close in good order.
+        log.warning("nats_close_failed", extra={"error": repr(error)})
 
 
 async def _log_error(error: Exception) -> None:

@@ -70,6 +70,7 @@ class CallPolicy:
         default_deadline_s: bound of a unary call without a deadline.
         deadlines_s: the same for single methods, by full name (`/package.Service/Method`).
         reads: full names of methods without side effects; running out of time on any other is OUTCOME_UNKNOWN.
+        safety: full names of methods that make things safer; ordinary calls do not use up their rate.
         token: bearer token that every call but health checks must carry; None admits all.
     """
 
@@ -78,6 +79,7 @@ class CallPolicy:
     default_deadline_s: float = 10.0
     deadlines_s: Mapping[str, float] = field(default_factory=dict)
     reads: frozenset[str] = frozenset()
+    safety: frozenset[str] = frozenset()
     token: Secret | None = None
 
 
@@ -191,6 +193,7 @@ class _Served:
         self.built_in = method.startswith(BUILT_IN)
         self.open_to_all = mesh.bearer is None or method.startswith(HEALTH)
         self.is_read = method in policy.reads or self.built_in
+        self.safety = method in policy.safety
         self.default_deadline_s = policy.deadlines_s.get(method, policy.default_deadline_s)
         self._inner = inner
         self._max_bytes = policy.max_message_bytes
@@ -296,7 +299,7 @@ class _Served:
         mesh = self.mesh
         if not self.open_to_all and not hmac.compare_digest(call.authorization or b"", mesh.bearer or b""):
             raise AuthenticationFailed("the bearer token is missing or wrong")
-        mesh.callers.admit_call(call.host, call.started_s)
+        mesh.callers.admit_call(call.host, call.started_s, safety=self.safety)
 
     def _admit_stream(self, call: _Call) -> None:
         mesh = self.mesh

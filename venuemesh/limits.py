@@ -56,10 +56,11 @@ class CallLimits:
 
 
 class _Peer:
-    __slots__ = ("bucket", "notice", "streams")
+    __slots__ = ("bucket", "notice", "safety", "streams")
 
     def __init__(self, limits: CallLimits, now_s: float) -> None:
         self.bucket = TokenBucket(rate=limits.calls_per_second, burst=limits.call_burst, now_s=now_s)
+        self.safety = TokenBucket(rate=limits.calls_per_second, burst=limits.call_burst, now_s=now_s)
         self.notice = TokenBucket(rate=1.0, burst=1.0, now_s=now_s)
         self.streams = 0
 
@@ -82,13 +83,17 @@ class CallerLimits:
         """Peers remembered now."""
         return len(self._peers)
 
-    def admit_call(self, peer: str, now_s: float) -> None:
+    def admit_call(self, peer: str, now_s: float, *, safety: bool = False) -> None:
         """Count one call of `peer`.
 
+        Args:
+            safety: a cancel or the like; these have the same rate once more for themselves, so that a caller who
+                has spent everything on orders can still cancel.
         Raises:
             RateLimited: RATE_LIMIT_LOCAL with the time to wait.
         """
-        wait_s = self._peer(peer, now_s).bucket.take(now_s)
+        entry = self._peer(peer, now_s)
+        wait_s = (entry.safety if safety else entry.bucket).take(now_s)
         if wait_s > 0:
             rate, burst = self._limits.calls_per_second, self._limits.call_burst
             raise RateLimited(

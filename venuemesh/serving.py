@@ -37,6 +37,7 @@ from venuemesh.reflection import add_reflection
 from venuemesh.secrets import SecretError, read_secret
 from venuemesh.settings import GrpcSettings, SettingsError
 from venuemesh.telemetry import Tracing
+from venuemesh.v1 import options_pb2
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ class GrpcServer:
 
     Args:
         settings: binding, limits, times.
-        deadlines_s: bound per method (full name) of unary calls whose client set none.
+        deadlines_s: bound per method (full name) of unary calls whose client set none; the contract's own otherwise.
     Raises:
         ServingError: a token or TLS file cannot be read.
     """
@@ -213,10 +214,20 @@ class GrpcServer:
             limits=settings.call_limits,
             max_message_bytes=settings.max_message_bytes,
             default_deadline_s=settings.default_deadline_s,
-            deadlines_s=self._deadlines_s,
+            deadlines_s={**self._declared_deadlines(), **self._deadlines_s},
             reads=frozenset(name for descriptor, _, _ in self._services for name in read_methods(descriptor)),
+            safety=frozenset(name for descriptor, _, _ in self._services for name in safety_methods(descriptor)),
             token=token,
         )
+
+    def _declared_deadlines(self) -> dict[str, float]:
+        """What the contract names for a client without a deadline of its own, by full method name."""
+        return {
+            f"/{descriptor.full_name}/{method.name}": policy.default_deadline_ms / 1_000
+            for descriptor, _, _ in self._services
+            for method in descriptor.methods
+            if (policy := method.GetOptions().Extensions[options_pb2.policy]).default_deadline_ms
+        }
 
     def _credentials(self) -> grpc.ServerCredentials | None:
         settings = self.settings
@@ -260,6 +271,15 @@ def read_methods(descriptor: ServiceDescriptor) -> tuple[str, ...]:
         f"/{descriptor.full_name}/{method.name}"
         for method in descriptor.methods
         if method.GetOptions().idempotency_level == MethodOptions.NO_SIDE_EFFECTS
+    )
+
+
+def safety_methods(descriptor: ServiceDescriptor) -> tuple[str, ...]:
+    """Full names of the methods whose policy says that they make things safer."""
+    return tuple(
+        f"/{descriptor.full_name}/{method.name}"
+        for method in descriptor.methods
+        if method.GetOptions().Extensions[options_pb2.policy].safety
     )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -14,11 +15,13 @@ from tests.e2e.mesh import ACCOUNT_ID, SYMBOL, VENUE, Mesh, by_key, limit_order,
 from venuemesh.errors import Reason, Sent
 from venuemesh.gateway.order_wire import order_id_of
 from venuemesh.status import error_from_rpc
-from venuemesh.v1 import order_pb2, order_service_pb2, portfolio_service_pb2
+from venuemesh.v1 import error_pb2, order_pb2, order_service_pb2, portfolio_service_pb2, stream_pb2
 
 pytestmark = pytest.mark.xdist_group("e2e")
 TIMEOUT_S = 15.0
 RECOVERY_S = 60.0
+# The proof of absence waits for the request's own expiry; a short one keeps the test short.
+SHORT_EXPIRY = {"GATEWAY_HYPERLIQUID_ORDER_EXPIRY_S": "1.0", "GATEWAY_HYPERLIQUID_SETTLE_DELAY_S": "0.5"}
 
 
 @pytest.fixture
@@ -60,10 +63,10 @@ async def settled(mesh: Mesh, key: str) -> order_pb2.Order:
             await asyncio.sleep(0.05)
 
 
-def of_key(venue_orders: list[dict[str, object]], key: str) -> list[dict[str, object]]:
+def of_key(venue_orders: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
     """The venue's orders that carry the id derived from this key."""
     cloid = f"0x{order_id_of(VENUE, ACCOUNT_ID, key)}"
-    return [row for row in venue_orders if row.get("cloid") == cloid]
+    return [row for row in venue_orders if row["order"]["cloid"] == cloid]
 
 
 async def test_order_goes_from_client_to_portfolio(mesh: Mesh) -> None:
@@ -124,7 +127,7 @@ async def test_same_key_with_other_content_is_refused_and_names_the_order(mesh: 
 async def test_stream_client_that_reconnects_misses_and_doubles_nothing(mesh: Mesh) -> None:
     """Cut after every few messages and resumed, also over a killed gateway, the stream equals the journal."""
     seen: list[int] = []
-    position = None
+    position = await _beginning(mesh)
     for round_number in range(3):
         for number in range(2):
             await submit_until_answered(mesh, market_order(f"stream-{round_number}-{number}"))
@@ -135,34 +138,30 @@ async def test_stream_client_that_reconnects_misses_and_doubles_nothing(mesh: Me
             await mesh.wait_for_message("gateway_hyperliquid is up again")
     assert seen == sorted(set(seen))
     everything: list[int] = []
-    await _read_events(mesh, everything, None, until_key="stream-2-1", from_start=True)
+    start = stream_pb2.StreamPosition(epoch=position.epoch, sequence=1)
+    await _read_events(mesh, everything, start, until_key="stream-2-1")
     assert seen == everything[-len(seen) :]
+    # Each market order makes at least three events: pending, accepted, filled.
     assert len(seen) >= 3 * 2 * 3
 
 
 async def _read_events(
-    mesh: Mesh, seen: list[int], position: object, *, until_key: str, from_start: bool = False
-) -> object:
-    """Read numbered events until the key's order is filled; returns the position to resume after."""
+    mesh: Mesh, seen: list[int], position: stream_pb2.StreamPosition, *, until_key: str
+) -> stream_pb2.StreamPosition:
+    """Read numbered events behind a position until the key's order is done; returns where to go on."""
     async with asyncio.timeout(RECOVERY_S):
         while True:
             request = order_service_pb2.StreamExecutionReportsRequest(account_id=ACCOUNT_ID, venue=VENUE)
-            if position is not None:
-                request.options.resume_after.CopyFrom(position)  # type: ignore[arg-type]
-            if from_start:
-                request.options.resume_after.CopyFrom(await _beginning(mesh))
+            request.options.resume_after.CopyFrom(position)
             call = mesh.orders().StreamExecutionReports(request)
             try:
                 async for message in call:
-                    if message.WhichOneof("body") == "snapshot_end" and position is None:
-                        position = _position_of(message.header)
                     if message.WhichOneof("body") != "event":
                         continue
                     seen.append(message.header.sequence)
                     position = _position_of(message.header)
                     order = message.event.execution_report.order
-                    done = order.terms.client_order_id == until_key and order.terminal
-                    if done:
+                    if order.terms.client_order_id == until_key and order.terminal:
                         return position
             except grpc.aio.AioRpcError:
                 await asyncio.sleep(0.05)
@@ -170,34 +169,26 @@ async def _read_events(
                 call.cancel()
 
 
-def _position_of(header: object) -> object:
-    from venuemesh.v1 import stream_pb2
-
-    return stream_pb2.StreamPosition(epoch=header.epoch, sequence=header.sequence)  # type: ignore[attr-defined]
+def _position_of(header: stream_pb2.StreamHeader) -> stream_pb2.StreamPosition:
+    return stream_pb2.StreamPosition(epoch=header.epoch, sequence=header.sequence)
 
 
-async def _beginning(mesh: Mesh) -> object:
-    from venuemesh.v1 import stream_pb2
-
+async def _beginning(mesh: Mesh) -> stream_pb2.StreamPosition:
+    """Where the account's numbering stands now."""
     call = mesh.orders().StreamExecutionReports(
         order_service_pb2.StreamExecutionReportsRequest(account_id=ACCOUNT_ID, venue=VENUE), timeout=TIMEOUT_S
     )
     async for message in call:
-        if message.header.epoch:
+        if message.WhichOneof("body") == "snapshot_end":
             call.cancel()
-            return stream_pb2.StreamPosition(epoch=message.header.epoch, sequence=0)
-    raise AssertionError("the stream has no epoch")
+            return _position_of(message.header)
+    raise AssertionError("the stream ended before its snapshot did")
 
 
 @pytest.mark.parametrize("point", ["intent_written", "event_queued"])
 async def test_gateway_killed_before_the_request_left_is_proved_to_have_sent_none(tmp_path: Path, point: str) -> None:
     """Dead just after the journal write: no venue order, and the repeat gets to know."""
-    settings = {
-        "GATEWAY_HYPERLIQUID_CRASH_POINT": point,
-        # The proof waits for the request's own expiry; a short one keeps the test short.
-        "GATEWAY_HYPERLIQUID_ORDER_EXPIRY_S": "1.0",
-        "GATEWAY_HYPERLIQUID_SETTLE_DELAY_S": "0.5",
-    }
+    settings = {"GATEWAY_HYPERLIQUID_CRASH_POINT": point, **SHORT_EXPIRY}
     async with running_mesh(tmp_path, settings=settings) as mesh:
         request = limit_order("dead-early", price="20000")
         try:
@@ -209,7 +200,7 @@ async def test_gateway_killed_before_the_request_left_is_proved_to_have_sent_non
         await mesh.wait_for_message("gateway_hyperliquid is up again")
         order = await settled(mesh, "dead-early")
         assert order.status == order_pb2.ORDER_STATUS_REJECTED
-        assert order.reject.reason == order_pb2.Order(reject={"reason": "REASON_NEVER_REACHED_VENUE"}).reject.reason
+        assert order.reject.reason == error_pb2.REASON_NEVER_REACHED_VENUE
         assert of_key(await mesh.venue_orders(), "dead-early") == []
         again = await submit_until_answered(mesh, request)
         assert (again.outcome, again.replayed) == (order_service_pb2.SUBMIT_OUTCOME_REJECTED, True)
@@ -219,7 +210,7 @@ async def test_gateway_killed_before_the_request_left_is_proved_to_have_sent_non
 @pytest.mark.parametrize("point", ["request_written", "answer_read", "answer_folded"])
 async def test_gateway_killed_after_the_request_left_finds_its_one_order(tmp_path: Path, point: str) -> None:
     """Dead just after the socket write: one venue order, found by the id derived from the key."""
-    settings = {"GATEWAY_HYPERLIQUID_CRASH_POINT": point}
+    settings = {"GATEWAY_HYPERLIQUID_CRASH_POINT": point, **SHORT_EXPIRY}
     async with running_mesh(tmp_path, settings=settings) as mesh:
         request = limit_order("dead-late", price="20000")
         try:

@@ -197,7 +197,7 @@ class MarketData:
         if watch.readers or watch.idle_until_s > self._clock.monotonic_s():
             # Wanted again while the venue was told to end it.
             return
-        del self._watches[key]
+        self._watches.pop(key, None)
         match key.feed:
             case Feed.BOOK | Feed.TOP:
                 self._books.forget(key.feed, key.symbol)

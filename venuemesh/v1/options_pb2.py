@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1avenuemesh/v1/options.proto\x12\x0cvenuemesh.v1\x1a google/protobuf/descriptor.proto\"u\n\x0cMethodPolicy\x12\"\n\x05scope\x18\x01 \x01(\x0e\x32\x13.venuemesh.v1.Scope\x12$\n\x06repeat\x18\x02 \x01(\x0e\x32\x14.venuemesh.v1.Repeat\x12\x1b\n\x13\x64\x65\x66\x61ult_deadline_ms\x18\x03 \x01(\r*b\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\x0e\n\nSCOPE_READ\x10\x01\x12\x0f\n\x0bSCOPE_TRADE\x10\x02\x12\x0e\n\nSCOPE_RISK\x10\x03\x12\x11\n\rSCOPE_OPERATE\x10\x04*[\n\x06Repeat\x12\x16\n\x12REPEAT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bREPEAT_READ\x10\x01\x12\x11\n\rREPEAT_BY_KEY\x10\x02\x12\x15\n\x11REPEAT_IDEMPOTENT\x10\x03:0\n\x07\x64\x65\x63imal\x12\x1d.google.protobuf.FieldOptions\x18\xb5\x87\x03 \x01(\x08:L\n\x06policy\x12\x1e.google.protobuf.MethodOptions\x18\xb6\x87\x03 \x01(\x0b\x32\x1a.venuemesh.v1.MethodPolicyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1avenuemesh/v1/options.proto\x12\x0cvenuemesh.v1\x1a google/protobuf/descriptor.proto\"\x85\x01\n\x0cMethodPolicy\x12\"\n\x05scope\x18\x01 \x01(\x0e\x32\x13.venuemesh.v1.Scope\x12$\n\x06repeat\x18\x02 \x01(\x0e\x32\x14.venuemesh.v1.Repeat\x12\x1b\n\x13\x64\x65\x66\x61ult_deadline_ms\x18\x03 \x01(\r\x12\x0e\n\x06safety\x18\x04 \x01(\x08*b\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\x0e\n\nSCOPE_READ\x10\x01\x12\x0f\n\x0bSCOPE_TRADE\x10\x02\x12\x0e\n\nSCOPE_RISK\x10\x03\x12\x11\n\rSCOPE_OPERATE\x10\x04*[\n\x06Repeat\x12\x16\n\x12REPEAT_UNSPECIFIED\x10\x00\x12\x0f\n\x0bREPEAT_READ\x10\x01\x12\x11\n\rREPEAT_BY_KEY\x10\x02\x12\x15\n\x11REPEAT_IDEMPOTENT\x10\x03:0\n\x07\x64\x65\x63imal\x12\x1d.google.protobuf.FieldOptions\x18\xb5\x87\x03 \x01(\x08:L\n\x06policy\x12\x1e.google.protobuf.MethodOptions\x18\xb6\x87\x03 \x01(\x0b\x32\x1a.venuemesh.v1.MethodPolicyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'venuemesh.v1.options_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SCOPE']._serialized_start=197
-  _globals['_SCOPE']._serialized_end=295
-  _globals['_REPEAT']._serialized_start=297
-  _globals['_REPEAT']._serialized_end=388
-  _globals['_METHODPOLICY']._serialized_start=78
-  _globals['_METHODPOLICY']._serialized_end=195
+  _globals['_SCOPE']._serialized_start=214
+  _globals['_SCOPE']._serialized_end=312
+  _globals['_REPEAT']._serialized_start=314
+  _globals['_REPEAT']._serialized_end=405
+  _globals['_METHODPOLICY']._serialized_start=79
+  _globals['_METHODPOLICY']._serialized_end=212
 # @@protoc_insertion_point(module_scope)

@@ -88,22 +88,28 @@ class MethodPolicy(_message.Message):
     SCOPE_FIELD_NUMBER: _builtins.int
     REPEAT_FIELD_NUMBER: _builtins.int
     DEFAULT_DEADLINE_MS_FIELD_NUMBER: _builtins.int
+    SAFETY_FIELD_NUMBER: _builtins.int
     scope: Global___Scope.ValueType
     """Permission needed to call the method."""
     repeat: Global___Repeat.ValueType
     """Whether a repeat is safe."""
     default_deadline_ms: _builtins.int
     """Deadline in milliseconds a client should set when its user names none. 0 on streams: no deadline."""
+    safety: _builtins.bool
+    """True for calls that make things safer, cancels and the kill switch: the rate of ordinary calls does not hold them
+    up, they have one of their own.
+    """
     def __init__(
         self,
         *,
         scope: Global___Scope.ValueType = ...,
         repeat: Global___Repeat.ValueType = ...,
         default_deadline_ms: _builtins.int = ...,
+        safety: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_deadline_ms", b"default_deadline_ms", "repeat", b"repeat", "scope", b"scope"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_deadline_ms", b"default_deadline_ms", "repeat", b"repeat", "safety", b"safety", "scope", b"scope"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,6 +24,7 @@ from tests.integration.gateway_hyperliquid.world import (
     OTHER_KEY,
     STRANGER,
     SYMBOL,
+    WAIT_S,
     Recorder,
     World,
     fast_streams,
@@ -56,7 +57,8 @@ async def refused_start(folder: Path, simulator: Simulator, **changes: Any) -> s
     settings = gateway_settings(simulator, folder, **changes)
     venue = HyperliquidVenue(settings, SystemClock(), stream_options=fast_streams())
     with pytest.raises(AuthenticationFailed) as caught:
-        await venue.run(Recorder())
+        async with asyncio.timeout(WAIT_S):
+            await venue.run(Recorder())
     assert AGENT_KEY not in str(caught.value)
     assert AGENT_KEY.removeprefix("0x") not in str(caught.value)
     return caught.value.message
@@ -99,7 +101,7 @@ async def test_start_with_the_accounts_own_key_fails(tmp_path: Path) -> None:
     own = SecretKey(AGENT_KEY).address
     async with running_simulator(sim_settings(accounts={own: "1"}, agents={})) as simulator:
         accounts = [{"account_id": "main", "address": own, "agent_key_file": str(tmp_path / "agent.key")}]
-        assert "API wallet" in await refused_start(tmp_path, simulator, accounts=accounts)
+        assert "the account's own" in await refused_start(tmp_path, simulator, accounts=accounts)
 
 
 async def test_start_before_the_venue_is_there_waits_for_it(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from simulator.faults import Fault, FaultKind
 from tests.integration.gateway_hyperliquid.world import ADDRESS, World, world
 from venuemesh.errors import OutcomeUnknown, RateLimited, Reason, Sent, VenueUnavailable
 from venuemesh.gateway.venue import Amended, CancelAnswer, Placed, Refused, VenueOrderState
+from venuemesh.transport.observer import NullObserver, RequestRecord
 from venuemesh.v1 import order_pb2
 
 IOC = order_pb2.TIME_IN_FORCE_IOC
@@ -270,3 +271,25 @@ async def test_set_leverage(tmp_path: Path) -> None:
         answer = await found.venue.set_leverage("main", instrument, 500, True)
         assert isinstance(answer, Refused)
         assert answer.reason is Reason.LEVERAGE_OUT_OF_RANGE
+
+
+class Watcher(NullObserver):
+    """Keeps the endpoints asked, and the order id each write was for."""
+
+    def __init__(self) -> None:
+        self.writes: list[tuple[str, str]] = []
+
+    def on_request(self, record: RequestRecord) -> None:
+        if record.write:
+            self.writes.append((record.endpoint, record.correlation_id))
+
+
+async def test_with_the_venues_own_limits_in_force_every_write_is_observed(tmp_path: Path) -> None:
+    """The bounds of a real process let an order pass; audit hears of it under its order id."""
+    watcher = Watcher()
+    async with world(tmp_path, stream_options={}, observer=watcher) as found:
+        ticket, placed = await place(found)
+        assert isinstance(placed, Placed)
+        await found.venue.cancel_order(found.target(ticket, placed.venue_order_id))
+        assert [endpoint for endpoint, _ in watcher.writes] == ["post.order", "post.cancel"]
+        assert watcher.writes[0][1] == ticket.order_id

@@ -20,6 +20,7 @@ from simulator.testing import quiet, running_simulator
 from venuemesh.clock import SystemClock
 from venuemesh.gateway.venue import BookSnapshot, Level, OrderTarget, OrderTicket, VenueFill, VenueOrder, VenuePosition
 from venuemesh.transport.backoff import BackoffPolicy
+from venuemesh.transport.observer import Observer
 from venuemesh.transport.session import SocketConfig
 from venuemesh.v1 import account_pb2, instrument_pb2, market_data_pb2, order_pb2, stream_pb2
 
@@ -198,12 +199,19 @@ def fast_streams(post_timeout_s: float = 5.0) -> dict[str, Any]:
 
 @asynccontextmanager
 async def world(
-    folder: Path, *, simulator_settings: SimulatorSettings | None = None, live: bool = True, **changes: Any
+    folder: Path,
+    *,
+    simulator_settings: SimulatorSettings | None = None,
+    live: bool = True,
+    stream_options: dict[str, Any] | None = None,
+    observer: Observer | None = None,
+    **changes: Any,
 ) -> AsyncIterator[World]:
     """Run both while the block runs; by default the account is live when the block begins."""
+    options = fast_streams() if stream_options is None else stream_options
     async with running_simulator(simulator_settings or sim_settings()) as simulator:
         settings = gateway_settings(simulator, folder, **changes)
-        venue = HyperliquidVenue(settings, SystemClock(), stream_options=fast_streams())
+        venue = HyperliquidVenue(settings, SystemClock(), observer=observer, stream_options=options)
         found = World(simulator, venue, Recorder())
         found.instruments = {row.symbol: row for row in await venue.fetch_instruments()}
         running = asyncio.create_task(venue.run(found.sink), name="venue")

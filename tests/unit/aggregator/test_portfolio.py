@@ -224,8 +224,8 @@ def test_contradictory_event_is_refused_and_changes_nothing(event: event_pb2.Eve
 
 # --- laws ---------------------------------------------------------------------------------------------------------
 
-AMOUNTS = st.decimals(min_value=-(10**9), max_value=10**9, places=6, allow_nan=False, allow_infinity=False)
-PRICES = st.decimals(min_value=Decimal("0.000001"), max_value=10**6, places=6, allow_nan=False, allow_infinity=False)
+AMOUNTS = st.integers(-(10**15), 10**15).map(lambda number: Decimal(number).scaleb(-6))
+PRICES = st.integers(1, 10**12).map(lambda number: Decimal(number).scaleb(-6))
 
 
 @st.composite
@@ -233,7 +233,7 @@ def histories(draw: st.DrawFn) -> list[event_pb2.Event]:
     """Events of three accounts on two venues, two symbols, two assets."""
     gateways = [Gateway(), Gateway("hyperliquid", "second"), Gateway("lighter", "main")]
     events = []
-    for _ in range(draw(st.integers(1, 25))):
+    for _ in range(draw(st.integers(1, 16))):
         gateway = draw(st.sampled_from(gateways))
         symbol = draw(st.sampled_from([BTC, ETH]))
         kind = draw(st.sampled_from(["position", "position", "balance", "fill", "order", "summary", "freshness"]))
@@ -255,9 +255,13 @@ def histories(draw: st.DrawFn) -> list[event_pb2.Event]:
             case "balance":
                 events.append(gateway.balance(draw(AMOUNTS), asset=draw(st.sampled_from(["USDC", "HYPE"]))))
             case "fill":
-                events.append(gateway.fill(symbol, draw(st.sampled_from("abc")), terminal=draw(st.booleans())))
+                events.append(
+                    gateway.fill(symbol, symbol[:3] + draw(st.sampled_from("abc")), terminal=draw(st.booleans()))
+                )
             case "order":
-                events.append(gateway.order(symbol, draw(st.sampled_from("abc")), terminal=draw(st.booleans())))
+                events.append(
+                    gateway.order(symbol, symbol[:3] + draw(st.sampled_from("abc")), terminal=draw(st.booleans()))
+                )
             case "summary":
                 events.append(gateway.summary(margin_used=str(draw(st.integers(0, 99)))))
             case _:
@@ -326,7 +330,7 @@ class SlowModel:
 
 
 @given(events=histories(), marks=st.dictionaries(st.sampled_from([("hyperliquid", BTC), ("lighter", ETH)]), PRICES))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_sums_equal_the_slow_model_to_the_last_digit(
     events: list[event_pb2.Event], marks: dict[tuple[str, str], Decimal]
 ) -> None:
@@ -339,7 +343,7 @@ def test_sums_equal_the_slow_model_to_the_last_digit(
 
 
 @given(events=histories())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_replay_gives_the_same_bytes_as_the_live_state(events: list[event_pb2.Event]) -> None:
     """Property 40: folded live, read in between, or folded anew from serialized events."""
     live = Portfolio(EPOCH)
@@ -360,9 +364,9 @@ SCOPES = st.builds(
 
 
 @given(
-    events=histories(), scope=SCOPES, cut=st.integers(0, 25), marks=st.dictionaries(st.just(("lighter", ETH)), PRICES)
+    events=histories(), scope=SCOPES, cut=st.integers(0, 16), marks=st.dictionaries(st.just(("lighter", ETH)), PRICES)
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_narrowed_portfolio_equals_one_fed_from_the_beginning(
     events: list[event_pb2.Event], scope: Scope, cut: int, marks: dict[tuple[str, str], Decimal]
 ) -> None:

@@ -89,3 +89,16 @@ def test_reports_when_a_peer_floods_are_one_a_second() -> None:
     """Refusals are counted all and logged once a second."""
     limits = CallerLimits(CallLimits())
     assert [limits.may_report("a", now) for now in (0.0, 0.1, 0.9, 1.0, 1.5)] == [True, False, False, True, False]
+
+
+def test_safety_calls_when_ordinary_ones_are_spent_still_pass() -> None:
+    """A caller who flooded orders can still cancel, and a flood of cancels is bounded too."""
+    limits = CallerLimits(CallLimits(calls_per_second=1.0, call_burst=2))
+    for _ in range(2):
+        limits.admit_call("a", 0.0)
+    with pytest.raises(RateLimited):
+        limits.admit_call("a", 0.0)
+    for _ in range(2):
+        limits.admit_call("a", 0.0, safety=True)
+    with pytest.raises(RateLimited):
+        limits.admit_call("a", 0.0, safety=True)

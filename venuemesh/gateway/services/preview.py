@@ -48,14 +48,15 @@ class _Preview:
         self._ask(lambda: desk.check_venue(self._order.venue, "order.venue"))
         checked = self._ask_all(lambda: rules.check_fields(self._order))
         if "order.account_id" not in self._mended:
-            account = self._ask(lambda: desk.account(self._order.account_id))
+            account = self._ask(lambda: desk.account(self._order.account_id, "order.account_id"))
             if account is not None:
                 self._ask(lambda: desk.check_ready(account))
         if "order.order_type" not in self._mended:
             self._ask_all(lambda: rules.check_capabilities(self._order, self._parts.venue.capabilities))
         if checked is None or "order.symbol" in self._mended:
             return
-        instrument = self._ask(lambda: self._parts.instruments.get(self._order.symbol, self._parts.venue.name))
+        instruments, venue = self._parts.instruments, self._parts.venue.name
+        instrument = self._ask(lambda: instruments.get(self._order.symbol, venue, field="order.symbol"))
         if instrument is not None:
             await self._judge_numbers(checked, instrument)
 

@@ -213,11 +213,15 @@ async def gateway(
     }
     world = World(venue=venue, clock=clock, bus=bus, core=core, drain=drain, hub=hub, services=services)
     async with asyncio.timeout(LIMIT), asyncio.TaskGroup() as tasks:
-        pump = tasks.create_task(core.run(), name="core")
+        pumps = [
+            tasks.create_task(core.run(), name="core"),
+            tasks.create_task(core.market.run(), name="market"),
+        ]
         if wait_ready:
             await until(lambda: core.desk.gates[MAIN].ready)
         yield world
-        pump.cancel()
+        for pump in pumps:
+            pump.cancel()
 
 
 async def until(condition: Callable[[], Any], turns: int = 5_000) -> None:

@@ -67,7 +67,8 @@ def test_message_of_a_working_order_adds_up() -> None:
     assert [(fee.asset, fee.amount) for fee in order.fees] == [("USDC", "0.01")]
 
 
-names = st.text(st.sampled_from("ab/-_\0 .é"), max_size=4)
+# No part can hold the separator: keys have their own alphabet, names come from the environment, which has no NUL.
+names = st.text(st.sampled_from("ab/-_ .é"), max_size=4)
 
 
 @settings(max_examples=300, deadline=None)
