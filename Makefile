@@ -60,7 +60,7 @@ run: setup ## start the whole mesh here, show an order from client to portfolio,
 up: run ## the same as run
 
 demo: setup ## the same on free ports, checked step by step; exits 0 or 1
-	@$(PY) -m deploy.local demo --ports auto --fresh --state-dir .run/demo $(ARGS)
+	@$(PY) -m deploy.local demo --ports auto --state-dir .run/demo $(ARGS)
 
 down: setup ## stop the mesh that `make run` started
 	@$(PY) -m deploy.local down $(ARGS)

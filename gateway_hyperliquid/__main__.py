@@ -9,6 +9,7 @@ from gateway_hyperliquid.venue import HyperliquidVenue
 from venuemesh.clock import Clock
 from venuemesh.gateway.core import CoreSettings
 from venuemesh.gateway.desk import DeskSettings
+from venuemesh.gateway.measures import LinkMetrics
 from venuemesh.gateway.server import serve_gateway
 from venuemesh.metrics import Metrics
 from venuemesh.serving import run_service
@@ -27,7 +28,7 @@ async def main() -> None:
     settings = GatewaySettings.load()
 
     async def build(clock: Clock, metrics: Metrics) -> HyperliquidVenue:
-        return HyperliquidVenue(settings, clock)
+        return HyperliquidVenue(settings, clock, observer=LinkMetrics(metrics, settings.venue))
 
     await serve_gateway(
         f"gateway_{settings.venue}",

@@ -46,7 +46,11 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument(
         "--ports", choices=("default", "auto"), default="default", help="the documented ports, or any free ones"
     )
-    common.add_argument("--fresh", action="store_true", help="forget orders, keys and logs of earlier starts")
+    common.add_argument(
+        "--keep",
+        action="store_true",
+        help="keep orders, keys and logs of earlier starts; the simulated venue itself always starts anew",
+    )
     common.add_argument(
         "--ready-timeout", type=float, default=30.0, metavar="S", help="seconds a service may take to be SERVING"
     )
@@ -203,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "down":
             return 0 if down(state) else 1
         with state.locked():
-            if options.fresh:
+            if not options.keep:
                 state.wipe()
             return 0 if asyncio.run(start(options, state)) else 1
     except (MeshFailure, StepFailed, PortBusy, StateBusy, CannotStart) as error:

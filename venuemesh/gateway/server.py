@@ -13,6 +13,7 @@ from venuemesh import crashpoints
 from venuemesh.clock import Clock
 from venuemesh.crashpoints import CrashPoint
 from venuemesh.gateway.core import CoreSettings, GatewayCore
+from venuemesh.gateway.measures import watch_core
 from venuemesh.gateway.services.register import add_services
 from venuemesh.gateway.venue import Venue
 from venuemesh.metrics import Metrics
@@ -68,6 +69,7 @@ async def serve_gateway(
             writer_id=writer_id(),
             settings=core_settings,
         )
+        watch_core(running.metrics, core)
         await core.recover()
         add_services(running.server, core, running)
         await _serve(core, running)
@@ -89,8 +91,6 @@ async def _serve(core: GatewayCore, running: Running) -> None:
 
 async def _watch_health(core: GatewayCore, running: Running, ready: asyncio.Event) -> None:
     """SERVING while every account is caught up with the venue and the journal takes events."""
-    backlog = running.metrics.gauge("event_log_backlog", "Events not yet durable")
-    backlog.set_function(lambda: core.log.backlog)
     name = f"venue/{core.venue.name}"
     await running.server.health.set(name, False)
     while True:

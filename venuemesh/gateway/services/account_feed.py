@@ -43,8 +43,8 @@ class AccountFeed:
         self._history = history
         self._clock = clock
         newest = log.sequence(account.account_id)
-        self._stale_at_start = None if gate.ready else _stale(account, gate.cause, clock)
-        self.view = AccountView.of(account, sequence=newest, status=self._stale_at_start)
+        stale = None if gate.ready else _stale(account, gate.cause, clock)
+        self.view = AccountView.of(account, sequence=newest, status=stale)
         all_durable = log.backlog == 0
         self.topic = Topic[Any](clock, epoch=log.epoch, sequence=newest if all_durable else 0)
         self._restored = newest
@@ -143,9 +143,6 @@ class AccountFeed:
                     yield Entry(event, last, self._clock.now_ns(), event.symbol or None)
         if last < up_to:
             raise JournalUnavailable(f"the event log ended at {last}, before {up_to}", retry_after_s=1.0)
-        if self.view.status is not None and self.view.status is self._stale_at_start:
-            # A process that died wrote no event of its links going away: the reader would hold itself fresh.
-            yield Entry(self.view.status, last, self._clock.now_ns(), slot="status")
 
 
 class AccountFeeds:

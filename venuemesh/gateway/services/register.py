@@ -65,7 +65,7 @@ def build_services(
     Args:
         hub: what its streams share; made of the other arguments when None.
     """
-    hub = hub or StreamHub(parts.clock, drain, metrics=metrics)
+    hub = StreamHub(parts.clock, drain, metrics=metrics) if hub is None else hub
     # Tokens made before a restart stay good as long as the numbering they point into does.
     pager = Pager(hashlib.sha256(f"{parts.venue.name}/{parts.log.epoch}".encode()).digest())
     feeds = AccountFeeds(parts)

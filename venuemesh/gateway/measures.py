@@ -1,0 +1,62 @@
+"""Prometheus metrics of a gateway: what its links do and how its orders stand."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from venuemesh.gateway.account import Account
+from venuemesh.gateway.core import GatewayCore
+from venuemesh.gateway.desk import Gate
+from venuemesh.metrics import Metrics
+from venuemesh.transport.link import LinkState
+from venuemesh.transport.observer import RequestRecord, StateRecord
+
+
+class LinkMetrics:
+    """A `venuemesh.transport.observer.Observer`: requests to the venue and states of its connections."""
+
+    def __init__(self, metrics: Metrics, venue: str) -> None:
+        self._venue = venue
+        self._seconds = metrics.histogram(
+            "venue_request_seconds", "Requests to the venue until answered", ("venue", "endpoint", "outcome")
+        )
+        self._state = metrics.gauge("link_state", "1 for the state a connection is in", ("venue", "link", "state"))
+        self._connections = metrics.counter("link_connections", "Connections made", ("venue", "link"))
+
+    def on_request(self, record: RequestRecord) -> None:
+        """Count one attempt with its latency."""
+        self._seconds.labels(self._venue, record.endpoint, record.outcome.value).observe(record.latency_s)
+
+    def on_state(self, record: StateRecord) -> None:
+        """Move the connection to its new state."""
+        for state in LinkState:
+            self._state.labels(self._venue, record.link, state.value).set(1 if state is record.state else 0)
+        if record.state is LinkState.LIVE:
+            self._connections.labels(self._venue, record.link).inc()
+
+
+def watch_core(metrics: Metrics, core: GatewayCore) -> None:
+    """Gauges that are read when scraped."""
+    venue = core.venue.name
+    backlog = metrics.gauge("event_log_backlog", "Events not yet durable", ("venue",))
+    backlog.labels(venue).set_function(lambda: core.log.backlog)
+    in_flight = metrics.gauge("submits_in_flight", "Submits waiting for the venue", ("venue",))
+    in_flight.labels(venue).set_function(lambda: core.desk.in_flight)
+    doubts = metrics.gauge("orders_in_doubt", "Orders the venue is asked about", ("venue",))
+    doubts.labels(venue).set_function(lambda: len(core.resolver.doubts))
+    ready = metrics.gauge("account_ready", "1 while new orders of the account are taken", ("venue", "account"))
+    illegal = metrics.gauge(
+        "illegal_transitions", "Venue facts that contradicted proof since the start", ("venue", "account")
+    )
+    for account_id, account in core.accounts.items():
+        gate = core.desk.gates[account_id]
+        ready.labels(venue, account_id).set_function(partial(_ready, gate))
+        illegal.labels(venue, account_id).set_function(partial(_illegal, account))
+
+
+def _ready(gate: Gate) -> int:
+    return 1 if gate.ready else 0
+
+
+def _illegal(account: Account) -> int:
+    return account.illegal_transitions
