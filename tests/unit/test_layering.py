@@ -9,12 +9,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("venuemesh", "hypercore", "gateway_hyperliquid", "router", "aggregator", "simulator", "deploy")
+PACKAGES = (
+    "venuemesh",
+    "hypercore",
+    "gateway_hyperliquid",
+    "gateway_tradexyz",
+    "router",
+    "aggregator",
+    "simulator",
+    "deploy",
+)
 
 ALLOWED = {
     "venuemesh": {"venuemesh"},
     "hypercore": {"hypercore", "venuemesh"},
     "gateway_hyperliquid": {"gateway_hyperliquid", "hypercore", "venuemesh"},
+    "gateway_tradexyz": {"gateway_tradexyz", "hypercore", "venuemesh"},
     "router": {"router", "venuemesh"},
     "aggregator": {"aggregator", "venuemesh"},
     # Its own implementation of the venue's protocol: agreement with ours is then a proof.
@@ -50,7 +60,10 @@ PURE = [
     "hypercore/precision.py",
     "hypercore/refusals.py",
     "hypercore/signing.py",
-    "gateway_hyperliquid/normalizer.py",
+    "hypercore/adapter/normalizer.py",
+    "hypercore/adapter/market_normalizer.py",
+    "hypercore/adapter/answers.py",
+    "hypercore/adapter/capabilities.py",
     "router/selection.py",
     "aggregator/portfolio.py",
     "simulator/engine",

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import Any
 
-import pytest
+from tests import recordings
 
-_REPO = Path(__file__).resolve().parents[3]
-FIXTURES = (_REPO / os.environ.get("VENUEMESH_FIXTURES", "../shared/fixtures") / "hyperliquid").resolve()
-
-needs_recordings = pytest.mark.skipif(
-    not FIXTURES.is_dir(), reason="no recorded payloads: set VENUEMESH_FIXTURES to their folder"
-)
+FIXTURES = recordings.recordings("hyperliquid")
+needs_recordings = recordings.needs_recordings("hyperliquid")
 
 
 def recording_names() -> list[str]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +16,7 @@ from simulator.hyperliquid import info
 from simulator.hyperliquid.decimals import parse, text
 from simulator.hyperliquid.universe import Universe
 from simulator.hyperliquid.venue import Venue, VenueSettings
+from tests.recordings import recordings
 from tests.unit.simulator.front_world import START_MS, USER, Front, orders, wire
 
 HOUR_MS = 3_600_000
@@ -25,9 +24,7 @@ HOUR_MS = 3_600_000
 
 def recorded(name: str) -> Any:
     """A recorded body; skips the test when the recordings are not there."""
-    root = Path(__file__).resolve().parents[3]
-    folder = Path(os.environ.get("VENUEMESH_FIXTURES", root.parent / "shared" / "fixtures"))
-    path = folder / "hyperliquid" / name
+    path = recordings("hyperliquid") / name
     if not path.exists():
         pytest.skip(f"no recorded payload {name}")
     envelope = json.loads(path.read_text())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +14,7 @@ from simulator.hyperliquid.signing import (
     recover,
     user_signed_digest,
 )
+from tests.recordings import recordings
 
 K1 = "0x14791697260e4c9a71f18484c9f997b308e59325"
 K2 = "0xe5ca49fb3bd9a581f0d1ef9cb5d7177da08bf901"
@@ -153,9 +152,7 @@ def test_recovery_when_the_signature_is_impossible_names_it() -> None:
 
 def fixture(name: str) -> Any:
     """A recorded payload; skips the test when the recordings are not there."""
-    root = Path(__file__).resolve().parents[3]
-    folder = Path(os.environ.get("VENUEMESH_FIXTURES", root.parent / "shared" / "fixtures"))
-    path = folder / "hyperliquid" / name
+    path = recordings("hyperliquid") / name
     if not path.exists():
         pytest.skip(f"no recorded payload {name}")
     return json.loads(path.read_text())

@@ -14,7 +14,7 @@ from hypercore.session import SubscriptionRefused, UnreadableFrame
 from hypercore.stream_events import StreamConnected, StreamEvent
 from simulator.engine.values import Side
 from simulator.faults import Fault, FaultKind
-from tests.integration.gateway_hyperliquid.world import ADDRESS, SYMBOL, World, world
+from tests.integration.hypercore.adapter.world import ADDRESS, SYMBOL, World, world
 from venuemesh.errors import ProtocolViolation
 from venuemesh.gateway.venue import Feed
 from venuemesh.v1 import account_pb2

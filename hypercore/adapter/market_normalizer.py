@@ -12,8 +12,8 @@ from typing import Final, TypeAlias
 
 from google.protobuf.duration_pb2 import Duration
 
-from gateway_hyperliquid.normalizer import NS_PER_MS, side_of, timestamp_of_ms, timestamp_of_ns
 from hypercore import messages as wire
+from hypercore.adapter.normalizer import NS_PER_MS, side_of, timestamp_of_ms, timestamp_of_ns
 from hypercore.assets import MAIN_DEX, Asset, MarginMode
 from hypercore.precision import MAX_SIGNIFICANT_FIGURES, max_price_decimals, size_step
 from venuemesh.gateway.venue import BookSnapshot, Level

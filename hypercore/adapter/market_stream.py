@@ -11,14 +11,14 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gateway_hyperliquid import market_normalizer as normalizer
-from gateway_hyperliquid.links import MARKET_LINK, Links
-from gateway_hyperliquid.market_normalizer import Interval
-from gateway_hyperliquid.normalizer import NS_PER_MS, readable
-from gateway_hyperliquid.settings import GatewaySettings
-from gateway_hyperliquid.views import Directory
 from hypercore import frames
 from hypercore import messages as wire
+from hypercore.adapter import market_normalizer as normalizer
+from hypercore.adapter.links import MARKET_LINK, Links
+from hypercore.adapter.market_normalizer import Interval
+from hypercore.adapter.normalizer import NS_PER_MS, readable
+from hypercore.adapter.settings import HyperCoreSettings
+from hypercore.adapter.views import Directory
 from hypercore.assets import Asset
 from hypercore.frames import DataFrame
 from hypercore.session import PostAnswered, SubscriptionAcknowledged, SubscriptionRefused, UnreadableFrame
@@ -44,7 +44,7 @@ _TYPES: Final = {
 class MarketStream:
     """Feeds of all symbols."""
 
-    def __init__(self, directory: Directory, links: Links, settings: GatewaySettings, clock: Clock) -> None:
+    def __init__(self, directory: Directory, links: Links, settings: HyperCoreSettings, clock: Clock) -> None:
         self._directory = directory
         self._venue = settings.venue
         self._clock = clock

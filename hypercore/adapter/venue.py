@@ -11,20 +11,20 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from gateway_hyperliquid import answers
-from gateway_hyperliquid import market_normalizer as market
-from gateway_hyperliquid.capabilities import capabilities
-from gateway_hyperliquid.keys import Wallet, load_wallets, verify_wallet
-from gateway_hyperliquid.links import Links, OnWritten
-from gateway_hyperliquid.market_normalizer import Interval
-from gateway_hyperliquid.market_stream import MarketStream, interval_word
-from gateway_hyperliquid.normalizer import NS_PER_MS, latest_order, readable
-from gateway_hyperliquid.private_stream import PrivateStream
-from gateway_hyperliquid.settings import GatewaySettings
-from gateway_hyperliquid.views import AccountView, Directory
 from hypercore.action_types import AnyAction
 from hypercore.actions import build_batch_modify, build_cancel, build_cancel_by_cloid, build_order_action
 from hypercore.actions import build_update_leverage as build_leverage
+from hypercore.adapter import answers
+from hypercore.adapter import market_normalizer as market
+from hypercore.adapter.capabilities import capabilities
+from hypercore.adapter.keys import Wallet, load_wallets, verify_wallet
+from hypercore.adapter.links import Links, OnWritten
+from hypercore.adapter.market_normalizer import Interval
+from hypercore.adapter.market_stream import MarketStream, interval_word
+from hypercore.adapter.normalizer import NS_PER_MS, latest_order, readable
+from hypercore.adapter.private_stream import PrivateStream
+from hypercore.adapter.settings import HyperCoreSettings
+from hypercore.adapter.views import AccountView, Directory
 from hypercore.assets import Asset
 from hypercore.exchange_codec import ExchangeAnswer
 from venuemesh.clock import Clock
@@ -63,7 +63,7 @@ MAX_LEDGER_PAGES = 50
 VERIFY_RETRY_S = 1.0
 
 
-class HyperliquidVenue:
+class HyperCoreVenue:
     """All accounts of one gateway at one dex. Satisfies `venuemesh.gateway.venue.Venue`.
 
     Args:
@@ -75,7 +75,7 @@ class HyperliquidVenue:
 
     def __init__(
         self,
-        settings: GatewaySettings,
+        settings: HyperCoreSettings,
         clock: Clock,
         *,
         observer: Observer | None = None,

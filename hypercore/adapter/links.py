@@ -8,8 +8,8 @@ from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 
-from gateway_hyperliquid.normalizer import timestamp_of_ns
-from gateway_hyperliquid.settings import GatewaySettings
+from hypercore.adapter.normalizer import timestamp_of_ns
+from hypercore.adapter.settings import HyperCoreSettings
 from hypercore.limits import MAX_POSTS_IN_FLIGHT, budget_specs
 from hypercore.rest import HyperCoreRest
 from hypercore.session import HyperCoreSession, PostKind
@@ -148,7 +148,7 @@ class Links:
 
     def __init__(
         self,
-        settings: GatewaySettings,
+        settings: HyperCoreSettings,
         *,
         clock: Clock,
         observer: Observer | None,

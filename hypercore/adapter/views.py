@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from gateway_hyperliquid import normalizer
-from gateway_hyperliquid.settings import AccountSettings
 from hypercore import account_messages as wire
+from hypercore.adapter import normalizer
+from hypercore.adapter.settings import AccountSettings
 from hypercore.assets import Asset, Universe
 from venuemesh.errors import ProtocolViolation, VenueUnavailable
 from venuemesh.gateway.venue import VenueFill, VenueOrder, VenuePosition

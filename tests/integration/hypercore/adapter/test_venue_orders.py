@@ -10,7 +10,7 @@ import pytest
 
 from simulator.engine.values import Side
 from simulator.faults import Fault, FaultKind
-from tests.integration.gateway_hyperliquid.world import ADDRESS, World, world
+from tests.integration.hypercore.adapter.world import ADDRESS, World, world
 from venuemesh.errors import OutcomeUnknown, RateLimited, Reason, Sent, VenueUnavailable
 from venuemesh.gateway.venue import Amended, CancelAnswer, Placed, Refused, VenueOrderState
 from venuemesh.transport.observer import NullObserver, RequestRecord

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gateway_hyperliquid.settings import AccountSettings, GatewaySettings
+from hypercore.adapter.settings import AccountSettings, HyperCoreSettings
 from hypercore.rest import HyperCoreRest
 from hypercore.signing import NonceSource, SecretKey, Signer
 from venuemesh.errors import AuthenticationFailed
@@ -25,7 +25,7 @@ class Wallet:
     nonces: NonceSource
 
 
-def load_wallets(settings: GatewaySettings) -> Mapping[str, Wallet]:
+def load_wallets(settings: HyperCoreSettings) -> Mapping[str, Wallet]:
     """Wallets by account id; accounts that share a key share its nonces.
 
     Raises:

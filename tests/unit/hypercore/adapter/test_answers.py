@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway_hyperliquid import answers
+from hypercore.adapter import answers
 from hypercore.exchange_codec import ExchangeAnswer, parse_exchange_answer
-from tests.unit.gateway_hyperliquid.support import CLOID, answer, refusal, ticket
+from tests.unit.hypercore.adapter.support import CLOID, answer, refusal, ticket
 from venuemesh.errors import InvalidOrder, OutcomeUnknown, Reason
 from venuemesh.gateway.venue import CancelAnswer, OrderTicket, Placed, Refused
 from venuemesh.v1 import order_pb2

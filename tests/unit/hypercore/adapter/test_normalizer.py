@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway_hyperliquid import normalizer
-from gateway_hyperliquid.normalizer import BalanceSheet, Ledger
 from hypercore import account_messages as wire
+from hypercore.adapter import normalizer
+from hypercore.adapter.normalizer import BalanceSheet, Ledger
 from hypercore.codec import parse_ledger_updates
-from tests.unit.gateway_hyperliquid.support import OTHER, USER, info, universe
+from tests.unit.hypercore.adapter.support import OTHER, USER, info, universe
 from venuemesh.errors import ProtocolViolation, Reason
 from venuemesh.gateway.venue import VenueOrderState
 from venuemesh.v1 import account_pb2, instrument_pb2, order_pb2

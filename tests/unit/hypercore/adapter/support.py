@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from hypercore.assets import Universe, build_universe
 from hypercore.codec import parse_info
 from hypercore.exchange_codec import ExchangeAnswer, parse_exchange_answer
+from tests import recordings
 from venuemesh.gateway.venue import OrderTicket, Reservation
 from venuemesh.v1 import instrument_pb2, order_pb2
 
-_REPO = Path(__file__).resolve().parents[3]
-FIXTURES = (_REPO / os.environ.get("VENUEMESH_FIXTURES", "../shared/fixtures") / "hyperliquid").resolve()
-
-needs_recordings = pytest.mark.skipif(
-    not FIXTURES.is_dir(), reason="no recorded payloads: set VENUEMESH_FIXTURES to their folder"
-)
+FIXTURES = recordings.recordings("hyperliquid")
+needs_recordings = recordings.needs_recordings("hyperliquid")
 
 USER = "0x61fb9e7583dc92cc76eb52f93d88addaa0f02265"
 OTHER = "0x" + "12" * 20

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway_hyperliquid.links import LinkBoard, OnWritten, TellingSession
+from hypercore.adapter.links import LinkBoard, OnWritten, TellingSession
 from hypercore.session import PostKind
 from tests.fakes import ManualClock
 from venuemesh.errors import Sent

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway_hyperliquid import market_normalizer
+from hypercore.adapter import market_normalizer
 from hypercore.precision import is_valid_price
-from tests.unit.gateway_hyperliquid.support import info, universe
+from tests.unit.hypercore.adapter.support import info, universe
 from venuemesh.gateway import rules
 from venuemesh.gateway.venue import Level
 from venuemesh.v1 import instrument_pb2, market_data_pb2

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from gateway_hyperliquid.keys import load_wallets, verify_wallet
 from gateway_hyperliquid.settings import GatewaySettings
 from hypercore import account_messages as wire
+from hypercore.adapter.keys import load_wallets, verify_wallet
 from hypercore.signing import SecretKey
-from tests.unit.gateway_hyperliquid.support import OTHER, USER, info
+from tests.unit.hypercore.adapter.support import OTHER, USER, info
 from venuemesh.errors import AuthenticationFailed
 from venuemesh.secrets import SecretError
 

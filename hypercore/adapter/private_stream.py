@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
 from typing import Any, Final, assert_never
 
-from gateway_hyperliquid.links import Links, user_link
-from gateway_hyperliquid.settings import GatewaySettings
-from gateway_hyperliquid.views import AccountView
 from hypercore import account_messages as wire
 from hypercore import frames
+from hypercore.adapter.links import Links, user_link
+from hypercore.adapter.settings import HyperCoreSettings
+from hypercore.adapter.views import AccountView
 from hypercore.frames import DataFrame, UnknownFrame
 from hypercore.session import (
     PostAnswered,
@@ -55,7 +55,7 @@ class PrivateStream:
         self,
         view: AccountView,
         links: Links,
-        settings: GatewaySettings,
+        settings: HyperCoreSettings,
         clock: Clock,
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,

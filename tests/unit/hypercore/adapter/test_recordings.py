@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from gateway_hyperliquid import answers, market_normalizer, normalizer
 from hypercore import frames
+from hypercore.adapter import answers, market_normalizer, normalizer
 from hypercore.assets import Universe, build_universe
 from hypercore.codec import parse_info
 from hypercore.exchange_codec import parse_exchange_answer
 from hypercore.frames import ActionReply, DataFrame, parse_frame
-from tests.unit.gateway_hyperliquid.support import USER, body, info, needs_recordings, ticket, universe
+from tests.unit.hypercore.adapter.support import USER, body, info, needs_recordings, ticket, universe
 from venuemesh.errors import OutcomeUnknown, Reason
 from venuemesh.gateway.rules import is_valid_price
 from venuemesh.gateway.venue import CancelAnswer, Placed, Refused, VenueOrderState

@@ -9,7 +9,7 @@ import pytest
 
 from simulator.engine.values import Side
 from simulator.testing import lively
-from tests.integration.gateway_hyperliquid.world import SYMBOL, World, world
+from tests.integration.hypercore.adapter.world import SYMBOL, World, world
 from venuemesh.errors import InstrumentNotFound, InvalidRequest
 from venuemesh.gateway.rules import is_valid_price
 from venuemesh.gateway.venue import Feed

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway_hyperliquid.settings import GatewaySettings
-from gateway_hyperliquid.venue import HyperliquidVenue
+from hypercore.adapter.venue import HyperCoreVenue
 from hypercore.signing import SecretKey
 from hypercore.stream import StreamConfig
 from simulator.server import Simulator
@@ -124,7 +124,7 @@ class World:
     """One simulator, one adapter."""
 
     simulator: Simulator
-    venue: HyperliquidVenue
+    venue: HyperCoreVenue
     sink: Recorder
     instruments: dict[str, instrument_pb2.Instrument] = field(default_factory=dict)
     number: int = 0
@@ -211,7 +211,7 @@ async def world(
     options = fast_streams() if stream_options is None else stream_options
     async with running_simulator(simulator_settings or sim_settings()) as simulator:
         settings = gateway_settings(simulator, folder, **changes)
-        venue = HyperliquidVenue(settings, SystemClock(), observer=observer, stream_options=options)
+        venue = HyperCoreVenue(settings, SystemClock(), observer=observer, stream_options=options)
         found = World(simulator, venue, Recorder())
         found.instruments = {row.symbol: row for row in await venue.fetch_instruments()}
         running = asyncio.create_task(venue.run(found.sink), name="venue")

@@ -1,0 +1,1 @@
+"""The trade.xyz gateway: HyperCore's builder dex `xyz` behind the mesh's contract."""

@@ -1,0 +1,18 @@
+"""`python -m gateway_tradexyz`: the gateway process, configured by `GATEWAY_TRADEXYZ_*`."""
+
+from __future__ import annotations
+
+import sys
+
+from gateway_tradexyz.settings import GatewaySettings
+from hypercore.adapter.serving import serve
+from venuemesh.serving import run_service
+
+
+async def main() -> None:
+    """Serve until stopped."""
+    await serve(GatewaySettings.load())
+
+
+if __name__ == "__main__":
+    sys.exit(run_service(main))
