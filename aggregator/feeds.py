@@ -36,6 +36,7 @@ BREATHE_EVERY = 64
 REPAIR_TIMEOUT_S = 5.0
 MAX_DEAD_LETTERS = 1_000
 RETRY_WAIT_S = 0.25
+CANCEL_AGAIN_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,9 +120,15 @@ class EventFeed:
     async def run(self) -> None:
         """Follow until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._follow(), name="event-log")
-            tasks.create_task(self._watch(), name="event-log-watch")
-            tasks.create_task(self._bury(), name="dead-letters")
+            pumps = [
+                tasks.create_task(self._follow(), name="event-log"),
+                tasks.create_task(self._watch(), name="event-log-watch"),
+                tasks.create_task(self._bury(), name="dead-letters"),
+            ]
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await _stop(pumps)
 
     # --- reading ---
 
@@ -136,8 +143,10 @@ class EventFeed:
             self._replaced.clear()
             async with asyncio.TaskGroup() as tasks:
                 reader = tasks.create_task(self._read(self._aggregate), name="event-log-reader")
-                await self._replaced.wait()
-                reader.cancel()
+                try:
+                    await self._replaced.wait()
+                finally:
+                    await _stop([reader])
             log.error("event_log_replaced", extra={"epoch": epoch})
             self._aggregate.end_streams()
 
@@ -331,6 +340,18 @@ class EventFeed:
                     await asyncio.sleep(RETRY_WAIT_S)
                 else:
                     break
+
+
+async def _stop(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel until they end.
+
+    Once is not enough: `asyncio.wait_for`, which the NATS client waits with, loses a cancellation that comes together
+    with its result (fixed in Python 3.12).
+    """
+    while running := [task for task in tasks if not task.done()]:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=CANCEL_AGAIN_S)
 
 
 def _timestamp(nanos: int) -> Timestamp:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.local.mesh import ACCOUNT_ID, VENUE, Ports, mesh_services
+from deploy.local.mesh import ACCOUNT_ID, VENUE, VENUES, Ports, mesh_services
 from deploy.local.ports import PortBusy, require_free
 from deploy.local.services import Known, Service
 from deploy.local.state import StateBusy, StateFolder
@@ -84,7 +84,7 @@ class LocalMesh:
             ports=ports,
             nats_server=nats_server(),
             jetstream=state.jetstream,
-            account=state.trading_account(VENUE),
+            accounts={row.venue: state.trading_account(row.venue) for row in VENUES},
         )
         require_free(self._services)
         self._stop = asyncio.Event()
@@ -127,7 +127,7 @@ class LocalMesh:
             aggregator=known["aggregator"]["grpc_address"],
             venue=VENUE,
             account_id=ACCOUNT_ID,
-            symbol=SYMBOL,
+            symbol=VENUES[0].symbol,
             run_id=self._run_id,
         )
         for call in calls:
@@ -137,15 +137,18 @@ class LocalMesh:
 
     async def _walk(self, known: Known) -> None:
         say("the main job, through the public services:")
-        setting = Setting(
-            router=known["router"]["grpc_address"],
-            aggregator=known["aggregator"]["grpc_address"],
-            venue=VENUE,
-            account_id=ACCOUNT_ID,
-            symbol=SYMBOL,
-            run_id=self._run_id,
+        first, *others = (
+            Setting(
+                router=known["router"]["grpc_address"],
+                aggregator=known["aggregator"]["grpc_address"],
+                venue=row.venue,
+                account_id=ACCOUNT_ID,
+                symbol=row.symbol,
+                run_id=self._run_id,
+            )
+            for row in VENUES
         )
-        await walk(setting, say)
+        await walk(first, say, others)
 
     def _say_serving(self) -> None:
         say(f"{len(self._services)} services are SERVING after {self._clock.monotonic_s() - self._began_s:.1f} s")

@@ -1,6 +1,6 @@
 """The table of services of the local mesh, and which environment keys carry their addresses. Pure.
 
-Another venue is one more row here and one more entry in the router's list of venues.
+Another venue is one more `VenueRow`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,63 @@ from deploy.local.services import Facts, Known, Plan, Service, ready_line
 from deploy.local.state import TradingAccount
 
 HOST = "127.0.0.1"
-VENUE = "hyperliquid"
 ACCOUNT_ID = "main"
 START_USDC = "100000"
 # Nothing balances load on one machine, so nothing has to notice NOT_SERVING before the streams end.
 DRAIN_PAUSE_S = "0.1"
 DRAIN_GRACE_S = "4"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VenueRow:
+    """A venue of the local mesh: its gateway, and how the simulator funds the gateway's account.
+
+    Args:
+        symbol: what the walk-through trades there.
+        funding: the simulator's setting that gives accounts of this venue their USDC.
+        url: the fact of the simulator that says where the venue is.
+    """
+
+    venue: str
+    symbol: str
+    grpc_port: int
+    metrics_port: int
+    funding: str
+    url: str
+
+    @property
+    def gateway(self) -> str:
+        """Name of the service, which is the package it is run as."""
+        return f"gateway_{self.venue}"
+
+    @property
+    def prefix(self) -> str:
+        """Of the gateway's environment keys."""
+        return f"{self.gateway.upper()}_"
+
+
+VENUES = (
+    VenueRow(
+        venue="hyperliquid",
+        symbol="BTC/USDC:USDC",
+        grpc_port=50051,
+        metrics_port=9464,
+        funding="SIMULATOR_ACCOUNTS",
+        url="hyperliquid_url",
+    ),
+    VenueRow(
+        venue="tradexyz",
+        symbol="TSLA/USDC:USDC",
+        grpc_port=50052,
+        metrics_port=9467,
+        funding="SIMULATOR_DEX_ACCOUNTS",
+        url="hyperliquid_url",
+    ),
+)
+VENUE = VENUES[0].venue
+
+Accounts = Mapping[str, TradingAccount]
+"""The account of each venue's gateway."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,33 +82,27 @@ class Ports:
     nats: int = 14222
     simulator: int = 3001
     router: int = 50050
-    gateway_hyperliquid: int = 50051
     aggregator: int = 50060
-    gateway_hyperliquid_metrics: int = 9464
     router_metrics: int = 9465
     aggregator_metrics: int = 9466
+    automatic: bool = False
 
     @classmethod
     def auto(cls) -> Ports:
         """Everything chosen by the system."""
-        return cls(
-            nats=0,
-            simulator=0,
-            router=0,
-            gateway_hyperliquid=0,
-            aggregator=0,
-            gateway_hyperliquid_metrics=0,
-            router_metrics=0,
-            aggregator_metrics=0,
-        )
+        return cls(nats=0, simulator=0, router=0, aggregator=0, router_metrics=0, aggregator_metrics=0, automatic=True)
+
+    def of(self, row: VenueRow) -> tuple[int, int]:
+        """gRPC and metrics port of a venue's gateway."""
+        return (0, 0) if self.automatic else (row.grpc_port, row.metrics_port)
 
 
-def mesh_services(*, ports: Ports, nats_server: str, jetstream: Path, account: TradingAccount) -> tuple[Service, ...]:
+def mesh_services(*, ports: Ports, nats_server: str, jetstream: Path, accounts: Accounts) -> tuple[Service, ...]:
     """The rows, in starting order; they stop from the last to the first."""
     return (
         _nats(ports, nats_server, jetstream),
-        _simulator(ports, account),
-        _gateway_hyperliquid(ports, account),
+        _simulator(ports, accounts),
+        *(_gateway(row, ports, accounts[row.venue]) for row in VENUES),
         _aggregator(ports),
         _router(ports),
     )
@@ -79,16 +124,18 @@ def nats_ready_line(line: str) -> Facts | None:
     return {"url": f"nats://{found[1]}"} if found else None
 
 
-def _simulator(ports: Ports, account: TradingAccount) -> Service:
+def _simulator(ports: Ports, accounts: Accounts) -> Service:
     def plan(known: Known) -> Plan:
         port = _kept_port(known.get("simulator", {}).get("hyperliquid_url"), ports.simulator)
+        funding = {row.funding: json.dumps({accounts[row.venue].address: START_USDC}) for row in VENUES}
+        agents = {account.agent_address: account.address for account in accounts.values()}
         return Plan(
             command=(sys.executable, "-m", "simulator"),
             settings={
                 "SIMULATOR_HOST": HOST,
                 "SIMULATOR_HYPERLIQUID_PORT": str(port),
-                "SIMULATOR_ACCOUNTS": json.dumps({account.address: START_USDC}),
-                "SIMULATOR_AGENTS": json.dumps({account.agent_address: account.address}),
+                **funding,
+                "SIMULATOR_AGENTS": json.dumps(agents),
             },
         )
 
@@ -102,9 +149,9 @@ def _simulator(ports: Ports, account: TradingAccount) -> Service:
     )
 
 
-def _gateway_hyperliquid(ports: Ports, account: TradingAccount) -> Service:
-    name, prefix = "gateway_hyperliquid", "GATEWAY_HYPERLIQUID_"
-    grpc, metrics = ports.gateway_hyperliquid, ports.gateway_hyperliquid_metrics
+def _gateway(row: VenueRow, ports: Ports, account: TradingAccount) -> Service:
+    name, prefix = row.gateway, row.prefix
+    grpc, metrics = ports.of(row)
 
     def plan(known: Known) -> Plan:
         accounts = [
@@ -119,7 +166,7 @@ def _gateway_hyperliquid(ports: Ports, account: TradingAccount) -> Service:
             settings={
                 **_common(prefix, known, name, grpc, metrics),
                 f"{prefix}ENVIRONMENT": "simulator",
-                f"{prefix}API_URL": known["simulator"]["hyperliquid_url"],
+                f"{prefix}API_URL": known["simulator"][row.url],
                 f"{prefix}ACCOUNTS": json.dumps(accounts),
             },
         )
@@ -151,7 +198,7 @@ def _aggregator(ports: Ports) -> Service:
         name=name,
         plan=plan,
         ready=ready_line,
-        needs=("nats", "gateway_hyperliquid"),
+        needs=("nats", *(row.gateway for row in VENUES)),
         ports=_fixed({"gRPC": grpc, "metrics": metrics}),
         prefix=prefix,
     )
@@ -174,11 +221,11 @@ def _router(ports: Ports) -> Service:
         name=name,
         plan=plan,
         ready=ready_line,
-        needs=("nats", "gateway_hyperliquid"),
+        needs=("nats", *(row.gateway for row in VENUES)),
         ports=_fixed({"gRPC": grpc, "metrics": metrics}),
         prefix=prefix,
         # It serves without its venues too; an order needs them.
-        health=("", f"venue/{VENUE}"),
+        health=("", *(f"venue/{row.venue}" for row in VENUES)),
     )
 
 
@@ -197,7 +244,7 @@ def _common(prefix: str, known: Known, name: str, grpc: int, metrics: int) -> di
 
 def _venues(known: Known) -> str:
     """`hyperliquid=127.0.0.1:50051`, with a comma between venues."""
-    return f"{VENUE}={known['gateway_hyperliquid']['grpc_address']}"
+    return ",".join(f"{row.venue}={known[row.gateway]['grpc_address']}" for row in VENUES)
 
 
 def _kept_port(address: str | None, configured: int) -> int:

@@ -5,7 +5,7 @@ Needs nothing but the addresses of router and aggregator, so it also shows how t
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -96,6 +96,18 @@ class Walkthrough:
             await self._repeat(order)
             await self._rest_and_cancel(executions, rules, bid)
         await self._be_refused()
+
+    async def run_short(self) -> None:
+        """One order at another venue, from the book to the portfolio. Raises StepFailed."""
+        _, ask = await self._show_book()
+        rules = await self._rules()
+        with self._watch_executions() as executions, self._watch_portfolio() as portfolio:
+            await executions.until(lambda message: message.HasField("snapshot_end"), "the snapshot of orders")
+            held = await self._quantity_held(portfolio)
+            order = self._market_order(rules, ask)
+            await self._submit(order)
+            await self._see_filled(executions, order)
+            await self._see_position(portfolio, held + Decimal(order.quantity))
 
     # --- looking ---------------------------------------------------------------------------------------------
 
@@ -279,8 +291,8 @@ class Walkthrough:
         self._say(f"  {step:<15} {text}")
 
 
-async def walk(setting: Setting, say: Say) -> None:
-    """Do the walk over fresh channels.
+async def walk(setting: Setting, say: Say, others: Sequence[Setting] = ()) -> None:
+    """Do the walk over fresh channels, then one order for each of `others`, which are served by the same services.
 
     Raises:
         StepFailed: a step did not answer as it must.
@@ -290,6 +302,9 @@ async def walk(setting: Setting, say: Say) -> None:
         grpc.aio.insecure_channel(setting.aggregator) as aggregator,
     ):
         await Walkthrough(setting, say, router, aggregator).run()
+        for other in others:
+            say(f"the same at {other.venue}:")
+            await Walkthrough(other, say, router, aggregator).run_short()
 
 
 def require(holds: bool, otherwise: str) -> None:

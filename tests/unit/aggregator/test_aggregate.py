@@ -440,6 +440,19 @@ async def _resume(chance: random.Random) -> None:
     assert client.view() == comparable(desk.aggregate.read(scope).message())
 
 
+async def test_resumed_deltas_count_fills_as_they_were_then() -> None:
+    """Each event of the backlog carries its account as it stood behind it, filtered as asked for."""
+    desk, gateway = Desk(), Gateway()
+    for symbol in (BTC, ETH, BTC, BTC, ETH, BTC):
+        desk.store(gateway.fill(symbol, "a"))
+    for scope, wanted in ((Scope(), [3, 4, 5, 6]), (Scope(symbols=frozenset({BTC})), [2, 3, 4])):
+        async with aclosing(desk.stream(scope, resume_after=2)) as stream:
+            await anext(stream)
+            got = [(await anext(stream)).delta.accounts[0] for _ in wanted]
+        assert [account.fill_count for account in got] == wanted
+        assert got[-1].position.sequence == 6
+
+
 async def test_executions_resume_from_memory_in_order() -> None:
     """The raw events behind a position, each once."""
     desk, gateway = Desk(), Gateway()

@@ -167,6 +167,17 @@ def test_link_gap_loss_and_log_are_stale_parts_of_their_own() -> None:
     assert list(parts(portfolio)) == ["hyperliquid/main lost events"]
 
 
+def test_new_epoch_restarts_the_accounts_position_and_keeps_its_fills() -> None:
+    """Numbers of another epoch are not compared with those before."""
+    gateway = Gateway()
+    old = [gateway.fill(BTC, "a"), gateway.balance(1), gateway.fill(ETH, "b")]
+    restarted = Gateway()
+    new = restarted.fill(BTC, "c")
+    new.epoch = "later"
+    (account,) = folded(*old, new).message().accounts
+    assert (account.position.epoch, account.position.sequence, account.fill_count) == ("later", 1, 3)
+
+
 def test_exposures_are_grouped_and_largest_first() -> None:
     """By base asset and by venue, with shares of the whole."""
     here, there = Gateway(), Gateway("lighter", "desk")

@@ -60,6 +60,15 @@ def kind(message: Response) -> str:
     return message.WhichOneof("body") or ""
 
 
+async def rest_of(stream: AsyncIterator[Response]) -> list[Response]:
+    """All messages to the end of a stream that must end soon."""
+    messages = []
+    async for message in stream:
+        messages.append(message)
+        assert len(messages) < 100, "the stream does not end"
+    return messages
+
+
 async def test_stream_begins_with_acknowledgement_then_snapshot_then_live() -> None:
     """What is published between the snapshot and the first read comes after the snapshot."""
     bench = Bench()
@@ -142,7 +151,7 @@ async def test_slow_reader_is_closed_with_its_position_and_others_are_not_touche
             got.append((await anext(quick)).trade.trade_id)
             if number == 1:
                 await anext(slow)
-        rest = [message async for message in slow]
+        rest = await rest_of(slow)
     assert got == [str(number) for number in range(1, 8)]
     assert [kind(message) for message in rest] == ["closing"]
     assert rest[0].closing.reason == stream_pb2.CLOSING_REASON_SLOW_CONSUMER
@@ -224,7 +233,7 @@ async def test_lost_source_closes_the_stream_after_what_is_queued() -> None:
         bench.publish(1)
         bench.topic.end()
         bench.publish(2)
-        kinds = [kind(message) async for message in stream]
+        kinds = [kind(message) for message in await rest_of(stream)]
     assert kinds == ["trade", "closing"]
 
 
@@ -361,6 +370,50 @@ async def test_resumed_stream_gives_history_then_live() -> None:
     assert [message.header.previous_sequence for message in got] == [2, 3, 4, 5]
 
 
+async def test_reader_that_leaves_within_the_events_of_one_number_gets_all_of_them_again() -> None:
+    """Only the last entry of a number moves the position, live and from history."""
+    bench = Bench()
+
+    def publish() -> None:
+        bench.topic.publish(trade(1), sequence=1)
+        for name in (2, 3):
+            bench.topic.publish(trade(name), sequence=2, partial=name == 2)
+
+    async def history(behind: int, up_to: int) -> AsyncIterator[Entry[Trade]]:
+        for name in (2, 3):
+            yield Entry(trade(name), 2, partial=name == 2)
+
+    async with aclosing(bench.hub.serve(bench.topic, StreamPlan(terms=StreamTerms()), respond)) as stream:
+        await anext(stream)
+        publish()
+        live = [await anext(stream) for _ in range(3)]
+    plan = StreamPlan[Trade](terms=StreamTerms(resume_after=live[1].header.sequence), history=history)
+    async with aclosing(bench.hub.serve(bench.topic, plan, respond)) as stream:
+        await anext(stream)
+        again = [await anext(stream) for _ in range(3)]
+    assert [(message.trade.trade_id, message.header.sequence) for message in live] == [("1", 1), ("2", 1), ("3", 2)]
+    assert [(message.trade.trade_id, message.header.sequence) for message in again[:2]] == [("2", 1), ("3", 2)]
+    assert kind(again[2]) == "heartbeat"
+
+
+async def test_state_beside_the_events_passes_after_a_resume_though_it_has_their_number() -> None:
+    """A mark published at the live point is no repeat of the event there; an older one is."""
+    bench = Bench()
+
+    async def history(behind: int, up_to: int) -> AsyncIterator[Entry[Trade]]:
+        bench.topic.publish(trade(100), sequence=1, slot="mark")
+        bench.topic.publish(trade(2), sequence=2)
+        bench.topic.publish(trade(200), sequence=2, slot="mark")
+        yield Entry(trade(2), 2)
+
+    plan = StreamPlan[Trade](terms=StreamTerms(resume_after=1), history=history)
+    async with aclosing(bench.hub.serve(bench.topic, plan, respond)) as stream:
+        await anext(stream)
+        got = [(await anext(stream)).trade.trade_id for _ in range(2)]
+        assert kind(await anext(stream)) == "heartbeat"
+    assert got == ["2", "200"]
+
+
 async def test_history_that_stalls_closes_the_stream() -> None:
     """A history that gives nothing for too long ends the stream with a place to resume, not in silence."""
     bench = Bench(history_stall_s=0.01)
@@ -371,7 +424,7 @@ async def test_history_that_stalls_closes_the_stream() -> None:
 
     plan = StreamPlan[Trade](terms=StreamTerms(resume_after=2), history=history)
     async with aclosing(bench.hub.serve(bench.topic, plan, respond)) as stream:
-        messages = [message async for message in stream]
+        messages = await rest_of(stream)
     assert [kind(message) for message in messages] == ["acknowledgement", "trade", "closing"]
     assert messages[-1].closing.reason == stream_pb2.CLOSING_REASON_SOURCE_LOST
     assert messages[-1].closing.resume_after.sequence == 3
@@ -389,7 +442,7 @@ async def test_reader_that_never_catches_up_is_told_so() -> None:
     # Each round promises to be complete, so this one journals as it goes.
     plan = StreamPlan[Trade](terms=StreamTerms(resume_after=0), history=history)
     async with aclosing(bench.hub.serve(bench.topic, plan, respond)) as stream:
-        messages = [message async for message in stream]
+        messages = await rest_of(stream)
     assert kind(messages[-1]) == "closing"
     assert messages[-1].closing.reason == stream_pb2.CLOSING_REASON_SLOW_CONSUMER
 
