@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -247,7 +247,7 @@ class Bus:
         after: int = 0,
         since: datetime | None = None,
         last_per_subject: bool = False,
-    ) -> AsyncIterator[StoredMessage]:
+    ) -> AsyncGenerator[StoredMessage, None]:
         """What is stored now, in order; ends when it has caught up."""
         follower = self.follow(stream, filters, after=after, since=since, last_per_subject=last_per_subject)
         async with follower:

@@ -28,6 +28,8 @@ class Drain:
 
     def begin(self) -> None:
         """Tell everybody; a second call changes nothing."""
+        if self._started.is_set():
+            return
         self._started.set()
         now = asyncio.get_running_loop().time()
         for scope in self._waiting:

@@ -24,6 +24,7 @@ from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError, NotFoundError
 
+from venuemesh.cancellation import end_if_cancelled
 from venuemesh.errors import JournalUnavailable
 
 log = logging.getLogger(__name__)
@@ -83,8 +84,10 @@ class Follower:
                 message = await self._next()
             except (_Lost, TimeoutError, NatsError) as error:
                 log.info("follower_restarts", extra={"stream": self._stream, "cause": repr(error)})
+                end_if_cancelled()
                 await self._recreate()
                 continue
+            end_if_cancelled()
             if message is not None:
                 yield message
 
@@ -153,6 +156,7 @@ class Follower:
             try:
                 await self._create()
             except (TimeoutError, NatsError) as error:
+                end_if_cancelled()
                 if isinstance(error, APIError) and not isinstance(error, NotFoundError):
                     log.warning("follower_refused", extra={"stream": self._stream, "error": repr(error)})
                 await asyncio.sleep(RECREATE_WAIT_S)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -20,6 +21,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from nats.errors import Error as NatsError
 
 from venuemesh.bus import Bus, StoredMessage, SubjectTaken
+from venuemesh.cancellation import end_if_cancelled
 from venuemesh.clock import Clock
 from venuemesh.errors import JournalUnavailable
 from venuemesh.resequence import Resequencer
@@ -72,11 +74,12 @@ class OrderJournal:
         stored = await self._bus.last(JOURNAL_STREAM, name)
         return event_pb2.OrderOutcome.FromString(stored.payload) if stored else None
 
-    async def intents_since(self, account_id: str, since: datetime | None) -> AsyncIterator[event_pb2.OrderIntent]:
+    async def intents_since(self, account_id: str, since: datetime | None) -> AsyncGenerator[event_pb2.OrderIntent]:
         """Intents stored at this broker time or later, all of them when None, oldest first."""
         names = [subject(Kind.INTENT, self._venue, account_id, "").removesuffix("-") + ">"]
-        async for message in self._bus.replay(JOURNAL_STREAM, names, since=since):
-            yield event_pb2.OrderIntent.FromString(message.payload)
+        async with aclosing(self._bus.replay(JOURNAL_STREAM, names, since=since)) as stored:
+            async for message in stored:
+                yield event_pb2.OrderIntent.FromString(message.payload)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +136,7 @@ class EventLog:
         self._idle.set()
         self._numbering: dict[str, _Numbering] = {}
         self._listeners: list[DurableListener] = []
+        self._venue_events = 0
         self.epoch = ""
 
     @property
@@ -183,7 +187,9 @@ class EventLog:
     def append_venue_event(self, event: event_pb2.Event) -> None:
         """Queue an event of the venue that belongs to no account."""
         event.venue = self._venue
-        event.event_id = f"{self._venue}/-/{self._writer_id}/{self._clock.now_ns()}"
+        # Two changes can fall into one tick of the clock; under one id the broker would drop the second.
+        self._venue_events += 1
+        event.event_id = f"{self._venue}/-/{self._writer_id}/{self._clock.now_ns()}/{self._venue_events}"
         _stamp(event.published_time, self._clock.now_ns())
         name = subject(Kind.VENUE, self._venue)
         self._push(LogEntry(subject=name, payload=event.SerializeToString(), message_id=event.event_id, event=None))
@@ -205,9 +211,7 @@ class EventLog:
             try:
                 await self._publish_some()
             except (JournalUnavailable, TimeoutError, NatsError) as error:
-                if (task := asyncio.current_task()) is not None and task.cancelling():
-                    # nats-py can turn our cancellation into an error of its own; without this the task never ends.
-                    raise asyncio.CancelledError from error
+                end_if_cancelled()
                 log.warning("event_log_retries", extra={"backlog": self.backlog, "error": repr(error)})
                 self._take_back()
                 await asyncio.sleep(self._retry_wait_s)
@@ -218,6 +222,7 @@ class EventLog:
             future = await self._bus.publish_soon(entry.subject, entry.payload, message_id=entry.message_id)
             self._in_flight.append((entry, future))
             self._waiting.popleft()
+            end_if_cancelled()
         if self._in_flight:
             async with asyncio.timeout(self._ack_timeout_s):
                 await self._in_flight[0][1]
@@ -264,14 +269,15 @@ class AccountHistory:
         stored = await self._bus.last(EVENT_STREAM, self._filter)
         return decode_event(stored) if stored else None
 
-    async def replay(self, after_sequence: int = 0) -> AsyncIterator[event_pb2.Event]:
+    async def replay(self, after_sequence: int = 0) -> AsyncGenerator[event_pb2.Event]:
         """Events behind an account sequence, each once, in order, up to the newest one stored."""
         after_stream = await self._stream_position(after_sequence) if after_sequence else 0
         order = Resequencer[event_pb2.Event](after_sequence or await self._before_first())
-        async for message in self._bus.replay(EVENT_STREAM, [self._filter], after=after_stream):
-            event = decode_event(message)
-            for ready in order.push(event.sequence, event):
-                yield ready
+        async with aclosing(self._bus.replay(EVENT_STREAM, [self._filter], after=after_stream)) as stored:
+            async for message in stored:
+                event = decode_event(message)
+                for ready in order.push(event.sequence, event):
+                    yield ready
         for late in order.drain():
             yield late
         if order.skipped:

@@ -183,6 +183,7 @@ class GatewayCore:
             tasks.create_task(self.venue.run(self), name="venue")
             tasks.create_task(self.resolver.run(), name="resolver")
             tasks.create_task(self.books.run(), name="books")
+            tasks.create_task(self.market.run(), name="market")
             for account_id in self.accounts:
                 tasks.create_task(self.reconciler.run(account_id), name=f"reconcile-{account_id}")
 

@@ -127,6 +127,10 @@ class Reconciler:
                 await self._compare(account, report)
             except MeshError as error:
                 report.error = error.message
+            except Exception as error:
+                # The gate stays shut and cancels go on; ending the process would only repeat it without them.
+                log.exception("reconcile_broke", extra={"account_id": account_id})
+                report.error = f"fault of ours: {type(error).__name__}"
             report.end_time.CopyFrom(timestamp(self._clock.now_ns()))
             self._reports[account_id] = report
             # A link that went and came back meanwhile may have missed what this comparison read before.
@@ -216,12 +220,15 @@ class Reconciler:
         report: reconciliation_pb2.ReconciliationReport,
     ) -> None:
         """Report, once each, what is open there and not here; one of ours only if we have held it ended for long."""
-        known = self._unexpected[account.account_id]
+        known, told = self._unexpected[account.account_id], set[str]()
         for view in unexpected:
             order = account.order_by_venue_id(view.venue_order_id)
             order = order or account.order_by_venue_client_id(view.venue_client_order_id or "")
             just_ended = order is not None and order.updated_ns + self._resolver.settle_ns > taken_ns
-            if view.venue_order_id in known or just_ended or (order is not None and not order.terminal):
+            if just_ended or (order is not None and not order.terminal):
+                continue
+            told.add(view.venue_order_id)
+            if view.venue_order_id in known:
                 continue
             self._discrepancy(
                 account,
@@ -233,7 +240,7 @@ class Reconciler:
                 restated=False,
                 symbol=view.symbol,
             )
-        self._unexpected[account.account_id] = {view.venue_order_id for view in unexpected}
+        self._unexpected[account.account_id] = told
 
     async def _compare_positions(
         self, account: Account, snapshot: VenueSnapshot, report: reconciliation_pb2.ReconciliationReport

@@ -74,12 +74,14 @@ class Resolver:
 
     def doubt(self, account: Account, order_id: str) -> None:
         """Take an order in; asking begins at once, or a little later where only fills are awaited: they will come."""
-        if order_id not in self._doubts:
-            order = account.order(order_id)
-            delay_s = self._settings.first_s if order is not None and order.ending is not None else 0.0
-            self._doubts[order_id] = Doubt(
-                account, order_id, next_s=self._clock.monotonic_s() + delay_s, wait_s=self._settings.first_s
-            )
+        order = account.order(order_id)
+        delay_s = self._settings.first_s if order is not None and order.ending is not None else 0.0
+        next_s = self._clock.monotonic_s() + delay_s
+        known = self._doubts.get(order_id)
+        if known is None:
+            self._doubts[order_id] = Doubt(account, order_id, next_s=next_s, wait_s=self._settings.first_s)
+        else:
+            known.next_s = min(known.next_s, next_s)
         self._wake.set()
 
     def hurry(self, account_id: str) -> None:
@@ -128,6 +130,10 @@ class Resolver:
                 await self._gather(doubt, order)
             except MeshError as error:
                 self._note(doubt, "venue", f"not reached: {error.message}")
+            except Exception as error:
+                # One order that our code cannot handle must not keep the others, and all cancels, from being served.
+                log.exception("resolve_failed", extra={"order_id": doubt.order_id})
+                self._note(doubt, "gateway", f"fault of ours: {type(error).__name__}")
             order = doubt.account.order(doubt.order_id)
         if order is None or not self._in_doubt(order):
             self._doubts.pop(doubt.order_id, None)

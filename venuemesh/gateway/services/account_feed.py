@@ -52,6 +52,11 @@ class AccountFeed:
         if all_durable:
             self._ready.set()
 
+    @property
+    def newest(self) -> int:
+        """Number of the newest event that may be shown."""
+        return self.topic.sequence or self._restored
+
     def on_durable(self, event: event_pb2.Event) -> None:
         """The broker has this event, and all before it."""
         self.view.fold(event)
@@ -137,6 +142,10 @@ class AccountFeed:
         if up_to > after:
             async with aclosing(events_behind(self._history, after)) as events:
                 async for event in events:
+                    if event.sequence > self.topic.sequence:
+                        # Stored and not confirmed: after a broker fault what comes before it may still be missing.
+                        # Once confirmed it comes live.
+                        break
                     if event.sequence != last + 1:
                         raise ResumeExpired(f"events {last + 1} to {event.sequence - 1} are not kept any more")
                     last = event.sequence

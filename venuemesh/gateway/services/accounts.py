@@ -99,7 +99,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         page = self._pager.read(request, now_ns=now_ns)
         rows, cursor = await newest_first(
             self._parts.history(account.account_id),
-            self._parts.log.sequence(account.account_id),
+            self._feeds.get(account.account_id).newest,
             page.cursor,
             page.size,
             pick,
@@ -128,7 +128,8 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
 
         now_ns = self._parts.clock.now_ns()
         page = self._pager.read(request, now_ns=now_ns)
-        rows, cursor = await oldest_first(self._parts.history(account.account_id), page.cursor, page.size, pick)
+        newest = self._feeds.get(account.account_id).newest
+        rows, cursor = await oldest_first(self._parts.history(account.account_id), newest, page.cursor, page.size, pick)
         token = self._pager.token(request, cursor, now_ns=now_ns) if cursor else ""
         return wire.ListLedgerEntriesResponse(ledger_entries=rows, next_page_token=token)
 

@@ -1,4 +1,4 @@
-"""One reader's order books: a snapshot per symbol, then what changed since the last message of that symbol. Pure.
+"""One reader's order books: a snapshot per symbol, then what changed since the last message of that symbol.
 
 Changes are made when a message goes out, against what this reader holds. So a slow reader whose states were conflated
 gets one change that leads to the newest book, and needs nothing it did not get.

@@ -1,4 +1,4 @@
-"""Books and tops as contract messages, also as changes and in scaled integers. Pure."""
+"""Books and tops as contract messages, also as changes and in scaled integers."""
 
 from __future__ import annotations
 

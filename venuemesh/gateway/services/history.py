@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from google.protobuf.message import Message
 
@@ -30,7 +30,7 @@ async def newest_first(
     """Up to `size` rows of events numbered below the cursor, newest first, and the cursor of the next page.
 
     Args:
-        newest: number of the account's newest event.
+        newest: number of the account's newest durable event.
         not_before_ns: events received before this time are of no use, nor are those before them.
     """
     below = number_of(cursor) if cursor else newest + 1
@@ -64,12 +64,20 @@ async def _between(history: AccountHistory, after: int, below: int) -> list[even
     return between
 
 
-async def oldest_first(history: AccountHistory, cursor: str, size: int, pick: Pick[Row]) -> tuple[list[Row], str]:
-    """Up to `size` rows of events behind the cursor, oldest first, and the cursor of the next page."""
+async def oldest_first(
+    history: AccountHistory, newest: int, cursor: str, size: int, pick: Pick[Row]
+) -> tuple[list[Row], str]:
+    """Up to `size` rows of events behind the cursor, oldest first, and the cursor of the next page.
+
+    Args:
+        newest: number of the account's newest durable event.
+    """
     rows: list[Row] = []
     last, scanned = number_of(cursor) if cursor else 0, 0
     async with aclosing(events_behind(history, last)) as events:
         async for event in events:
+            if event.sequence > newest:
+                break
             if len(rows) == size or scanned == MAX_SCAN:
                 return rows, str(last)
             scanned += 1
@@ -82,7 +90,7 @@ async def oldest_first(history: AccountHistory, cursor: str, size: int, pick: Pi
 
 def events_behind(history: AccountHistory, after: int) -> AsyncGenerator[event_pb2.Event, None]:
     """Stored events behind a number, to be closed by who reads only some."""
-    return cast(AsyncGenerator[event_pb2.Event, None], history.replay(after))
+    return history.replay(after)
 
 
 def number_of(cursor: str) -> int:

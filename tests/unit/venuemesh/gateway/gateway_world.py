@@ -215,7 +215,6 @@ async def gateway(
     async with asyncio.timeout(LIMIT), asyncio.TaskGroup() as tasks:
         pumps = [
             tasks.create_task(core.run(), name="core"),
-            tasks.create_task(core.market.run(), name="market"),
         ]
         if wait_ready:
             await until(lambda: core.desk.gates[MAIN].ready)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -14,6 +15,7 @@ from tests.unit.venuemesh.gateway.gateway_world import World, gateway, until
 from venuemesh.errors import (
     InvalidOrder,
     JournalUnavailable,
+    MeshError,
     OrderNotFound,
     PreconditionFailed,
     ProtocolViolation,
@@ -47,6 +49,18 @@ def order(world: World, key: str = "key-1") -> OrderState:
 
 async def cancel(world: World, key: str = "key-1") -> wire.CancelOrderResponse:
     return await world.core.working.cancel(reference(key))
+
+
+async def settle(world: World, done: Callable[[], bool]) -> None:
+    """Let time pass until the resolver has found out."""
+    for _ in range(200):
+        if done():
+            return
+        world.clock.advance(1)
+        world.core.resolver.hurry(MAIN)
+        for _ in range(20):
+            await asyncio.sleep(0)
+    raise AssertionError("it was never settled")
 
 
 # cancels
@@ -98,7 +112,7 @@ async def test_cancel_confirmed_without_a_word_on_the_stream_is_believed() -> No
         world.venue.fill(world.venue.order_of(world.venue.placed[0]), "0.5", "100")
         answer = await cancel(world)
         assert answer.outcome in (wire.CANCEL_OUTCOME_CANCELED, wire.CANCEL_OUTCOME_UNKNOWN)
-        await until(lambda: order(world).terminal)
+        await settle(world, lambda: order(world).terminal)
         assert (order(world).status, order(world).filled) == (pb.ORDER_STATUS_CANCELED, Decimal("0.5"))
 
 
@@ -117,7 +131,7 @@ async def test_cancel_of_an_order_that_is_gone_says_already_terminal(how: str) -
             await cancel(world)
         answer = await cancel(world)
         if answer.outcome == wire.CANCEL_OUTCOME_UNKNOWN:
-            await until(lambda: order(world).terminal)
+            await settle(world, lambda: order(world).terminal)
             answer = await cancel(world)
         assert (answer.outcome, answer.already_terminal) == (wire.CANCEL_OUTCOME_ALREADY_TERMINAL, True)
         expected = {"filled": pb.ORDER_STATUS_FILLED, "expired": pb.ORDER_STATUS_EXPIRED}
@@ -143,7 +157,7 @@ async def test_cancel_without_an_answer_is_unknown_and_goes_on(failure: Any) -> 
         world.venue.script("cancel_order", *[failure] * working.CANCEL_TRIES)
         answer = await cancel(world)
         assert answer.outcome in (wire.CANCEL_OUTCOME_UNKNOWN, wire.CANCEL_OUTCOME_ALREADY_TERMINAL)
-        await until(lambda: order(world).terminal)
+        await settle(world, lambda: order(world).terminal)
         assert order(world).status == pb.ORDER_STATUS_CANCELED
 
 
@@ -169,7 +183,7 @@ async def test_cancel_whose_caller_hangs_up_is_sent_all_the_same() -> None:
         with pytest.raises(asyncio.CancelledError):
             await call
         release.set()
-        await until(lambda: order(world).terminal)
+        await settle(world, lambda: order(world).terminal)
 
 
 async def test_cancel_of_an_order_in_flight_ends_it_when_it_arrives() -> None:
@@ -183,11 +197,7 @@ async def test_cancel_of_an_order_in_flight_ends_it_when_it_arrives() -> None:
         assert answer.outcome == wire.CANCEL_OUTCOME_UNKNOWN
         release.set()
         assert (await submit).outcome == wire.SUBMIT_OUTCOME_ACKNOWLEDGED
-        for _ in range(20):
-            world.clock.advance(5)
-            world.core.resolver.hurry(MAIN)
-            await asyncio.sleep(0)
-        await until(lambda: order(world).terminal)
+        await settle(world, lambda: order(world).terminal)
         assert order(world).status == pb.ORDER_STATUS_CANCELED
 
 
@@ -217,9 +227,7 @@ async def test_cancel_all_cancels_what_matches_and_answers_for_each() -> None:
             await world.submit(key)
         await world.submit("sell", side=pb.SIDE_SELL)
         world.venue.script("cancel_order", None, Refused(reason=Reason.VENUE_REJECTED, text="no"))
-        answer = await world.core.working.cancel_all(
-            wire.CancelAllOrdersRequest(account_id=MAIN, side=pb.SIDE_BUY)
-        )
+        answer = await world.core.working.cancel_all(wire.CancelAllOrdersRequest(account_id=MAIN, side=pb.SIDE_BUY))
         outcomes = sorted(one.outcome for one in answer.results)
         assert outcomes == sorted([wire.CANCEL_OUTCOME_CANCELED] * 2 + [wire.CANCEL_OUTCOME_REJECTED])
         assert order(world, "sell").working
@@ -339,7 +347,7 @@ async def test_amendment_whose_reply_is_lost_is_unknown_until_the_venue_shows_it
         world.venue.script("amend_order", Lost())
         answer = await amend(world, price="101", quantity="3")
         assert answer.outcome == wire.SUBMIT_OUTCOME_UNKNOWN
-        await until(lambda: not order(world).pending_replace)
+        await settle(world, lambda: not order(world).pending_replace)
         now = order(world)
         assert (now.price, now.quantity, now.working) == (Decimal(101), Decimal(3), True)
 
@@ -409,13 +417,26 @@ async def test_same_amendment_from_many_callers_is_sent_once() -> None:
         assert caught.value.reason is Reason.CLIENT_ORDER_ID_REUSED
 
 
+async def _or_error(call: Awaitable[wire.ReplaceOrderResponse]) -> wire.ReplaceOrderResponse | Exception:
+    try:
+        return await call
+    except MeshError as error:
+        return error
+
+
 async def test_two_amendments_of_one_order_at_once_are_not_both_sent() -> None:
     """The second finds the first under way, even if both were waiting for the journal."""
     async with gateway() as world:
         await world.submit("key-1")
-        results = await asyncio.gather(
-            amend(world, "r-1", price="101"), amend(world, "r-2", price="102"), return_exceptions=True
-        )
+        release = asyncio.Event()
+        world.venue.script("amend_order", Held(release))
+        async with asyncio.TaskGroup() as tasks:
+            first, second = (
+                tasks.create_task(_or_error(amend(world, f"r-{number}", price=f"10{number}"))) for number in (1, 2)
+            )
+            await second
+            release.set()
+        results = [first.result(), second.result()]
         refused = [one for one in results if isinstance(one, PreconditionFailed)]
         assert [one.reason for one in refused] == [Reason.ORDER_NOT_WORKING]
         assert len(world.venue.amendments) == 1
