@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import cast
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -191,7 +190,7 @@ class EventFeed:
         try:
             async with (
                 asyncio.timeout(REPAIR_TIMEOUT_S),
-                aclosing(self._replay([account_filter(*gap.key)], gap.behind)) as messages,
+                aclosing(self._bus.replay(EVENT_STREAM, [account_filter(*gap.key)], gap.behind)) as messages,
             ):
                 async for message in messages:
                     if message.sequence >= below:
@@ -205,10 +204,6 @@ class EventFeed:
         self._repaired.inc(len(found))
         log.warning("gap_overdue", extra={"account": "/".join(gap.key), "gap": str(gap), "found": len(found)})
         return found
-
-    def _replay(self, filters: Sequence[str], after: int) -> AsyncGenerator[StoredMessage, None]:
-        replay = self._bus.replay(EVENT_STREAM, filters, after=after)
-        return cast(AsyncGenerator[StoredMessage, None], replay)
 
     def _note_caught_up(self) -> None:
         if not self._caught_up:
@@ -239,7 +234,7 @@ class EventFeed:
         if start is None:
             raise ResumeExpired(f"the log does not reach back to {after}")
         position, sequencer = start
-        async with aclosing(self._replay([ALL_EVENTS], position)) as messages:
+        async with aclosing(self._bus.replay(EVENT_STREAM, [ALL_EVENTS], position)) as messages:
             async for message in messages:
                 if message.sequence > up_to:
                     break

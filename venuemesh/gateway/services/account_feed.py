@@ -18,7 +18,6 @@ from venuemesh.gateway.account import Account
 from venuemesh.gateway.desk import Gate
 from venuemesh.gateway.order_wire import timestamp
 from venuemesh.gateway.services.account_view import AccountView
-from venuemesh.gateway.services.history import events_behind
 from venuemesh.gateway.services.parts import Context, GatewayParts
 from venuemesh.journal import AccountHistory, EventLog
 from venuemesh.stream_options import StreamTerms
@@ -140,7 +139,7 @@ class AccountFeed:
         """
         last = after
         if up_to > after:
-            async with aclosing(events_behind(self._history, after)) as events:
+            async with aclosing(self._history.replay(after)) as events:
                 async for event in events:
                     if event.sequence > self.topic.sequence:
                         # Stored and not confirmed: after a broker fault what comes before it may still be missing.

@@ -5,7 +5,7 @@ A page reads at most `MAX_SCAN` events; a filter that finds little gives short p
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -56,7 +56,7 @@ async def newest_first(
 
 async def _between(history: AccountHistory, after: int, below: int) -> list[event_pb2.Event]:
     between = []
-    async with aclosing(events_behind(history, after)) as events:
+    async with aclosing(history.replay(after)) as events:
         async for event in events:
             if event.sequence >= below:
                 break
@@ -74,7 +74,7 @@ async def oldest_first(
     """
     rows: list[Row] = []
     last, scanned = number_of(cursor) if cursor else 0, 0
-    async with aclosing(events_behind(history, last)) as events:
+    async with aclosing(history.replay(last)) as events:
         async for event in events:
             if event.sequence > newest:
                 break
@@ -86,11 +86,6 @@ async def oldest_first(
             if row is not None:
                 rows.append(row)
     return rows, ""
-
-
-def events_behind(history: AccountHistory, after: int) -> AsyncGenerator[event_pb2.Event, None]:
-    """Stored events behind a number, to be closed by who reads only some."""
-    return history.replay(after)
 
 
 def number_of(cursor: str) -> int:
