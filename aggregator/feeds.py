@@ -190,7 +190,7 @@ class EventFeed:
         try:
             async with (
                 asyncio.timeout(REPAIR_TIMEOUT_S),
-                aclosing(self._bus.replay(EVENT_STREAM, [account_filter(*gap.key)], gap.behind)) as messages,
+                aclosing(self._bus.replay(EVENT_STREAM, [account_filter(*gap.key)], after=gap.behind)) as messages,
             ):
                 async for message in messages:
                     if message.sequence >= below:
@@ -234,7 +234,7 @@ class EventFeed:
         if start is None:
             raise ResumeExpired(f"the log does not reach back to {after}")
         position, sequencer = start
-        async with aclosing(self._bus.replay(EVENT_STREAM, [ALL_EVENTS], position)) as messages:
+        async with aclosing(self._bus.replay(EVENT_STREAM, [ALL_EVENTS], after=position)) as messages:
             async for message in messages:
                 if message.sequence > up_to:
                     break
