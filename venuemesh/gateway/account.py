@@ -14,8 +14,9 @@ from typing import Protocol
 
 from venuemesh.clock import Clock
 from venuemesh.gateway import orders
+from venuemesh.gateway.facts import Fact, Filled
 from venuemesh.gateway.order_wire import from_order, timestamp, to_fill, to_order
-from venuemesh.gateway.orders import Change, Fact, Filled, IllegalTransition, OrderState
+from venuemesh.gateway.orders import Change, IllegalTransition, OrderState
 from venuemesh.gateway.positions import PositionState, PositionStep, apply_fill, apply_funding, reconcile
 from venuemesh.gateway.recovery import Recovery, position_state
 from venuemesh.gateway.seen import Seen

@@ -20,10 +20,11 @@ from venuemesh.gateway.account import Account
 from venuemesh.gateway.books import Books
 from venuemesh.gateway.desk import Desk, DeskSettings
 from venuemesh.gateway.evidence import facts_of
+from venuemesh.gateway.facts import OutcomeLost
 from venuemesh.gateway.instruments import Instruments
 from venuemesh.gateway.market_data import MarketData
 from venuemesh.gateway.order_wire import from_order, timestamp
-from venuemesh.gateway.orders import OrderState, OutcomeLost
+from venuemesh.gateway.orders import OrderState
 from venuemesh.gateway.reconciler import Reconciler, ReconcilerSettings
 from venuemesh.gateway.recovery import Recovery
 from venuemesh.gateway.resolver import Resolver, ResolverSettings

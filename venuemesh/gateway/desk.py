@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -22,7 +22,6 @@ from venuemesh.clock import Clock
 from venuemesh.crashpoints import CrashPoint, reach
 from venuemesh.errors import (
     AccountNotFound,
-    ClientOrderIdReused,
     Draining,
     InvalidRequest,
     MeshError,
@@ -35,8 +34,10 @@ from venuemesh.errors import (
 )
 from venuemesh.gateway import rules
 from venuemesh.gateway.account import Account
+from venuemesh.gateway.attempts import Attempt, duration, response_of, reused
 from venuemesh.gateway.books import Books
-from venuemesh.gateway.evidence import facts_of_placed, outcome_of, proves_not_done
+from venuemesh.gateway.evidence import facts_of_placed, proves_not_done
+from venuemesh.gateway.facts import OutcomeLost, RejectedByVenue, refusal
 from venuemesh.gateway.instruments import Instruments
 from venuemesh.gateway.order_wire import (
     fingerprint_of,
@@ -46,7 +47,7 @@ from venuemesh.gateway.order_wire import (
     timestamp,
     to_order,
 )
-from venuemesh.gateway.orders import OrderState, OutcomeLost, RejectedByVenue, refusal
+from venuemesh.gateway.orders import OrderState
 from venuemesh.gateway.venue import OrderTarget, OrderTicket, Refused, Reservation, Venue
 from venuemesh.gateway.waits import OrderWaits
 from venuemesh.journal import OrderJournal, SubjectTaken
@@ -85,18 +86,6 @@ class Gate:
 
     ready: bool = False
     cause: str = "starting"
-
-
-@dataclass(slots=True, kw_only=True)
-class Attempt:
-    """One submit on its way: what the call that made it, and repeats of it, wait for."""
-
-    fingerprint: bytes
-    received_s: float
-    journalled: asyncio.Future[None]
-    sent: asyncio.Event = field(default_factory=asyncio.Event)
-    answered: asyncio.Event = field(default_factory=asyncio.Event)
-    timings: service.SubmitTimings = field(default_factory=service.SubmitTimings)
 
 
 class Desk:
@@ -347,7 +336,7 @@ class Desk:
             if not attempt.journalled.done():
                 # Cancelled or broken before the intent was confirmed: whoever waits must not wait for ever.
                 stopped = Draining(f"{self.venue.name} gateway is stopping; nothing was sent", retry_after_s=1.0)
-                _fail(attempt.journalled, stopped)
+                attempt.fail(stopped)
             # An attempt that ended without sending is answered too.
             attempt.sent.set()
             attempt.answered.set()
@@ -366,7 +355,7 @@ class Desk:
         except (SubjectTaken, MeshError) as error:
             if not isinstance(error, SubjectTaken):
                 self._remember_unsent(account.account_id, state.terms.client_order_id)
-            _fail(attempt.journalled, error)
+            attempt.fail(error)
             return False
         self._unsent.pop((account.account_id, state.terms.client_order_id), None)
         attempt.timings.journal.CopyFrom(self._since(attempt.received_s))
@@ -379,7 +368,7 @@ class Desk:
         def sent() -> None:
             nonlocal written_s
             written_s = self._clock.monotonic_s()
-            attempt.timings.send.CopyFrom(_duration(written_s - journalled_s))
+            attempt.timings.send.CopyFrom(duration(written_s - journalled_s))
             attempt.sent.set()
             reach(CrashPoint.REQUEST_WRITTEN)
 
@@ -393,7 +382,7 @@ class Desk:
             self._lose(account, ticket.order_id, f"fault of ours: {type(error).__name__}")
             return
         reach(CrashPoint.ANSWER_READ)
-        attempt.timings.acknowledgement.CopyFrom(_duration(self._clock.monotonic_s() - written_s))
+        attempt.timings.acknowledgement.CopyFrom(duration(self._clock.monotonic_s() - written_s))
         if isinstance(answer, Refused):
             account.apply(ticket.order_id, refusal(answer))
             return
@@ -447,7 +436,7 @@ class Desk:
         """A repeat that came while the first call is under way: the same order, the same answer."""
         order_id = order_id_of(self.venue.name, account.account_id, terms.client_order_id)
         if attempt.fingerprint != fingerprint:
-            raise _reused(terms.client_order_id, order_id)
+            raise reused(terms.client_order_id, order_id)
         try:
             await asyncio.shield(attempt.journalled)
         except SubjectTaken:
@@ -465,15 +454,15 @@ class Desk:
         self, account: Account, state: OrderState, attempt: Attempt, *, replayed: bool
     ) -> service.SubmitOrderResponse:
         now = account.order(state.order_id) or state
-        response = _response(now, in_flight=not attempt.answered.is_set(), replayed=replayed)
+        response = response_of(now, in_flight=not attempt.answered.is_set(), replayed=replayed)
         if not replayed:
             response.timings.CopyFrom(attempt.timings)
         return response
 
     def _replay(self, known: OrderState, fingerprint: bytes) -> service.SubmitOrderResponse:
         if known.fingerprint != fingerprint:
-            raise _reused(known.terms.client_order_id, known.order_id)
-        return _response(known, in_flight=False, replayed=True)
+            raise reused(known.terms.client_order_id, known.order_id)
+        return response_of(known, in_flight=False, replayed=True)
 
     async def _replay_from_journal(
         self, account: Account, terms: pb.NewOrder, fingerprint: bytes
@@ -521,13 +510,7 @@ class Desk:
             )
 
     def _since(self, start_s: float) -> Duration:
-        return _duration(self._clock.monotonic_s() - start_s)
-
-
-def _fail(future: asyncio.Future[None], error: Exception) -> None:
-    """Give whoever waits an error; nobody may be waiting any more, and an error nobody reads is reported as ours."""
-    future.set_exception(error)
-    future.exception()
+        return duration(self._clock.monotonic_s() - start_s)
 
 
 def _look_up(account: Account, reference: service.OrderReference) -> OrderState | None:
@@ -540,26 +523,3 @@ def _look_up(account: Account, reference: service.OrderReference) -> OrderState 
             return account.order_by_venue_id(reference.venue_order_id)
         case _:
             return None
-
-
-def _response(state: OrderState, *, in_flight: bool, replayed: bool) -> service.SubmitOrderResponse:
-    order = to_order(state)
-    response = service.SubmitOrderResponse(
-        order=order, outcome=outcome_of(state, in_flight=in_flight), replayed=replayed
-    )
-    if state.reject is not None:
-        response.reject.CopyFrom(state.reject)
-    return response
-
-
-def _reused(client_order_id: str, order_id: str) -> ClientOrderIdReused:
-    return ClientOrderIdReused(
-        f"order.client_order_id: {client_order_id!r} belongs to order {order_id}, which has other content",
-        field="order.client_order_id",
-        metadata={"order_id": order_id, "client_order_id": client_order_id},
-    )
-
-
-def _duration(seconds: float) -> Duration:
-    nanos = int(seconds * 1e9)
-    return Duration(seconds=nanos // 1_000_000_000, nanos=nanos % 1_000_000_000)

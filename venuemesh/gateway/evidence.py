@@ -16,7 +16,8 @@ from venuemesh.errors import (
     Sent,
     VenueRejected,
 )
-from venuemesh.gateway.orders import Accepted, Ended, Ending, Fact, OrderState, RejectedByVenue, Unrecognised
+from venuemesh.gateway.facts import Accepted, Ended, Ending, Fact, RejectedByVenue, Unrecognised
+from venuemesh.gateway.orders import OrderState
 from venuemesh.gateway.venue import Placed, VenueOrder, VenueOrderState
 from venuemesh.v1 import order_pb2 as pb
 from venuemesh.v1 import order_service_pb2 as service

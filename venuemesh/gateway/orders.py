@@ -16,7 +16,23 @@ from decimal import Decimal
 from typing import assert_never
 
 from venuemesh.errors import Reason
-from venuemesh.gateway.venue import Refused, VenueFill
+from venuemesh.gateway.facts import (
+    Accepted,
+    CancelFailed,
+    CancelRequested,
+    Ended,
+    Ending,
+    Fact,
+    Filled,
+    OutcomeLost,
+    ProvedAbsent,
+    RejectedByVenue,
+    ReplaceConfirmed,
+    ReplaceFailed,
+    ReplaceRequested,
+    Triggered,
+    Unrecognised,
+)
 from venuemesh.money import EXACT, divide
 from venuemesh.v1 import error_pb2
 from venuemesh.v1 import order_pb2 as pb
@@ -27,21 +43,6 @@ TERMINAL = frozenset(
 )
 UNANSWERED = frozenset((pb.ORDER_STATUS_PENDING_NEW, pb.ORDER_STATUS_UNCERTAIN))
 LIVE = frozenset((pb.ORDER_STATUS_NEW, pb.ORDER_STATUS_PARTIALLY_FILLED))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """The venue called the order done.
-
-    Attributes:
-        filled_quantity: what the venue says was filled, of that life alone; None when it does not.
-        venue_order_id: which of the order's lives it ended; None when it is said of the order.
-    """
-
-    status: pb.OrderStatus.ValueType
-    filled_quantity: Decimal | None
-    text: str
-    venue_order_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,128 +117,6 @@ class OrderState:
     def venue_order_id(self) -> str | None:
         """The venue's current id."""
         return self.venue_order_ids[-1] if self.venue_order_ids else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
-    """The venue took the order: its answer, its stream, or a query."""
-
-    venue_order_id: str
-    venue_time_ns: int = 0
-    trigger_state: pb.TriggerState.ValueType = pb.TRIGGER_STATE_UNSPECIFIED
-    origin: pb.Origin.ValueType = pb.ORIGIN_VENUE
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filled:
-    """One fill; known execution ids change nothing."""
-
-    fill: VenueFill
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """The venue says it is done."""
-
-    ending: Ending
-    venue_time_ns: int = 0
-    origin: pb.Origin.ValueType = pb.ORIGIN_VENUE
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RejectedByVenue:
-    """The venue refused it, or it is proved that it was never sent."""
-
-    reason: Reason
-    text: str
-    venue_text: str = ""
-    venue_time_ns: int = 0
-    origin: pb.Origin.ValueType = pb.ORIGIN_VENUE
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutcomeLost:
-    """It was sent and the answer was lost."""
-
-    cause: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProvedAbsent:
-    """Evidence shows that it is not at the venue and can no longer get there."""
-
-    evidence: str
-    origin: pb.Origin.ValueType = pb.ORIGIN_RECONCILIATION
-
-
-@dataclass(frozen=True, slots=True)
-class CancelRequested:
-    """A cancel is on its way."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CancelFailed:
-    """The cancel was refused or lost; the order stands."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReplaceRequested:
-    """An amendment is on its way."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplaceConfirmed:
-    """The venue applied the amendment; None leaves a term as it was.
-
-    `quantity` is as the venue shows it for this id: without what was filled under other ids.
-    """
-
-    venue_order_id: str
-    quantity: Decimal | None = None
-    price: Decimal | None = None
-    trigger_price: Decimal | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplaceFailed:
-    """The amendment was refused; the order stands as before."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Triggered:
-    """Its trigger was reached."""
-
-    venue_time_ns: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unrecognised:
-    """The venue knows the order, in a state whose word we do not know: proof of nothing."""
-
-    text: str
-    venue_time_ns: int = 0
-    origin: pb.Origin.ValueType = pb.ORIGIN_VENUE
-
-
-Fact = (
-    Accepted
-    | Filled
-    | Ended
-    | RejectedByVenue
-    | OutcomeLost
-    | ProvedAbsent
-    | CancelRequested
-    | CancelFailed
-    | ReplaceRequested
-    | ReplaceConfirmed
-    | ReplaceFailed
-    | Triggered
-    | Unrecognised
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -546,8 +425,3 @@ def _with_id(state: OrderState, venue_order_id: str) -> tuple[str, ...]:
 def reason_number(reason: Reason) -> error_pb2.Reason.ValueType:
     """The contract's number of a reason."""
     return error_pb2.Reason.Value(f"REASON_{reason}")
-
-
-def refusal(refused: Refused) -> RejectedByVenue:
-    """The fact that a venue's refusal states."""
-    return RejectedByVenue(reason=refused.reason, text=refused.text, venue_text=refused.text)

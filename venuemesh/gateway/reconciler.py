@@ -15,11 +15,13 @@ from venuemesh.clock import Clock
 from venuemesh.errors import MeshError
 from venuemesh.gateway.account import Account
 from venuemesh.gateway.desk import Desk
+from venuemesh.gateway.facts import Ended, Ending
 from venuemesh.gateway.order_wire import timestamp
-from venuemesh.gateway.orders import UNANSWERED, Ended, Ending, OrderState
+from venuemesh.gateway.orders import UNANSWERED, OrderState
 from venuemesh.gateway.reconcile import ZERO, plan_orders, position_differences
 from venuemesh.gateway.resolver import FILL_OVERLAP_NS, Resolver
 from venuemesh.gateway.venue import VenueOrder, VenuePosition, VenueSnapshot
+from venuemesh.journal import LogOverflow
 from venuemesh.v1 import order_pb2, reconciliation_pb2, stream_pb2
 
 log = logging.getLogger(__name__)
@@ -127,6 +129,8 @@ class Reconciler:
                 await self._compare(account, report)
             except MeshError as error:
                 report.error = error.message
+            except LogOverflow:
+                raise
             except Exception as error:
                 # The gate stays shut and cancels go on; ending the process would only repeat it without them.
                 log.exception("reconcile_broke", extra={"account_id": account_id})

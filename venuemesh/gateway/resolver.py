@@ -22,9 +22,11 @@ from venuemesh.errors import MeshError
 from venuemesh.gateway.account import Account
 from venuemesh.gateway.desk import Desk
 from venuemesh.gateway.evidence import facts_of
+from venuemesh.gateway.facts import CancelFailed, ProvedAbsent, ReplaceConfirmed, ReplaceFailed
 from venuemesh.gateway.order_wire import timestamp, to_order
-from venuemesh.gateway.orders import CancelFailed, OrderState, ProvedAbsent, ReplaceConfirmed, ReplaceFailed
+from venuemesh.gateway.orders import OrderState
 from venuemesh.gateway.venue import CancelAnswer, Refused, Reservation, VenueOrder, VenueOrderState
+from venuemesh.journal import LogOverflow
 from venuemesh.v1 import order_pb2 as pb
 from venuemesh.v1 import reconciliation_pb2
 
@@ -130,6 +132,8 @@ class Resolver:
                 await self._gather(doubt, order)
             except MeshError as error:
                 self._note(doubt, "venue", f"not reached: {error.message}")
+            except LogOverflow:
+                raise
             except Exception as error:
                 # One order that our code cannot handle must not keep the others, and all cancels, from being served.
                 log.exception("resolve_failed", extra={"order_id": doubt.order_id})

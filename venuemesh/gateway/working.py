@@ -19,18 +19,17 @@ from venuemesh.gateway import rules
 from venuemesh.gateway.account import Account
 from venuemesh.gateway.desk import Desk
 from venuemesh.gateway.evidence import facts_of, proves_not_done
-from venuemesh.gateway.order_wire import timestamp, to_order
-from venuemesh.gateway.orders import (
+from venuemesh.gateway.facts import (
     CancelFailed,
     CancelRequested,
     Ended,
     Ending,
-    OrderState,
     ReplaceConfirmed,
     ReplaceFailed,
     ReplaceRequested,
-    reason_number,
 )
+from venuemesh.gateway.order_wire import timestamp, to_order
+from venuemesh.gateway.orders import OrderState, reason_number
 from venuemesh.gateway.venue import Amended, CancelAnswer, OrderTicket, Refused
 from venuemesh.journal import OrderJournal, SubjectTaken
 from venuemesh.money import EXACT, format_decimal, parse_decimal

@@ -330,6 +330,7 @@ class Position(_message.Message):
     VENUE_TIME_FIELD_NUMBER: _builtins.int
     UPDATED_TIME_FIELD_NUMBER: _builtins.int
     OPEN_COST_FIELD_NUMBER: _builtins.int
+    LIQUIDATION_DISTANCE_BPS_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Account."""
     venue: _builtins.str
@@ -366,6 +367,10 @@ class Position(_message.Message):
     """Exact cost of what is open, quote units, signed like `quantity`; `entry_price` is it divided by `quantity` and may
     be rounded. Unrealized profit is quantity times mark minus this.
     """
+    liquidation_distance_bps: _builtins.str
+    """How far the mark may move against it before the liquidation price, hundredths of a percent of the mark; negative
+    when the mark is past it. Absent without a mark or a liquidation price.
+    """
     @_builtins.property
     def venue_time(self) -> _timestamp_pb2.Timestamp:
         """The venue's time of the change. Absent when it does not say."""
@@ -396,15 +401,18 @@ class Position(_message.Message):
         venue_time: _timestamp_pb2.Timestamp | None = ...,
         updated_time: _timestamp_pb2.Timestamp | None = ...,
         open_cost: _builtins.str = ...,
+        liquidation_distance_bps: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_entry_price", b"_entry_price", "_leverage", b"_leverage", "_liquidation_price", b"_liquidation_price", "_margin_used", b"_margin_used", "_mark_price", b"_mark_price", "_unrealized_pnl", b"_unrealized_pnl", "_venue_time", b"_venue_time", "entry_price", b"entry_price", "leverage", b"leverage", "liquidation_price", b"liquidation_price", "margin_used", b"margin_used", "mark_price", b"mark_price", "unrealized_pnl", b"unrealized_pnl", "updated_time", b"updated_time", "venue_time", b"venue_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_entry_price", b"_entry_price", "_leverage", b"_leverage", "_liquidation_distance_bps", b"_liquidation_distance_bps", "_liquidation_price", b"_liquidation_price", "_margin_used", b"_margin_used", "_mark_price", b"_mark_price", "_unrealized_pnl", b"_unrealized_pnl", "_venue_time", b"_venue_time", "entry_price", b"entry_price", "leverage", b"leverage", "liquidation_distance_bps", b"liquidation_distance_bps", "liquidation_price", b"liquidation_price", "margin_used", b"margin_used", "mark_price", b"mark_price", "unrealized_pnl", b"unrealized_pnl", "updated_time", b"updated_time", "venue_time", b"venue_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_entry_price", b"_entry_price", "_leverage", b"_leverage", "_liquidation_price", b"_liquidation_price", "_margin_used", b"_margin_used", "_mark_price", b"_mark_price", "_unrealized_pnl", b"_unrealized_pnl", "_venue_time", b"_venue_time", "account_id", b"account_id", "change", b"change", "entry_price", b"entry_price", "fees_paid", b"fees_paid", "funding_received", b"funding_received", "leverage", b"leverage", "liquidation_price", b"liquidation_price", "margin_mode", b"margin_mode", "margin_used", b"margin_used", "mark_price", b"mark_price", "open_cost", b"open_cost", "quantity", b"quantity", "realized_pnl", b"realized_pnl", "settle_asset", b"settle_asset", "symbol", b"symbol", "unrealized_pnl", b"unrealized_pnl", "updated_time", b"updated_time", "venue", b"venue", "venue_time", b"venue_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_entry_price", b"_entry_price", "_leverage", b"_leverage", "_liquidation_distance_bps", b"_liquidation_distance_bps", "_liquidation_price", b"_liquidation_price", "_margin_used", b"_margin_used", "_mark_price", b"_mark_price", "_unrealized_pnl", b"_unrealized_pnl", "_venue_time", b"_venue_time", "account_id", b"account_id", "change", b"change", "entry_price", b"entry_price", "fees_paid", b"fees_paid", "funding_received", b"funding_received", "leverage", b"leverage", "liquidation_distance_bps", b"liquidation_distance_bps", "liquidation_price", b"liquidation_price", "margin_mode", b"margin_mode", "margin_used", b"margin_used", "mark_price", b"mark_price", "open_cost", b"open_cost", "quantity", b"quantity", "realized_pnl", b"realized_pnl", "settle_asset", b"settle_asset", "symbol", b"symbol", "unrealized_pnl", b"unrealized_pnl", "updated_time", b"updated_time", "venue", b"venue", "venue_time", b"venue_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__entry_price: _TypeAlias = _typing.Literal["entry_price"]  # noqa: Y015
     _WhichOneofArgType__entry_price: _TypeAlias = _typing.Literal["_entry_price", b"_entry_price"]  # noqa: Y015
     _WhichOneofReturnType__leverage: _TypeAlias = _typing.Literal["leverage"]  # noqa: Y015
     _WhichOneofArgType__leverage: _TypeAlias = _typing.Literal["_leverage", b"_leverage"]  # noqa: Y015
+    _WhichOneofReturnType__liquidation_distance_bps: _TypeAlias = _typing.Literal["liquidation_distance_bps"]  # noqa: Y015
+    _WhichOneofArgType__liquidation_distance_bps: _TypeAlias = _typing.Literal["_liquidation_distance_bps", b"_liquidation_distance_bps"]  # noqa: Y015
     _WhichOneofReturnType__liquidation_price: _TypeAlias = _typing.Literal["liquidation_price"]  # noqa: Y015
     _WhichOneofArgType__liquidation_price: _TypeAlias = _typing.Literal["_liquidation_price", b"_liquidation_price"]  # noqa: Y015
     _WhichOneofReturnType__margin_used: _TypeAlias = _typing.Literal["margin_used"]  # noqa: Y015
@@ -419,6 +427,8 @@ class Position(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__entry_price) -> _WhichOneofReturnType__entry_price | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__leverage) -> _WhichOneofReturnType__leverage | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__liquidation_distance_bps) -> _WhichOneofReturnType__liquidation_distance_bps | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__liquidation_price) -> _WhichOneofReturnType__liquidation_price | None: ...
     @_typing.overload

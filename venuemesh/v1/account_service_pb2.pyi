@@ -227,6 +227,97 @@ class ListPositionsResponse(_message.Message):
 Global___ListPositionsResponse: _TypeAlias = ListPositionsResponse  # noqa: Y015
 
 @_typing.final
+class ListPositionHistoryRequest(_message.Message):
+    """Request of ListPositionHistory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    VENUE_FIELD_NUMBER: _builtins.int
+    SYMBOL_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    FROM_TIME_FIELD_NUMBER: _builtins.int
+    TO_TIME_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    """Account."""
+    venue: _builtins.str
+    """Only this venue; empty for all."""
+    symbol: _builtins.str
+    """Only this symbol; empty for all."""
+    page_size: _builtins.int
+    """Rows per page; 0 for 100, at most 1,000."""
+    page_token: _builtins.str
+    """`next_page_token` of the previous page; empty for the first."""
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedScalarFieldContainer[_account_pb2.PositionChange.ValueType]:
+        """Only these kinds of change; empty for all."""
+
+    @_builtins.property
+    def from_time(self) -> _timestamp_pb2.Timestamp:
+        """Only changes at this time or later."""
+
+    @_builtins.property
+    def to_time(self) -> _timestamp_pb2.Timestamp:
+        """Only changes before this time."""
+
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        venue: _builtins.str = ...,
+        symbol: _builtins.str = ...,
+        changes: _abc.Iterable[_account_pb2.PositionChange.ValueType] | None = ...,
+        from_time: _timestamp_pb2.Timestamp | None = ...,
+        to_time: _timestamp_pb2.Timestamp | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_from_time", b"_from_time", "_to_time", b"_to_time", "from_time", b"from_time", "to_time", b"to_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_from_time", b"_from_time", "_to_time", b"_to_time", "account_id", b"account_id", "changes", b"changes", "from_time", b"from_time", "page_size", b"page_size", "page_token", b"page_token", "symbol", b"symbol", "to_time", b"to_time", "venue", b"venue"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__from_time: _TypeAlias = _typing.Literal["from_time"]  # noqa: Y015
+    _WhichOneofArgType__from_time: _TypeAlias = _typing.Literal["_from_time", b"_from_time"]  # noqa: Y015
+    _WhichOneofReturnType__to_time: _TypeAlias = _typing.Literal["to_time"]  # noqa: Y015
+    _WhichOneofArgType__to_time: _TypeAlias = _typing.Literal["_to_time", b"_to_time"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__from_time) -> _WhichOneofReturnType__from_time | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__to_time) -> _WhichOneofReturnType__to_time | None: ...
+
+Global___ListPositionHistoryRequest: _TypeAlias = ListPositionHistoryRequest  # noqa: Y015
+
+@_typing.final
+class ListPositionHistoryResponse(_message.Message):
+    """Answer of ListPositionHistory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty on the last."""
+    @_builtins.property
+    def positions(self) -> _containers.RepeatedCompositeFieldContainer[_account_pb2.Position]:
+        """Positions after each change, newest first; `change` says what it was."""
+
+    def __init__(
+        self,
+        *,
+        positions: _abc.Iterable[_account_pb2.Position] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "positions", b"positions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPositionHistoryResponse: _TypeAlias = ListPositionHistoryResponse  # noqa: Y015
+
+@_typing.final
 class ListFillsRequest(_message.Message):
     """Request of ListFills."""
 

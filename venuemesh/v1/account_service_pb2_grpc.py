@@ -55,6 +55,11 @@ class AccountServiceStub:
                 request_serializer=venuemesh_dot_v1_dot_account__service__pb2.ListPositionsRequest.SerializeToString,
                 response_deserializer=venuemesh_dot_v1_dot_account__service__pb2.ListPositionsResponse.FromString,
                 _registered_method=True)
+        self.ListPositionHistory = channel.unary_unary(
+                '/venuemesh.v1.AccountService/ListPositionHistory',
+                request_serializer=venuemesh_dot_v1_dot_account__service__pb2.ListPositionHistoryRequest.SerializeToString,
+                response_deserializer=venuemesh_dot_v1_dot_account__service__pb2.ListPositionHistoryResponse.FromString,
+                _registered_method=True)
         self.ListFills = channel.unary_unary(
                 '/venuemesh.v1.AccountService/ListFills',
                 request_serializer=venuemesh_dot_v1_dot_account__service__pb2.ListFillsRequest.SerializeToString,
@@ -119,6 +124,13 @@ class AccountServiceServicer:
 
     def ListPositions(self, request, context):
         """Lists open positions by venue and symbol.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPositionHistory(self, request, context):
+        """Lists changes of positions, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -195,6 +207,11 @@ def add_AccountServiceServicer_to_server(servicer, server):
                     servicer.ListPositions,
                     request_deserializer=venuemesh_dot_v1_dot_account__service__pb2.ListPositionsRequest.FromString,
                     response_serializer=venuemesh_dot_v1_dot_account__service__pb2.ListPositionsResponse.SerializeToString,
+            ),
+            'ListPositionHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPositionHistory,
+                    request_deserializer=venuemesh_dot_v1_dot_account__service__pb2.ListPositionHistoryRequest.FromString,
+                    response_serializer=venuemesh_dot_v1_dot_account__service__pb2.ListPositionHistoryResponse.SerializeToString,
             ),
             'ListFills': grpc.unary_unary_rpc_method_handler(
                     servicer.ListFills,
@@ -341,6 +358,33 @@ class AccountService:
             '/venuemesh.v1.AccountService/ListPositions',
             venuemesh_dot_v1_dot_account__service__pb2.ListPositionsRequest.SerializeToString,
             venuemesh_dot_v1_dot_account__service__pb2.ListPositionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPositionHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/venuemesh.v1.AccountService/ListPositionHistory',
+            venuemesh_dot_v1_dot_account__service__pb2.ListPositionHistoryRequest.SerializeToString,
+            venuemesh_dot_v1_dot_account__service__pb2.ListPositionHistoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

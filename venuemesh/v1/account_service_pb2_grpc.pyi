@@ -41,6 +41,8 @@ class AccountServiceStub:
     """Lists balances by venue, section and asset."""
     ListPositions: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ListPositionsRequest, _account_service_pb2.ListPositionsResponse]
     """Lists open positions by venue and symbol."""
+    ListPositionHistory: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ListPositionHistoryRequest, _account_service_pb2.ListPositionHistoryResponse]
+    """Lists changes of positions, newest first."""
     ListFills: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ListFillsRequest, _account_service_pb2.ListFillsResponse]
     """Lists fills, newest first."""
     ListLedgerEntries: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ListLedgerEntriesRequest, _account_service_pb2.ListLedgerEntriesResponse]
@@ -69,6 +71,8 @@ class AccountServiceAsyncStub(AccountServiceStub):
     """Lists balances by venue, section and asset."""
     ListPositions: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ListPositionsRequest, _account_service_pb2.ListPositionsResponse]  # type: ignore[assignment]
     """Lists open positions by venue and symbol."""
+    ListPositionHistory: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ListPositionHistoryRequest, _account_service_pb2.ListPositionHistoryResponse]  # type: ignore[assignment]
+    """Lists changes of positions, newest first."""
     ListFills: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ListFillsRequest, _account_service_pb2.ListFillsResponse]  # type: ignore[assignment]
     """Lists fills, newest first."""
     ListLedgerEntries: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ListLedgerEntriesRequest, _account_service_pb2.ListLedgerEntriesResponse]  # type: ignore[assignment]
@@ -118,6 +122,14 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_account_service_pb2.ListPositionsResponse, _abc.Awaitable[_account_service_pb2.ListPositionsResponse]]:
         """Lists open positions by venue and symbol."""
+
+    @_abc_1.abstractmethod
+    def ListPositionHistory(
+        self,
+        request: _account_service_pb2.ListPositionHistoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.ListPositionHistoryResponse, _abc.Awaitable[_account_service_pb2.ListPositionHistoryResponse]]:
+        """Lists changes of positions, newest first."""
 
     @_abc_1.abstractmethod
     def ListFills(

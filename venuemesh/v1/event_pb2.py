@@ -24,6 +24,7 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from venuemesh.v1 import account_pb2 as venuemesh_dot_v1_dot_account__pb2
+from venuemesh.v1 import error_pb2 as venuemesh_dot_v1_dot_error__pb2
 from venuemesh.v1 import order_pb2 as venuemesh_dot_v1_dot_order__pb2
 from venuemesh.v1 import reconciliation_pb2 as venuemesh_dot_v1_dot_reconciliation__pb2
 from venuemesh.v1 import risk_pb2 as venuemesh_dot_v1_dot_risk__pb2
@@ -32,19 +33,23 @@ from venuemesh.v1 import stream_pb2 as venuemesh_dot_v1_dot_stream__pb2
 from venuemesh.v1 import venue_pb2 as venuemesh_dot_v1_dot_venue__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18venuemesh/v1/event.proto\x12\x0cvenuemesh.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1avenuemesh/v1/account.proto\x1a\x18venuemesh/v1/order.proto\x1a!venuemesh/v1/reconciliation.proto\x1a\x17venuemesh/v1/risk.proto\x1a\x1avenuemesh/v1/routing.proto\x1a\x19venuemesh/v1/stream.proto\x1a\x18venuemesh/v1/venue.proto\"\xbd\x06\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\r\n\x05venue\x18\x04 \x01(\t\x12\x12\n\naccount_id\x18\x05 \x01(\t\x12\x0e\n\x06symbol\x18\x06 \x01(\t\x12\x33\n\nvenue_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01\x88\x01\x01\x12\x31\n\rreceived_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0epublished_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x63orrelation_id\x18\n \x01(\t\x12\x14\n\x0c\x63\x61usation_id\x18\x0b \x01(\t\x12\x39\n\x10\x65xecution_report\x18\x14 \x01(\x0b\x32\x1d.venuemesh.v1.ExecutionReportH\x00\x12*\n\x08position\x18\x15 \x01(\x0b\x32\x16.venuemesh.v1.PositionH\x00\x12(\n\x07\x62\x61lance\x18\x16 \x01(\x0b\x32\x15.venuemesh.v1.BalanceH\x00\x12\x31\n\x0cledger_entry\x18\x17 \x01(\x0b\x32\x19.venuemesh.v1.LedgerEntryH\x00\x12\x37\n\x0f\x61\x63\x63ount_summary\x18\x18 \x01(\x0b\x32\x1c.venuemesh.v1.AccountSummaryH\x00\x12\x31\n\x0cvenue_status\x18\x19 \x01(\x0b\x32\x19.venuemesh.v1.VenueStatusH\x00\x12\x30\n\x0b\x64iscrepancy\x18\x1a \x01(\x0b\x32\x19.venuemesh.v1.DiscrepancyH\x00\x12$\n\x05route\x18\x1b \x01(\x0b\x32\x13.venuemesh.v1.RouteH\x00\x12-\n\nrisk_event\x18\x1c \x01(\x0b\x32\x17.venuemesh.v1.RiskEventH\x00\x12\x33\n\rstream_status\x18\x1d \x01(\x0b\x32\x1a.venuemesh.v1.StreamStatusH\x00\x42\t\n\x07payloadB\r\n\x0b_venue_time\"\xa4\x01\n\x0bOrderIntent\x12\"\n\x05order\x18\x01 \x01(\x0b\x32\x13.venuemesh.v1.Order\x12\r\n\x05nonce\x18\x02 \x01(\x04\x12\x1a\n\x12\x65xpires_unix_nanos\x18\x03 \x01(\x03\x12\x33\n\x0fjournalled_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\twriter_id\x18\x05 \x01(\t\"D\n\x0cOrderOutcome\x12\"\n\x05order\x18\x01 \x01(\x0b\x32\x13.venuemesh.v1.Order\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"\x98\x01\n\nDeadLetter\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x0f\n\x07handler\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12/\n\x0b\x66\x61iled_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fstream_sequence\x18\x06 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18venuemesh/v1/event.proto\x12\x0cvenuemesh.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1avenuemesh/v1/account.proto\x1a\x18venuemesh/v1/error.proto\x1a\x18venuemesh/v1/order.proto\x1a!venuemesh/v1/reconciliation.proto\x1a\x17venuemesh/v1/risk.proto\x1a\x1avenuemesh/v1/routing.proto\x1a\x19venuemesh/v1/stream.proto\x1a\x18venuemesh/v1/venue.proto\"\xbd\x06\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\r\n\x05venue\x18\x04 \x01(\t\x12\x12\n\naccount_id\x18\x05 \x01(\t\x12\x0e\n\x06symbol\x18\x06 \x01(\t\x12\x33\n\nvenue_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01\x88\x01\x01\x12\x31\n\rreceived_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0epublished_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x63orrelation_id\x18\n \x01(\t\x12\x14\n\x0c\x63\x61usation_id\x18\x0b \x01(\t\x12\x39\n\x10\x65xecution_report\x18\x14 \x01(\x0b\x32\x1d.venuemesh.v1.ExecutionReportH\x00\x12*\n\x08position\x18\x15 \x01(\x0b\x32\x16.venuemesh.v1.PositionH\x00\x12(\n\x07\x62\x61lance\x18\x16 \x01(\x0b\x32\x15.venuemesh.v1.BalanceH\x00\x12\x31\n\x0cledger_entry\x18\x17 \x01(\x0b\x32\x19.venuemesh.v1.LedgerEntryH\x00\x12\x37\n\x0f\x61\x63\x63ount_summary\x18\x18 \x01(\x0b\x32\x1c.venuemesh.v1.AccountSummaryH\x00\x12\x31\n\x0cvenue_status\x18\x19 \x01(\x0b\x32\x19.venuemesh.v1.VenueStatusH\x00\x12\x30\n\x0b\x64iscrepancy\x18\x1a \x01(\x0b\x32\x19.venuemesh.v1.DiscrepancyH\x00\x12$\n\x05route\x18\x1b \x01(\x0b\x32\x13.venuemesh.v1.RouteH\x00\x12-\n\nrisk_event\x18\x1c \x01(\x0b\x32\x17.venuemesh.v1.RiskEventH\x00\x12\x33\n\rstream_status\x18\x1d \x01(\x0b\x32\x1a.venuemesh.v1.StreamStatusH\x00\x42\t\n\x07payloadB\r\n\x0b_venue_time\"\xfa\x01\n\x0bOrderIntent\x12\"\n\x05order\x18\x01 \x01(\x0b\x32\x13.venuemesh.v1.Order\x12\r\n\x05nonce\x18\x02 \x01(\x04\x12\x1a\n\x12\x65xpires_unix_nanos\x18\x03 \x01(\x03\x12\x33\n\x0fjournalled_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\twriter_id\x18\x05 \x01(\t\x12>\n\x11\x61\x63\x63ount_operation\x18\x06 \x01(\x0b\x32\x1e.venuemesh.v1.AccountOperationH\x00\x88\x01\x01\x42\x14\n\x12_account_operation\"G\n\x10\x41\x63\x63ountOperation\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\x0c\"Z\n\x16\x41\x63\x63ountOperationResult\x12\x0c\n\x04\x64one\x18\x01 \x01(\x08\x12$\n\x06reason\x18\x02 \x01(\x0e\x32\x14.venuemesh.v1.Reason\x12\x0c\n\x04text\x18\x03 \x01(\t\"\xa0\x01\n\x0cOrderOutcome\x12\"\n\x05order\x18\x01 \x01(\x0b\x32\x13.venuemesh.v1.Order\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x44\n\x11\x61\x63\x63ount_operation\x18\x03 \x01(\x0b\x32$.venuemesh.v1.AccountOperationResultH\x00\x88\x01\x01\x42\x14\n\x12_account_operation\"\x98\x01\n\nDeadLetter\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x0f\n\x07handler\x18\x03 \x01(\t\x12\r\n\x05\x65rror\x18\x04 \x01(\t\x12/\n\x0b\x66\x61iled_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fstream_sequence\x18\x06 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'venuemesh.v1.event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVENT']._serialized_start=271
-  _globals['_EVENT']._serialized_end=1100
-  _globals['_ORDERINTENT']._serialized_start=1103
-  _globals['_ORDERINTENT']._serialized_end=1267
-  _globals['_ORDEROUTCOME']._serialized_start=1269
-  _globals['_ORDEROUTCOME']._serialized_end=1337
-  _globals['_DEADLETTER']._serialized_start=1340
-  _globals['_DEADLETTER']._serialized_end=1492
+  _globals['_EVENT']._serialized_start=297
+  _globals['_EVENT']._serialized_end=1126
+  _globals['_ORDERINTENT']._serialized_start=1129
+  _globals['_ORDERINTENT']._serialized_end=1379
+  _globals['_ACCOUNTOPERATION']._serialized_start=1381
+  _globals['_ACCOUNTOPERATION']._serialized_end=1452
+  _globals['_ACCOUNTOPERATIONRESULT']._serialized_start=1454
+  _globals['_ACCOUNTOPERATIONRESULT']._serialized_end=1544
+  _globals['_ORDEROUTCOME']._serialized_start=1547
+  _globals['_ORDEROUTCOME']._serialized_end=1707
+  _globals['_DEADLETTER']._serialized_start=1710
+  _globals['_DEADLETTER']._serialized_end=1862
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from venuemesh.v1 import account_pb2 as _account_pb2
+from venuemesh.v1 import error_pb2 as _error_pb2
 from venuemesh.v1 import order_pb2 as _order_pb2
 from venuemesh.v1 import reconciliation_pb2 as _reconciliation_pb2
 from venuemesh.v1 import risk_pb2 as _risk_pb2
@@ -172,6 +173,7 @@ class OrderIntent(_message.Message):
     EXPIRES_UNIX_NANOS_FIELD_NUMBER: _builtins.int
     JOURNALLED_TIME_FIELD_NUMBER: _builtins.int
     WRITER_ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_OPERATION_FIELD_NUMBER: _builtins.int
     nonce: _builtins.int
     """Nonce reserved for the request; 0 when the venue has none."""
     expires_unix_nanos: _builtins.int
@@ -186,6 +188,10 @@ class OrderIntent(_message.Message):
     def journalled_time(self) -> _timestamp_pb2.Timestamp:
         """When it was journalled, gateway clock."""
 
+    @_builtins.property
+    def account_operation(self) -> Global___AccountOperation:
+        """Set instead of `order` for an account operation: a transfer or a change of margin."""
+
     def __init__(
         self,
         *,
@@ -194,14 +200,77 @@ class OrderIntent(_message.Message):
         expires_unix_nanos: _builtins.int = ...,
         journalled_time: _timestamp_pb2.Timestamp | None = ...,
         writer_id: _builtins.str = ...,
+        account_operation: Global___AccountOperation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["journalled_time", b"journalled_time", "order", b"order"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_account_operation", b"_account_operation", "account_operation", b"account_operation", "journalled_time", b"journalled_time", "order", b"order"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_unix_nanos", b"expires_unix_nanos", "journalled_time", b"journalled_time", "nonce", b"nonce", "order", b"order", "writer_id", b"writer_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_account_operation", b"_account_operation", "account_operation", b"account_operation", "expires_unix_nanos", b"expires_unix_nanos", "journalled_time", b"journalled_time", "nonce", b"nonce", "order", b"order", "writer_id", b"writer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__account_operation: _TypeAlias = _typing.Literal["account_operation"]  # noqa: Y015
+    _WhichOneofArgType__account_operation: _TypeAlias = _typing.Literal["_account_operation", b"_account_operation"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__account_operation) -> _WhichOneofReturnType__account_operation | None: ...
+
+Global___OrderIntent: _TypeAlias = OrderIntent  # noqa: Y015
+
+@_typing.final
+class AccountOperation(_message.Message):
+    """An account operation that moves money inside a venue, as it was asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METHOD_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    method: _builtins.str
+    """Full name of the method."""
+    request_id: _builtins.str
+    """Idempotency key."""
+    request: _builtins.bytes
+    """The request, encoded deterministically: a repeat must be the same."""
+    def __init__(
+        self,
+        *,
+        method: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        request: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["method", b"method", "request", b"request", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___OrderIntent: _TypeAlias = OrderIntent  # noqa: Y015
+Global___AccountOperation: _TypeAlias = AccountOperation  # noqa: Y015
+
+@_typing.final
+class AccountOperationResult(_message.Message):
+    """What became of an account operation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DONE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    done: _builtins.bool
+    """True when the venue did it; false when it certainly did not."""
+    reason: _error_pb2.Reason.ValueType
+    """Why not; unspecified when done."""
+    text: _builtins.str
+    """The venue's words; empty when done."""
+    def __init__(
+        self,
+        *,
+        done: _builtins.bool = ...,
+        reason: _error_pb2.Reason.ValueType = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "reason", b"reason", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AccountOperationResult: _TypeAlias = AccountOperationResult  # noqa: Y015
 
 @_typing.final
 class OrderOutcome(_message.Message):
@@ -211,23 +280,31 @@ class OrderOutcome(_message.Message):
 
     ORDER_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    ACCOUNT_OPERATION_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Number in the account's global order of the event that led to it."""
     @_builtins.property
     def order(self) -> _order_pb2.Order:
         """The order as last known."""
 
+    @_builtins.property
+    def account_operation(self) -> Global___AccountOperationResult:
+        """Set instead of `order` for an account operation. An operation whose result nobody knows has no outcome."""
+
     def __init__(
         self,
         *,
         order: _order_pb2.Order | None = ...,
         sequence: _builtins.int = ...,
+        account_operation: Global___AccountOperationResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_account_operation", b"_account_operation", "account_operation", b"account_operation", "order", b"order"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["order", b"order", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_account_operation", b"_account_operation", "account_operation", b"account_operation", "order", b"order", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__account_operation: _TypeAlias = _typing.Literal["account_operation"]  # noqa: Y015
+    _WhichOneofArgType__account_operation: _TypeAlias = _typing.Literal["_account_operation", b"_account_operation"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__account_operation) -> _WhichOneofReturnType__account_operation | None: ...
 
 Global___OrderOutcome: _TypeAlias = OrderOutcome  # noqa: Y015
 

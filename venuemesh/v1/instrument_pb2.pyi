@@ -250,6 +250,7 @@ class Instrument(_message.Message):
     ORACLE_SESSION_FIELD_NUMBER: _builtins.int
     OPEN_INTEREST_CAP_FIELD_NUMBER: _builtins.int
     UPDATED_TIME_FIELD_NUMBER: _builtins.int
+    AT_OPEN_INTEREST_CAP_FIELD_NUMBER: _builtins.int
     venue: _builtins.str
     """Venue name."""
     symbol: _builtins.str
@@ -282,6 +283,8 @@ class Instrument(_message.Message):
     """Where the reference price comes from now."""
     open_interest_cap: _builtins.str
     """Highest open interest allowed, in quote units. Absent when not capped."""
+    at_open_interest_cap: _builtins.bool
+    """True while open interest is at its cap: orders that would add to it are refused."""
     @_builtins.property
     def price_rule(self) -> Global___PriceRule:
         """Prices an order may have."""
@@ -326,10 +329,11 @@ class Instrument(_message.Message):
         oracle_session: Global___OracleSession.ValueType = ...,
         open_interest_cap: _builtins.str | None = ...,
         updated_time: _timestamp_pb2.Timestamp | None = ...,
+        at_open_interest_cap: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_funding_interval", b"_funding_interval", "_maker_fee_rate", b"_maker_fee_rate", "_max_leverage", b"_max_leverage", "_open_interest_cap", b"_open_interest_cap", "_taker_fee_rate", b"_taker_fee_rate", "funding_interval", b"funding_interval", "maker_fee_rate", b"maker_fee_rate", "max_leverage", b"max_leverage", "open_interest_cap", b"open_interest_cap", "price_rule", b"price_rule", "quantity_rule", b"quantity_rule", "taker_fee_rate", b"taker_fee_rate", "updated_time", b"updated_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_funding_interval", b"_funding_interval", "_maker_fee_rate", b"_maker_fee_rate", "_max_leverage", b"_max_leverage", "_open_interest_cap", b"_open_interest_cap", "_taker_fee_rate", b"_taker_fee_rate", "base_asset", b"base_asset", "contract_size", b"contract_size", "funding_interval", b"funding_interval", "instrument_type", b"instrument_type", "isolated_margin_removable", b"isolated_margin_removable", "maker_fee_rate", b"maker_fee_rate", "margin_modes", b"margin_modes", "max_leverage", b"max_leverage", "open_interest_cap", b"open_interest_cap", "oracle_session", b"oracle_session", "price_rule", b"price_rule", "quantity_rule", b"quantity_rule", "quote_asset", b"quote_asset", "settle_asset", b"settle_asset", "state", b"state", "symbol", b"symbol", "taker_fee_rate", b"taker_fee_rate", "updated_time", b"updated_time", "venue", b"venue", "venue_section", b"venue_section", "venue_symbol", b"venue_symbol"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_funding_interval", b"_funding_interval", "_maker_fee_rate", b"_maker_fee_rate", "_max_leverage", b"_max_leverage", "_open_interest_cap", b"_open_interest_cap", "_taker_fee_rate", b"_taker_fee_rate", "at_open_interest_cap", b"at_open_interest_cap", "base_asset", b"base_asset", "contract_size", b"contract_size", "funding_interval", b"funding_interval", "instrument_type", b"instrument_type", "isolated_margin_removable", b"isolated_margin_removable", "maker_fee_rate", b"maker_fee_rate", "margin_modes", b"margin_modes", "max_leverage", b"max_leverage", "open_interest_cap", b"open_interest_cap", "oracle_session", b"oracle_session", "price_rule", b"price_rule", "quantity_rule", b"quantity_rule", "quote_asset", b"quote_asset", "settle_asset", b"settle_asset", "state", b"state", "symbol", b"symbol", "taker_fee_rate", b"taker_fee_rate", "updated_time", b"updated_time", "venue", b"venue", "venue_section", b"venue_section", "venue_symbol", b"venue_symbol"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__funding_interval: _TypeAlias = _typing.Literal["funding_interval"]  # noqa: Y015
     _WhichOneofArgType__funding_interval: _TypeAlias = _typing.Literal["_funding_interval", b"_funding_interval"]  # noqa: Y015

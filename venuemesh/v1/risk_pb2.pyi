@@ -102,6 +102,34 @@ RISK_LIMIT_TYPE_MIN_FREE_MARGIN: RiskLimitType.ValueType  # 9
 """Margin that must stay free after the order, settlement asset."""
 Global___RiskLimitType: _TypeAlias = RiskLimitType  # noqa: Y015
 
+class _DeadMansSwitchState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DeadMansSwitchStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeadMansSwitchState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEAD_MANS_SWITCH_STATE_UNSPECIFIED: _DeadMansSwitchState.ValueType  # 0
+    """Not stated."""
+    DEAD_MANS_SWITCH_STATE_ARMED: _DeadMansSwitchState.ValueType  # 1
+    """It fires at its deadline."""
+    DEAD_MANS_SWITCH_STATE_DISARMED: _DeadMansSwitchState.ValueType  # 2
+    """Taken away by its caller."""
+    DEAD_MANS_SWITCH_STATE_FIRED: _DeadMansSwitchState.ValueType  # 3
+    """Its deadline passed: orders were cancelled."""
+
+class DeadMansSwitchState(_DeadMansSwitchState, metaclass=_DeadMansSwitchStateEnumTypeWrapper):
+    """Where a dead-man's switch stands."""
+
+DEAD_MANS_SWITCH_STATE_UNSPECIFIED: DeadMansSwitchState.ValueType  # 0
+"""Not stated."""
+DEAD_MANS_SWITCH_STATE_ARMED: DeadMansSwitchState.ValueType  # 1
+"""It fires at its deadline."""
+DEAD_MANS_SWITCH_STATE_DISARMED: DeadMansSwitchState.ValueType  # 2
+"""Taken away by its caller."""
+DEAD_MANS_SWITCH_STATE_FIRED: DeadMansSwitchState.ValueType  # 3
+"""Its deadline passed: orders were cancelled."""
+Global___DeadMansSwitchState: _TypeAlias = DeadMansSwitchState  # noqa: Y015
+
 @_typing.final
 class RiskScope(_message.Message):
     """What a rule or switch covers. Empty fields cover everything."""
@@ -312,10 +340,14 @@ class DeadMansSwitch(_message.Message):
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     DEADLINE_FIELD_NUMBER: _builtins.int
     VENUES_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     switch_id: _builtins.str
     """Unique id."""
     account_id: _builtins.str
     """Account."""
+    state: Global___DeadMansSwitchState.ValueType
+    """Armed, disarmed or fired."""
     @_builtins.property
     def deadline(self) -> _timestamp_pb2.Timestamp:
         """When it fires unless renewed."""
@@ -324,6 +356,10 @@ class DeadMansSwitch(_message.Message):
     def venues(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeadMansSwitchVenue]:
         """Per venue."""
 
+    @_builtins.property
+    def lease(self) -> _duration_pb2.Duration:
+        """Time without renewal after which it fires."""
+
     def __init__(
         self,
         *,
@@ -331,10 +367,12 @@ class DeadMansSwitch(_message.Message):
         account_id: _builtins.str = ...,
         deadline: _timestamp_pb2.Timestamp | None = ...,
         venues: _abc.Iterable[Global___DeadMansSwitchVenue] | None = ...,
+        lease: _duration_pb2.Duration | None = ...,
+        state: Global___DeadMansSwitchState.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "deadline", b"deadline", "switch_id", b"switch_id", "venues", b"venues"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "deadline", b"deadline", "lease", b"lease", "state", b"state", "switch_id", b"switch_id", "venues", b"venues"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -357,7 +395,7 @@ class DeadMansSwitchVenue(_message.Message):
     cancels_stops: _builtins.bool
     """True when it would also cancel protective stops."""
     message: _builtins.str
-    """Why it is not armed there; empty otherwise."""
+    """Why it is not armed there, or why the mesh and not the venue performs it; empty otherwise."""
     def __init__(
         self,
         *,

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class RiskServiceStub:
-    """Limits, trading state, kill switch and dead-man's switch. Served by the router.
+    """Limits, trading state, kill switch and dead-man's switch. Served by the router; a gateway serves the dead-man's
+    switch of its own venue.
     """
 
     def __init__(self, channel):
@@ -88,7 +89,8 @@ class RiskServiceStub:
 
 
 class RiskServiceServicer:
-    """Limits, trading state, kill switch and dead-man's switch. Served by the router.
+    """Limits, trading state, kill switch and dead-man's switch. Served by the router; a gateway serves the dead-man's
+    switch of its own venue.
     """
 
     def GetRiskState(self, request, context):
@@ -223,7 +225,8 @@ def add_RiskServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RiskService:
-    """Limits, trading state, kill switch and dead-man's switch. Served by the router.
+    """Limits, trading state, kill switch and dead-man's switch. Served by the router; a gateway serves the dead-man's
+    switch of its own venue.
     """
 
     @staticmethod

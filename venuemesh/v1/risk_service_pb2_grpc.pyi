@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RiskServiceStub:
-    """Limits, trading state, kill switch and dead-man's switch. Served by the router."""
+    """Limits, trading state, kill switch and dead-man's switch. Served by the router; a gateway serves the dead-man's
+    switch of its own venue.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -56,7 +58,9 @@ class RiskServiceStub:
 
 @_typing.type_check_only
 class RiskServiceAsyncStub(RiskServiceStub):
-    """Limits, trading state, kill switch and dead-man's switch. Served by the router."""
+    """Limits, trading state, kill switch and dead-man's switch. Served by the router; a gateway serves the dead-man's
+    switch of its own venue.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetRiskState: _aio.UnaryUnaryMultiCallable[_risk_service_pb2.GetRiskStateRequest, _risk_service_pb2.GetRiskStateResponse]  # type: ignore[assignment]
@@ -81,7 +85,9 @@ class RiskServiceAsyncStub(RiskServiceStub):
     """Follows risk events."""
 
 class RiskServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Limits, trading state, kill switch and dead-man's switch. Served by the router."""
+    """Limits, trading state, kill switch and dead-man's switch. Served by the router; a gateway serves the dead-man's
+    switch of its own venue.
+    """
 
     @_abc_1.abstractmethod
     def GetRiskState(

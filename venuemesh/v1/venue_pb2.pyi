@@ -240,6 +240,7 @@ class VenueCapabilities(_message.Message):
     ISOLATED_MARGIN_FIELD_NUMBER: _builtins.int
     SPOT_FIELD_NUMBER: _builtins.int
     PERPETUALS_FIELD_NUMBER: _builtins.int
+    COLLATERAL_SECTIONS_FIELD_NUMBER: _builtins.int
     amend_mode: Global___AmendMode.ValueType
     """How ReplaceOrder works."""
     max_batch_orders: _builtins.int
@@ -280,6 +281,12 @@ class VenueCapabilities(_message.Message):
     def book(self) -> Global___BookSupport:
         """Order books."""
 
+    @_builtins.property
+    def collateral_sections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Sections of the venue between which TransferCollateral moves money, such as "spot"; the main one is empty. None:
+        the venue keeps everything in one place, or lets no API key move it.
+        """
+
     def __init__(
         self,
         *,
@@ -300,10 +307,11 @@ class VenueCapabilities(_message.Message):
         isolated_margin: _builtins.bool = ...,
         spot: _builtins.bool = ...,
         perpetuals: _builtins.bool = ...,
+        collateral_sections: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["book", b"book", "settle_delay", b"settle_delay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amend_mode", b"amend_mode", "book", b"book", "brackets", b"brackets", "cancel_all", b"cancel_all", "dead_mans_switch", b"dead_mans_switch", "dead_mans_switch_cancels_stops", b"dead_mans_switch_cancels_stops", "expires_after", b"expires_after", "isolated_margin", b"isolated_margin", "max_batch_cancels", b"max_batch_cancels", "max_batch_orders", b"max_batch_orders", "order_types", b"order_types", "perpetuals", b"perpetuals", "private_stream_replay", b"private_stream_replay", "query_by_client_order_id", b"query_by_client_order_id", "settle_delay", b"settle_delay", "spot", b"spot", "twap", b"twap"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amend_mode", b"amend_mode", "book", b"book", "brackets", b"brackets", "cancel_all", b"cancel_all", "collateral_sections", b"collateral_sections", "dead_mans_switch", b"dead_mans_switch", "dead_mans_switch_cancels_stops", b"dead_mans_switch_cancels_stops", "expires_after", b"expires_after", "isolated_margin", b"isolated_margin", "max_batch_cancels", b"max_batch_cancels", "max_batch_orders", b"max_batch_orders", "order_types", b"order_types", "perpetuals", b"perpetuals", "private_stream_replay", b"private_stream_replay", "query_by_client_order_id", b"query_by_client_order_id", "settle_delay", b"settle_delay", "spot", b"spot", "twap", b"twap"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -87,6 +87,7 @@ async def life(bus: Bus, venue: FakeVenue, *, crashes: bool = False) -> AsyncIte
         task.cancel()
         (failure,) = await asyncio.gather(task, return_exceptions=True)
         if not crashes and not isinstance(failure, asyncio.CancelledError):
+            assert isinstance(failure, BaseException)
             raise failure
 
 
@@ -295,7 +296,7 @@ async def test_amendment_cut_by_a_crash_is_settled_by_what_the_venue_shows(bus: 
 
     async with life(bus, venue) as core:
         await core.desk.submit(new_order("key-1"))
-        venue.amend_order = hang  # type: ignore[method-assign]
+        venue.amend_order = hang  # type: ignore[method-assign,assignment]
         request = wire.ReplaceOrderRequest(
             reference=wire.OrderReference(account_id=MAIN, client_order_id="key-1"), request_id="r-1", price="105"
         )

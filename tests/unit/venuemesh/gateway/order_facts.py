@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from venuemesh.gateway.facts import Ended, Ending, Fact
 from venuemesh.gateway.order_wire import new_order_state, order_id_of
-from venuemesh.gateway.orders import Change, Ended, Ending, Fact, IllegalTransition, OrderState, apply
+from venuemesh.gateway.orders import Change, IllegalTransition, OrderState, apply
 from venuemesh.gateway.venue import VenueFill
 from venuemesh.v1 import order_pb2 as pb
 
@@ -44,7 +45,7 @@ def new_order(key: str = "key-1", *, quantity: str = "10", now_ns: int = NOW_NS)
 
 def fill(
     execution_id: str,
-    quantity: str | Decimal,
+    quantity: str | int | Decimal,
     *,
     venue_order_id: str = "1",
     price: str = "100",

@@ -12,14 +12,9 @@ from tests.fakes import ManualClock
 from tests.unit.venuemesh.gateway.order_facts import NOW_NS, SYMBOL, ended, fill, new_order
 from venuemesh.errors import Reason
 from venuemesh.gateway.account import Account
-from venuemesh.gateway.order_wire import order_id_of, timestamp
-from venuemesh.gateway.orders import (
-    Accepted,
-    CancelRequested,
-    OutcomeLost,
-    ProvedAbsent,
-    RejectedByVenue,
-)
+from venuemesh.gateway.facts import Accepted, CancelRequested, Fact, OutcomeLost, ProvedAbsent, RejectedByVenue
+from venuemesh.gateway.order_wire import order_id_of, timestamp, to_order
+from venuemesh.gateway.positions import PositionState, apply_fill, apply_funding, reconcile
 from venuemesh.gateway.recovery import Recovery
 from venuemesh.gateway.venue import VenueFill, VenuePosition
 from venuemesh.subjects import Kind
@@ -145,19 +140,17 @@ def play(account: Account, step: tuple[object, ...]) -> None:
     order = account.order_by_key(str(what))
     if order is None:
         return
-    fact = {
+    facts: dict[str, Fact] = {
         "accept": Accepted(venue_order_id=f"v-{what}"),
         "lose": OutcomeLost(cause="cut"),
         "cancel": CancelRequested(),
         "end": ended(pb.ORDER_STATUS_CANCELED, None, life=f"v-{what}"),
         "absent": ProvedAbsent(evidence="asked"),
-    }[str(kind)]
-    account.apply(order.order_id, fact)
+    }
+    account.apply(order.order_id, facts[str(kind)])
 
 
 def orders_of(account: Account) -> dict[str, pb.Order]:
-    from venuemesh.gateway.order_wire import to_order
-
     return {order.order_id: to_order(order) for order in account.all_orders()}
 
 
@@ -205,10 +198,8 @@ def test_account_rebuilt_from_a_log_cut_anywhere_has_positions_that_equal_its_fi
     assert again.positions == fold_by_hand(both)
 
 
-def fold_by_hand(events: list[event_pb2.Event]) -> dict[str, object]:
+def fold_by_hand(events: list[event_pb2.Event]) -> dict[str, PositionState]:
     """Positions of an account as the plain sum of its log."""
-    from venuemesh.gateway.positions import PositionState, apply_fill, apply_funding, reconcile
-
     position, found = PositionState(symbol=SYMBOL), False
     for event in events:
         payload = event.WhichOneof("payload")

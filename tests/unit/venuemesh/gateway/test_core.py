@@ -12,10 +12,12 @@ from tests.fakes import ManualClock
 from tests.fakes_venue import BTC, MAIN, FakeVenue
 from tests.unit.venuemesh.gateway.gateway_world import MemoryBus, World, gateway, new_order, until
 from tests.unit.venuemesh.gateway.order_facts import fill
+from venuemesh import deadlines
+from venuemesh.errors import VenueUnavailable
 from venuemesh.gateway.core import CoreSettings, GatewayCore
 from venuemesh.gateway.venue import VenueOrder, VenueOrderState
+from venuemesh.v1 import event_pb2, venue_pb2
 from venuemesh.v1 import order_pb2 as pb
-from venuemesh.v1 import venue_pb2
 
 
 def bare_core(venue: FakeVenue, bus: MemoryBus) -> GatewayCore:
@@ -31,8 +33,6 @@ def bare_core(venue: FakeVenue, bus: MemoryBus) -> GatewayCore:
 
 def told(world: World) -> list[venue_pb2.VenueState.ValueType]:
     rows = world.bus._stored.get("VENUEMESH_MESH", [])
-    from venuemesh.v1 import event_pb2
-
     return [event_pb2.Event.FromString(row.payload).venue_status.state for row in rows]
 
 
@@ -43,12 +43,12 @@ async def test_status_is_trading_once_every_account_is_caught_up() -> None:
     """The state follows the gate, not only the links; each change is published."""
     async with gateway() as world:
         assert world.core.status().state == venue_pb2.VENUE_STATE_TRADING
-        assert world.core.serving
+        assert bool(world.core.serving)
         world.clock.advance(1)
         world.venue.go_down("socket closed")
         assert world.core.status().state == venue_pb2.VENUE_STATE_DOWN
         assert "socket closed" in world.core.status().cause
-        assert not world.core.serving
+        assert world.core.serving is False
         world.clock.advance(1)
         world.venue.go_up()
         await until(lambda: world.core.serving)
@@ -138,8 +138,6 @@ async def test_venue_without_instruments_is_asked_again_before_anything_else_beg
     """The links open when the instruments are known."""
     venue = FakeVenue(ManualClock())
     core = bare_core(venue, MemoryBus())
-    from venuemesh.errors import VenueUnavailable
-
     venue.script("fetch_instruments", VenueUnavailable("down"), VenueUnavailable("down"))
     await core.recover()
     task = asyncio.create_task(core.run())
@@ -179,8 +177,6 @@ async def test_spawn_before_run_is_refused_without_a_stray_coroutine() -> None:
 
 async def test_background_work_does_not_inherit_the_callers_deadline() -> None:
     """A resolver or reconciler started inside a call must not give up with it."""
-    from venuemesh import deadlines
-
     async with gateway() as world:
         deadlines.set_deadline(deadlines.Deadline(world.clock, world.clock.monotonic_s() + 1))
         seen: list[float | None] = []

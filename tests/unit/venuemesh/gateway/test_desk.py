@@ -207,7 +207,7 @@ async def foreign_intent(world: World) -> event_pb2.OrderIntent:
         written.append(intent)
         raise JournalUnavailable("stolen")
 
-    world.core.journal.write_intent = steal  # type: ignore[method-assign]
+    world.core.journal.write_intent = steal  # type: ignore[method-assign,assignment]
     with pytest.raises(JournalUnavailable):
         await world.submit("key-1")
     world.core.journal.write_intent = real  # type: ignore[method-assign]

@@ -19,7 +19,7 @@ from venuemesh.errors import (
     VenueUnavailable,
 )
 from venuemesh.gateway.evidence import facts_of, facts_of_placed, outcome_of, proves_not_done
-from venuemesh.gateway.orders import OutcomeLost, RejectedByVenue
+from venuemesh.gateway.facts import OutcomeLost, RejectedByVenue
 from venuemesh.gateway.venue import Placed, VenueOrder, VenueOrderState
 from venuemesh.v1 import order_pb2 as pb
 from venuemesh.v1 import order_service_pb2 as service

@@ -11,14 +11,12 @@ from hypothesis import strategies as st
 
 from tests.unit.venuemesh.gateway.order_facts import NOW_NS, check_invariants, ended, fill, new_order, run, step
 from venuemesh.errors import Reason
-from venuemesh.gateway.orders import (
+from venuemesh.gateway.facts import (
     Accepted,
     CancelFailed,
     CancelRequested,
     Fact,
     Filled,
-    IllegalTransition,
-    OrderState,
     OutcomeLost,
     ProvedAbsent,
     RejectedByVenue,
@@ -27,9 +25,9 @@ from venuemesh.gateway.orders import (
     ReplaceRequested,
     Triggered,
     Unrecognised,
-    apply,
-    reason_number,
 )
+from venuemesh.gateway.orders import IllegalTransition, OrderState, apply, reason_number
+from venuemesh.gateway.venue import VenueFill
 from venuemesh.v1 import error_pb2
 from venuemesh.v1 import order_pb2 as pb
 
@@ -98,7 +96,7 @@ def test_apply_when_repeated_at_once_changes_nothing_more(history: list[Fact], f
 def test_filled_is_the_sum_of_distinct_fills(history: list[Fact]) -> None:
     """Filled quantity, notional and fees come from fills alone, each counted once."""
     state = run(new_order(), history)
-    distinct = {}
+    distinct: dict[str, VenueFill] = {}
     for fact in history:
         if isinstance(fact, Filled):
             distinct.setdefault(fact.fill.execution_id, fact.fill)

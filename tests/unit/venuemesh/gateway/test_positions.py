@@ -78,7 +78,7 @@ def test_full_close_leaves_no_dust(
         return
     side = SELL if state.quantity > 0 else BUY
     step = apply_fill(state, side=side, quantity=abs(state.quantity), price=price, fee=Decimal(0))
-    assert (step.state.quantity, step.state.open_cost, step.state.entry_price) == (0, 0, None)
+    assert (step.state.quantity, step.state.open_cost, step.state.entry_price) == (Decimal(0), Decimal(0), None)
     assert step.change == account.POSITION_CHANGE_CLOSE
 
 
@@ -91,7 +91,9 @@ def test_restart_from_the_stored_message_goes_on_the_same(
     """A position rebuilt from its wire form folds on to the last digit like one that never stopped."""
     state = fold(PositionState(symbol="X"), before)
     names = ("quantity", "open_cost", "realized_pnl", "fees_paid", "funding_received")
-    stored = account.Position(symbol="X", **{name: format_decimal(getattr(state, name)) for name in names})
+    stored = account.Position(symbol="X")
+    for name in names:
+        setattr(stored, name, format_decimal(getattr(state, name)))
     assert fold(position_state(stored), after) == fold(state, after)
 
 

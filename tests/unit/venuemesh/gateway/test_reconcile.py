@@ -7,7 +7,8 @@ from dataclasses import replace
 from decimal import Decimal
 
 from tests.unit.venuemesh.gateway.order_facts import NOW_NS, SYMBOL, new_order, run
-from venuemesh.gateway.orders import Accepted, OrderState
+from venuemesh.gateway.facts import Accepted
+from venuemesh.gateway.orders import OrderState
 from venuemesh.gateway.positions import PositionState
 from venuemesh.gateway.reconcile import plan_orders, position_differences
 from venuemesh.gateway.venue import VenueOrder, VenueOrderState, VenuePosition, VenueSnapshot

@@ -329,7 +329,7 @@ async def test_fill_shown_by_the_position_before_the_fill_list_is_not_counted_tw
 
         shown = 0
 
-        async def fetch_fills(self, account_id: str, since_ns: int) -> list[VenueFill]:  # type: ignore[override]
+        async def fetch_fills(self, account_id: str, since_ns: int) -> list[VenueFill]:
             self.shown += 1
             found = await super().fetch_fills(account_id, since_ns)
             return list(found) if self.shown >= 3 else []
@@ -337,7 +337,7 @@ async def test_fill_shown_by_the_position_before_the_fill_list_is_not_counted_tw
     async with gateway(venue=Lagging()) as world:
         await world.submit("key-1")
         world.venue.pushing = False
-        world.venue.shown = 1  # type: ignore[attr-defined]
+        vars(world.venue)["shown"] = 1
         world.venue.fill(world.venue.order_of(world.venue.placed[0]), "0.5", "100")
         report = await world.core.reconciler.reconcile(MAIN)
         assert rec.DISCREPANCY_TYPE_POSITION not in {one.discrepancy_type for one in report.discrepancies}

@@ -16,7 +16,8 @@ from venuemesh.gateway.order_wire import nanoseconds
 from venuemesh.gateway.orders import OrderState
 from venuemesh.gateway.resolver import MAX_EVIDENCE, Doubt
 from venuemesh.gateway.venue import OrderTarget, Refused, VenueOrder, VenueOrderState
-from venuemesh.v1 import error_pb2
+from venuemesh.journal import LogOverflow
+from venuemesh.v1 import account_pb2, error_pb2
 from venuemesh.v1 import order_pb2 as pb
 from venuemesh.v1 import order_service_pb2 as wire
 
@@ -209,6 +210,20 @@ async def test_fault_of_ours_about_one_order_does_not_stop_the_others() -> None:
         world.clock.advance(10)
         world.core.resolver.hurry(MAIN)
         await until(lambda: order(world, "key-2").working)
+
+
+async def test_log_that_is_full_ends_the_gateway_whoever_meets_it() -> None:
+    """An event that cannot be kept must not be passed over as a fault of one order or one comparison."""
+    async with gateway() as world:
+        doubt = await lose(world, arrived=False)
+        world.core.log._capacity = 0
+        world.venue._rest(world.venue.placed[0])
+        with pytest.raises(LogOverflow):
+            await world.core.resolver.ask(doubt)
+        world.venue.balances = [account_pb2.Balance(account_id=MAIN, asset="USDC", total="1", available="1")]
+        with pytest.raises(LogOverflow):
+            await world.core.reconciler.reconcile(MAIN)
+        world.core.log._capacity = 1000
 
 
 async def test_uncertain_orders_are_listed_longest_first_with_evidence() -> None:

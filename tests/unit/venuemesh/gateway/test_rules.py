@@ -43,8 +43,8 @@ CAPABILITIES = venue_pb2.VenueCapabilities(
         venue_pb2.OrderTypeSupport(order_type=pb.ORDER_TYPE_STOP_MARKET, times_in_force=[pb.TIME_IN_FORCE_GTC]),
     ]
 )
-MARKET = {"order_type": pb.ORDER_TYPE_MARKET, "price": None, "time_in_force": None}
-STOP = {"order_type": pb.ORDER_TYPE_STOP_MARKET, "price": None, "time_in_force": None}
+MARKET: dict[str, object] = {"order_type": pb.ORDER_TYPE_MARKET, "price": None, "time_in_force": None}
+STOP: dict[str, object] = {"order_type": pb.ORDER_TYPE_STOP_MARKET, "price": None, "time_in_force": None}
 
 
 def check(order: pb.NewOrder) -> rules.CheckedOrder:
@@ -204,7 +204,7 @@ def test_instrument_that_does_not_trade_is_refused() -> None:
 
 def test_notional_of_a_market_order_is_judged_by_the_reference_price() -> None:
     """Its worst price bounds what it can be worth."""
-    checked = rules.check_fields(terms(quantity="0.05", **MARKET))
+    checked = rules.check_fields(terms(quantity="0.05", **MARKET))  # type: ignore[arg-type]
     with pytest.raises(InvalidRequest) as caught:
         rules.check_instrument(checked, INSTRUMENT, reduce_only=False, reference_price=Decimal(100))
     assert caught.value.reason is Reason.BELOW_MIN_NOTIONAL

@@ -1,0 +1,56 @@
+"""One submit on its way, and the answer that an order's state makes."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from google.protobuf.duration_pb2 import Duration
+
+from venuemesh.errors import ClientOrderIdReused
+from venuemesh.gateway.evidence import outcome_of
+from venuemesh.gateway.order_wire import to_order
+from venuemesh.gateway.orders import OrderState
+from venuemesh.v1 import order_service_pb2 as service
+
+
+@dataclass(slots=True, kw_only=True)
+class Attempt:
+    """One submit on its way: what the call that made it, and repeats of it, wait for."""
+
+    fingerprint: bytes
+    received_s: float
+    journalled: asyncio.Future[None]
+    sent: asyncio.Event = field(default_factory=asyncio.Event)
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
+    timings: service.SubmitTimings = field(default_factory=service.SubmitTimings)
+
+    def fail(self, error: Exception) -> None:
+        """Nothing was sent. Nobody may be waiting any more, and an error nobody reads is reported as ours."""
+        self.journalled.set_exception(error)
+        self.journalled.exception()
+
+
+def response_of(state: OrderState, *, in_flight: bool, replayed: bool) -> service.SubmitOrderResponse:
+    """What is known of a submit: the same for the first call and every repeat."""
+    response = service.SubmitOrderResponse(
+        order=to_order(state), outcome=outcome_of(state, in_flight=in_flight), replayed=replayed
+    )
+    if state.reject is not None:
+        response.reject.CopyFrom(state.reject)
+    return response
+
+
+def reused(client_order_id: str, order_id: str) -> ClientOrderIdReused:
+    """The refusal of a key that belongs to another order."""
+    return ClientOrderIdReused(
+        f"order.client_order_id: {client_order_id!r} belongs to order {order_id}, which has other content",
+        field="order.client_order_id",
+        metadata={"order_id": order_id, "client_order_id": client_order_id},
+    )
+
+
+def duration(seconds: float) -> Duration:
+    """A proto duration."""
+    nanos = int(seconds * 1e9)
+    return Duration(seconds=nanos // 1_000_000_000, nanos=nanos % 1_000_000_000)
