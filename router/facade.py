@@ -13,11 +13,11 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from router.calls import Context, StreamProxy, read, submit
 from router.fanout import Answers, ask_all, tell_unreached
-from router.pages import UNREACHED, Cursor, TokenCodec, VenuePage, merge
+from router.pages import UNREACHED, Cursor, VenuePage, merge, read_cursors, write_cursors
 from router.venues import VenueLink, Venues
 from venuemesh.clock import Clock
 from venuemesh.errors import InvalidRequest, NotYetImplemented, Reason
-from venuemesh.paging import MAX_PAGE, page_size
+from venuemesh.paging import MAX_PAGE, Pager
 
 Handler = Callable[[Any, Any, Context], Awaitable[Any]]
 StreamHandler = Callable[[Any, Any, Context], AsyncIterator[Any]]
@@ -29,7 +29,7 @@ class Facade:
 
     venues: Venues
     proxy: StreamProxy
-    tokens: TokenCodec
+    pager: Pager
     clock: Clock
 
     def link(self, venue: str, *, field: str = "venue") -> VenueLink:
@@ -58,12 +58,9 @@ class Facade:
 
     async def merged_page(self, listing: Listing, request: Any, context: Context) -> Any:
         """One page over all venues, in order of time or of venue."""
-        size = page_size(request.page_size)
-        question, now_ns = _question(listing, request), self.clock.now_ns()
-        if request.page_token:
-            cursors = self.tokens.decode(request.page_token, question, now_ns)
-        else:
-            cursors = {link.name: Cursor() for link in self.venues.all()}
+        page = self.pager.read(request, now_ns=self.clock.now_ns())
+        size = page.size
+        cursors = read_cursors(page.cursor) if page.cursor else {link.name: Cursor() for link in self.venues.all()}
 
         async def ask(link: VenueLink) -> VenuePage[Any]:
             cursor = cursors[link.name]
@@ -79,7 +76,9 @@ class Facade:
         rows, after = merge(answers.given, size=size, time_ns=listing.time_ns, newest_first=listing.newest_first)
         gone = {entry.partition(":")[0]: UNREACHED for entry in answers.unreached}
         kept = dict.fromkeys(lost, UNREACHED)
-        response = listing.response(next_page_token=self.tokens.encode(question, {**after, **gone, **kept}, now_ns))
+        cursor = write_cursors({**after, **gone, **kept})
+        token = self.pager.token(request, cursor, now_ns=self.clock.now_ns()) if cursor else ""
+        response = listing.response(next_page_token=token)
         getattr(response, listing.rows).extend(rows)
         return response
 
@@ -100,14 +99,6 @@ class Listing:
     rows: str
     time_ns: Callable[[Any], int]
     newest_first: bool = True
-
-
-def _question(listing: Listing, request: Any) -> bytes:
-    plain = type(request)()
-    plain.CopyFrom(request)
-    plain.ClearField("page_size")
-    plain.ClearField("page_token")
-    return b"\n".join((listing.method.encode(), plain.SerializeToString(deterministic=True)))
 
 
 def _page_request(request: Any, venue: str, cursor: Cursor, size: int) -> Any:

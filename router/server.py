@@ -15,7 +15,6 @@ from router.facade import Facade
 from router.journal import RouteJournal
 from router.locate import Locator
 from router.measures import Measures
-from router.pages import TokenCodec
 from router.routing import OrderRouter
 from router.selection import Rules
 from router.service_market_data import MarketDataServicer
@@ -28,6 +27,7 @@ from router.venues import Venues
 from venuemesh.bus import Bus
 from venuemesh.clock import Clock
 from venuemesh.metrics import Metrics
+from venuemesh.paging import Pager
 from venuemesh.running import surroundings
 from venuemesh.secrets import SecretError, read_secret
 from venuemesh.serving import GrpcServer, ServingError, endless, serve_until_stopped
@@ -110,11 +110,11 @@ async def _connect(settings: RouterSettings, clock: Clock) -> AsyncIterator[Venu
         yield venues
 
 
-def _page_tokens(settings: RouterSettings) -> TokenCodec:
+def _pager(settings: RouterSettings) -> Pager:
     if settings.page_token_key_file is None:
-        return TokenCodec()
+        return Pager(b"")
     try:
-        return TokenCodec(read_secret(settings.page_token_key_file).reveal().encode())
+        return Pager(read_secret(settings.page_token_key_file).reveal().encode())
     except SecretError as error:
         raise ServingError(str(error)) from None
 
@@ -128,7 +128,7 @@ def _add_services(
     router: OrderRouter,
     clock: Clock,
 ) -> None:
-    facade = Facade(venues=venues, proxy=StreamProxy(server.drain, clock), tokens=_page_tokens(settings), clock=clock)
+    facade = Facade(venues=venues, proxy=StreamProxy(server.drain, clock), pager=_pager(settings), clock=clock)
     locator = Locator(venues, journal)
     for module, stubs, name, servicer in (
         (venue_service_pb2, venue_service_pb2_grpc, "VenueService", VenueServicer(facade, server.drain)),

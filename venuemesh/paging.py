@@ -24,7 +24,8 @@ DEFAULT_PAGE = 100
 MAX_PAGE = 1_000
 LIFETIME_S = 24 * 3_600
 FIELD = "page_token"
-MAX_TOKEN_CHARACTERS = 512
+MAX_TOKEN_CHARACTERS = 8_192
+"""A token over many venues holds one of each."""
 
 _MAC_BYTES = 16
 _FILTER_BYTES = 8
