@@ -1,0 +1,454 @@
+"""Lighter over one WebSocket: channels that survive reconnects, transactions that are never guessed about.
+
+Thin: `session` decides, `venuemesh.transport.websocket` moves bytes. Replies to transactions are handed to their
+waiters at once; everything else waits for one callback, in order, in a bounded queue. When that queue is full the
+connection is cut, so that what was missed is a visible gap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random as _random
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway_lighter.account_messages import SendAnswer, SendBatchAnswer
+from gateway_lighter.codec_verdicts import Queued, read_queued, require_certain
+from gateway_lighter.limits import WS_CONNECTS, WS_MESSAGES, TierLimits
+from gateway_lighter.refusals import RefusalMeaning
+from gateway_lighter.session import (
+    LighterSession,
+    SessionEvent,
+    SubscriptionAcknowledged,
+    SubscriptionRefused,
+    TransactionAnswered,
+)
+from gateway_lighter.signing import SignedTransaction
+from gateway_lighter.stream_events import LighterEvent, StreamConnected, StreamDisconnected, StreamEvent
+from venuemesh.clock import Clock
+from venuemesh.errors import MeshError, OutcomeUnknown, RateLimited, Sent
+from venuemesh.transport.environment import HostGuard
+from venuemesh.transport.gate import LimiterGate
+from venuemesh.transport.limiter import Priority
+from venuemesh.transport.link import LinkStats
+from venuemesh.transport.observer import Observer, RequestOutcome, RequestRecord, SafeObserver
+from venuemesh.transport.session import Connected, Disconnected, Frame, SocketConfig, SocketEvent
+from venuemesh.transport.websocket import ReconnectingSocket
+
+HEARTBEAT_S: Final = 30.0
+SILENCE_S: Final = 75.0
+"""The venue pongs every ping and closes what it has heard nothing from for two minutes."""
+
+SUBSCRIBE_TIMEOUT_S: Final = 15.0
+SEND_TIMEOUT_S: Final = 10.0
+
+_FAIR_SHARE = 32  # events handled before other tasks get their turn
+_CONTROL_WAIT_S = 60.0  # a window of the message budget: one that is spent now has room after it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamConfig:
+    """Bounds of one stream.
+
+    Args:
+        socket: bounds and heartbeat of the connection.
+        queue_events, queue_bytes: most that waits for the callback, counted in frames and frame bytes.
+        subscribe_timeout_s: most time for the venue to answer a subscribe before the connection is given up.
+        send_timeout_s: most time to wait for the reply to a transaction unless the caller says otherwise.
+    """
+
+    socket: SocketConfig = field(
+        default_factory=lambda: SocketConfig(heartbeat_interval_s=HEARTBEAT_S, silence_timeout_s=SILENCE_S)
+    )
+    queue_events: int = 10_000
+    queue_bytes: int = 32 * 1024 * 1024
+    subscribe_timeout_s: float = SUBSCRIBE_TIMEOUT_S
+    send_timeout_s: float = SEND_TIMEOUT_S
+
+
+def limited_socket_config() -> SocketConfig:
+    """The default socket bounds with connects charged; the stream charges its messages itself."""
+    return SocketConfig(heartbeat_interval_s=HEARTBEAT_S, silence_timeout_s=SILENCE_S, connect_budget=WS_CONNECTS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Received:
+    told: TransactionAnswered
+    raw: bytes
+    epoch: int
+    received_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """One transaction message and what is known of it from its start."""
+
+    id: str
+    frame: bytes
+    endpoint: str
+    priority: Priority
+    started_s: float
+    started_ns: int
+    correlation_id: str
+
+
+class _Deliveries:
+    """Events on their way to the callback: bounded for frames; connection events always fit."""
+
+    def __init__(self, on_event: Callable[[LighterEvent], Awaitable[None]], config: StreamConfig) -> None:
+        self._on_event = on_event
+        self._config = config
+        self._queue: asyncio.Queue[tuple[LighterEvent, int]] = asyncio.Queue()
+        self._bytes = 0
+
+    def offer(self, event: LighterEvent, size: int) -> bool:
+        """Take an event of `size` bytes, or refuse it because the queue is full."""
+        full = self._queue.qsize() >= self._config.queue_events or self._bytes + size > self._config.queue_bytes
+        if not full:
+            self.put(event, size)
+        return not full
+
+    def put(self, event: LighterEvent, size: int = 0) -> None:
+        """Take an event regardless of the bounds."""
+        self._bytes += size
+        self._queue.put_nowait((event, size))
+
+    async def deliver(self) -> None:
+        """Call the callback for every event until cancelled."""
+        handled = 0
+        while True:
+            event, size = await self._queue.get()
+            self._bytes -= size
+            await self._on_event(event)
+            self._queue.task_done()
+            handled += 1
+            if handled % _FAIR_SHARE == 0:
+                await asyncio.sleep(0)
+
+    async def drained(self) -> None:
+        """Wait until every event was handled."""
+        await self._queue.join()
+
+
+class LighterStream:
+    """One socket to Lighter.
+
+    Args:
+        url: ws or wss, checked by `guard` before anything is opened.
+        on_event: gets every event in order, one at a time; an error it raises ends `run`. It may send transactions
+            and subscribe: replies do not pass through it.
+        guard, clock, name, gate, stats, observer: as for the transport.
+        session: state to use; give one with a token source for private channels.
+        limits: costs of the account's tier, charged at `gate`.
+        config: bounds.
+        random, sleep: chance and waiting, injected for tests.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        on_event: Callable[[LighterEvent], Awaitable[None]],
+        guard: HostGuard,
+        clock: Clock,
+        name: str = "lighter",
+        session: LighterSession | None = None,
+        limits: TierLimits | None = None,
+        config: StreamConfig | None = None,
+        gate: LimiterGate | None = None,
+        stats: LinkStats | None = None,
+        observer: Observer | None = None,
+        random: Callable[[], float] = _random.random,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._config = config or StreamConfig()
+        self._clock = clock
+        self._name = name
+        self._gate = gate
+        self._limits = limits or TierLimits()
+        self._observer = SafeObserver(*([observer] if observer is not None else []))
+        self.session = session or LighterSession()
+        self._deliveries = _Deliveries(on_event, self._config)
+        self._waiters: dict[str, asyncio.Future[_Received]] = {}
+        self._last_frame_ns: int | None = None
+        self._control_due = asyncio.Event()
+        self._subscribed = asyncio.Event()
+        self._cut = False
+        self.socket = ReconnectingSocket(
+            url,
+            session=self.session,
+            on_event=self._on_socket_event,
+            guard=guard,
+            clock=clock,
+            name=name,
+            config=self._config.socket,
+            gate=gate,
+            stats=stats,
+            observer=observer,
+            random=random,
+            sleep=sleep,
+        )
+
+    @property
+    def connected(self) -> bool:
+        """Whether transactions can be sent now."""
+        return self.socket.connected
+
+    async def run(self) -> None:
+        """Stay connected until cancelled; then the last StreamDisconnected is delivered."""
+        async with asyncio.TaskGroup() as tasks:
+            delivery = tasks.create_task(self._deliveries.deliver(), name=f"{self._name}-events")
+            control = tasks.create_task(self._control(), name=f"{self._name}-control")
+            try:
+                await self.socket.run()
+            finally:
+                control.cancel()
+                if not delivery.done():
+                    with suppress(TimeoutError):  # a stuck callback must not block the stop
+                        async with asyncio.timeout(self._config.socket.close_timeout_s):
+                            await self._deliveries.drained()
+                delivery.cancel()
+
+    # --- channels ------------------------------------------------------------------------------------------
+
+    def subscribe(self, channel: str, *, private: bool = False) -> None:
+        """Want a channel (`order_book/1`) from now on, over every reconnect. A repeat changes nothing.
+
+        Raises:
+            InvalidRequest, RateLimited: see `LighterSession.subscribe`.
+        """
+        self.session.subscribe(channel, private=private)
+        self._note_subscribed()
+        self._control_due.set()
+
+    def unsubscribe(self, channel: str) -> None:
+        """No longer want a channel."""
+        self.session.unsubscribe(channel)
+        self._note_subscribed()
+        self._control_due.set()
+
+    def resubscribe(self, channel: str) -> None:
+        """Ask for a fresh snapshot of a channel."""
+        self.session.resubscribe(channel)
+        self._note_subscribed()
+        self._control_due.set()
+
+    async def wait_subscribed(self) -> None:
+        """Wait until the venue serves every wanted channel on the present connection."""
+        while not self.socket.connected or self.session.unacknowledged():
+            await self.socket.wait_connected()
+            await self._subscribed.wait()
+
+    def _note_subscribed(self) -> None:
+        if self.session.unacknowledged():
+            self._subscribed.clear()
+        else:
+            self._subscribed.set()
+
+    async def _control(self) -> None:
+        """Send what the session wants to say: pongs and one subscribe at a time, each within a time-out."""
+        overdue: asyncio.TimerHandle | None = None
+        try:
+            while True:
+                await self._control_due.wait()
+                self._control_due.clear()
+                epoch = self.socket.epoch
+                for frame in self.session.pending():
+                    await self._send_control(frame, epoch)
+                if overdue is not None:
+                    overdue.cancel()
+                    overdue = None
+                if self.session.asked is not None:
+                    loop, after_s = asyncio.get_running_loop(), self._config.subscribe_timeout_s
+                    overdue = loop.call_later(after_s, self._give_up_ask, self.session.asks)
+        finally:
+            if overdue is not None:
+                overdue.cancel()
+
+    async def _send_control(self, frame: bytes, epoch: int) -> None:
+        try:
+            if self._gate is not None:
+                await self._gate.acquire(WS_MESSAGES, 1, Priority.ORDER, _CONTROL_WAIT_S)
+            await self.socket.send(frame, epoch=epoch)
+        except RateLimited as error:
+            if self.socket.epoch == epoch:
+                self.socket.reconnect(error.message)  # what was not said is said again on the next connection
+        except MeshError:
+            return  # the connection is over, and the next one starts anew
+
+    def _give_up_ask(self, number: int) -> None:
+        if self.session.asked is not None and self.session.asks == number:
+            self.socket.reconnect(f"no answer to the subscription of {self.session.asked}")
+
+    # --- transactions --------------------------------------------------------------------------------------
+
+    async def send_transactions(
+        self,
+        signed: Sequence[SignedTransaction],
+        *,
+        timeout_s: float | None = None,
+        on_written: Callable[[], None] | None = None,
+        tag: object = None,
+        correlation_id: str = "",
+    ) -> Queued | RefusalMeaning:
+        """Send one transaction or a batch, once; a refusal by the venue is an answer, not an error.
+
+        Args:
+            on_written: called once the message has left, before its answer.
+            tag: comes back in the `TransactionAnswered` of a reply that is too late.
+        Raises:
+            OutcomeUnknown: it may have reached the venue and has no readable answer.
+            VenueUnavailable: nothing was sent.
+            RateLimited: by our limiter or bounds (`sent=no`), or by the venue, which then did not look at it.
+        """
+        wait_s = self._config.send_timeout_s if timeout_s is None else timeout_s
+        started_s, started_ns = self._clock.monotonic_s(), self._clock.now_ns()
+        charge = self._limits.transaction_charge([one.transaction for one in signed])
+        if self._gate is not None:
+            await self._gate.acquire_all(charge, wait_s)
+        sent_id, frame = self.session.open_transaction(
+            signed, now_s=started_s, is_cancel=charge.priority is Priority.CANCEL, tag=tag
+        )
+        endpoint = "sendtx" if len(signed) == 1 else "sendtxbatch"
+        message = _Message(sent_id, frame, endpoint, charge.priority, started_s, started_ns, correlation_id)
+        try:
+            received = await self._exchange(message, wait_s, on_written)
+        except asyncio.CancelledError:
+            self._record(message, RequestOutcome.CANCELED, Sent.MAYBE)
+            raise
+        except MeshError as error:
+            lost = error.sent is not Sent.NO
+            outcome = RequestOutcome.LOST if lost else RequestOutcome.NOT_CONNECTED
+            self._record(message, outcome, error.sent, detail=error.message)
+            raise
+        self._record(message, RequestOutcome.OK, Sent.YES, answer=received.raw)
+        return self._read_answer(received.told, signed)
+
+    def _read_answer(self, told: TransactionAnswered, signed: Sequence[SignedTransaction]) -> Queued | RefusalMeaning:
+        outcome = told.outcome
+        if isinstance(outcome, SendAnswer | SendBatchAnswer):
+            return read_queued(outcome, signed)
+        if isinstance(outcome, RefusalMeaning):
+            return require_certain(outcome, self._name)
+        raise OutcomeUnknown(f"{self._name}: the reply cannot be read", metadata=outcome.metadata)
+
+    async def _exchange(self, message: _Message, wait_s: float, on_written: Callable[[], None] | None) -> _Received:
+        waiter: asyncio.Future[_Received] = asyncio.get_running_loop().create_future()
+        self._waiters[message.id] = waiter
+        try:
+            await self._write(message, wait_s)
+            if on_written is not None:
+                on_written()
+            async with asyncio.timeout(max(0.0, message.started_s + wait_s - self._clock.monotonic_s())):
+                return await waiter
+        except TimeoutError:
+            if (received := _result_of(waiter)) is not None:
+                return received  # it came in the very moment of the time-out
+            raise OutcomeUnknown(f"{self._name}: no reply within {wait_s:.3f} s") from None
+        except asyncio.CancelledError:
+            if (received := _result_of(waiter)) is not None:
+                self._tell_late(received)
+            raise
+        finally:
+            del self._waiters[message.id]
+            _result_of(waiter)  # an exception nobody waits for any more has been seen
+            waiter.cancel()
+            self.session.abandon(message.id, self._clock.monotonic_s())
+
+    async def _write(self, message: _Message, timeout_s: float) -> None:
+        try:
+            epoch = await self.socket.send(message.frame, priority=message.priority, timeout_s=timeout_s)
+        except OutcomeUnknown:
+            epoch = self.socket.epoch  # it may have left, and its reply may be among the frames not yet read
+        except MeshError:
+            self.session.not_sent(message.id)
+            raise
+        if not self.session.written(message.id, epoch):
+            raise OutcomeUnknown(f"{self._name}: the connection ended as the transaction was written")
+
+    def _tell_late(self, received: _Received) -> None:
+        told = received.told
+        late = TransactionAnswered(id=told.id, outcome=told.outcome, late=True, tag=told.tag)
+        self._deliveries.put(StreamEvent(epoch=received.epoch, received_ns=received.received_ns, event=late))
+
+    # --- what comes ----------------------------------------------------------------------------------------
+
+    async def _on_socket_event(self, event: SocketEvent) -> None:
+        """Called by the transport in order; never waits, so that replies are never held up."""
+        if isinstance(event, Frame):
+            self._last_frame_ns = event.received_ns
+            for found in self.session.receive(event.data):
+                self._take(found, event)
+        elif isinstance(event, Connected):
+            self._cut = False
+            self._deliveries.put(StreamConnected(epoch=event.epoch, received_ns=event.received_ns))
+            self._note_subscribed()
+        else:
+            self._end(event)
+        self._control_due.set()
+
+    def _take(self, found: SessionEvent, frame: Frame) -> None:
+        if isinstance(found, TransactionAnswered):
+            waiter = self._waiters.get(found.id)
+            if waiter is not None and not waiter.done():
+                waiter.set_result(_Received(found, frame.data, frame.epoch, frame.received_ns))
+                return
+        if isinstance(found, SubscriptionAcknowledged | SubscriptionRefused):
+            self._note_subscribed()
+        told = StreamEvent(epoch=frame.epoch, received_ns=frame.received_ns, event=found)
+        if not self._cut and not self._deliveries.offer(told, len(frame.data)):
+            self._give_up_connection("the callback is too slow for the stream")
+        elif isinstance(found, SubscriptionRefused) and not found.dropped:
+            self._give_up_connection(f"{found.channel}: {found.meaning.text}")
+
+    def _give_up_connection(self, detail: str) -> None:
+        self._cut = True  # nothing of this connection is told any more: the gap begins here
+        self.socket.reconnect(detail)
+
+    def _end(self, event: Disconnected) -> None:
+        for lost in self.session.disconnected(event.epoch):
+            waiter = self._waiters.get(lost.id)
+            if waiter is not None and not waiter.done():
+                waiter.set_exception(OutcomeUnknown(f"{self._name}: the connection ended ({event.reason})"))
+        self._subscribed.clear()
+        self._deliveries.put(
+            StreamDisconnected(
+                epoch=event.epoch,
+                received_ns=event.received_ns,
+                last_frame_ns=self._last_frame_ns,
+                reason=event.reason,
+                detail=event.detail,
+            )
+        )
+
+    def _record(
+        self, message: _Message, outcome: RequestOutcome, sent: Sent, *, answer: bytes = b"", detail: str = ""
+    ) -> None:
+        latency_s = self._clock.monotonic_s() - message.started_s
+        if outcome is not RequestOutcome.CANCELED:
+            answered = outcome is RequestOutcome.OK
+            self.socket.stats.request_done(failed=not answered, latency_s=latency_s if answered else None)
+        self._observer.on_request(
+            RequestRecord(
+                link=self._name,
+                endpoint=message.endpoint,
+                outcome=outcome,
+                write=True,
+                sent=sent,
+                started_ns=message.started_ns,
+                latency_s=latency_s,
+                request_body=message.frame,
+                response_body=answer,
+                status=0 if answer else None,
+                correlation_id=message.correlation_id,
+                detail=detail,
+            )
+        )
+
+
+def _result_of(waiter: asyncio.Future[_Received]) -> _Received | None:
+    if not waiter.done() or waiter.cancelled() or waiter.exception() is not None:
+        return None
+    return waiter.result()
