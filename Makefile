@@ -6,18 +6,23 @@ PYTEST_ARGS ?=
 ARGS ?=
 # What `breaking` compares the protos with: a git ref; empty chooses one, `none` skips.
 BREAKING_AGAINST ?=
+# Of `conformance`: the gateway, and the account and instrument to trade; the first it lists when empty.
+TARGET ?=
+ACCOUNT ?=
+SYMBOL ?=
 
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
-PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes
+# The locks are complete, so nothing is resolved again.
+PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 PYTEST := $(PY) -m pytest $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-dev proto proto-check breaking fmt lint types unit contract integration e2e test cover \
-	run demo up down check check-static clean lock
+	conformance run demo up down check check-static clean lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -112,6 +117,11 @@ unit: setup-dev ## pure tests
 
 contract: setup-dev ## one suite against every gateway
 	@$(PYTEST) tests/contract
+
+conformance: setup-dev ## the same against a running gateway: TARGET=host:port [ACCOUNT=..] [SYMBOL=..]
+	@test -n '$(TARGET)' || { echo "name the gateway: make conformance TARGET=127.0.0.1:50051" >&2; exit 2; }
+	@CONFORMANCE_TARGET='$(TARGET)' CONFORMANCE_ACCOUNT='$(ACCOUNT)' CONFORMANCE_SYMBOL='$(SYMBOL)' \
+		$(PYTEST) tests/contract
 
 integration: setup-dev ## real gRPC, JetStream and processes
 	@$(PYTEST) tests/integration

@@ -3,7 +3,8 @@
 All bodies are JSON. Routes: `GET|POST|DELETE /sim/faults`, `POST /sim/price`, `POST /sim/house/order`,
 `POST /sim/quotes/withdraw`, `POST /sim/fund`, `POST /sim/clock/advance`, `POST /sim/tick`,
 `POST /sim/sockets/cut`, `POST /sim/silence`, `GET /sim/orders?user=0x..`, `GET /sim/fills?user=0x..`,
-`GET /sim/state`.
+`GET /sim/state`. With `?venue=lighter` faults, house orders, quotes, sockets, silence, orders and fills are those of
+the Lighter front; users are then account indices, coins symbols.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 from aiohttp import web
 
 from simulator.engine.values import Side
-from simulator.faults import Fault
+from simulator.faults import Fault, FaultPlan
 from simulator.hyperliquid.account_info import user_fills
 from simulator.hyperliquid.rows import frontend_order, status
 
@@ -99,6 +100,10 @@ def _refuse(message: str) -> web.Response:
     return web.Response(status=400, text=message)
 
 
+def _lighter(request: web.Request) -> bool:
+    return request.query.get("venue") == "lighter"
+
+
 class _Admin:
     def __init__(self, simulator: Simulator) -> None:
         self._sim = simulator
@@ -109,15 +114,18 @@ class _Admin:
         except msgspec.DecodeError as error:
             raise web.HTTPBadRequest(text=str(error)) from error
 
-    async def list_faults(self, _request: web.Request) -> web.Response:
-        return _ok(list(self._sim.faults.rules))
+    def _plan(self, request: web.Request) -> FaultPlan:
+        return self._sim.lighter.faults if _lighter(request) else self._sim.faults
+
+    async def list_faults(self, request: web.Request) -> web.Response:
+        return _ok(list(self._plan(request).rules))
 
     async def add_fault(self, request: web.Request) -> web.Response:
-        self._sim.faults.add(await self._read(request, Fault))
+        self._plan(request).add(await self._read(request, Fault))
         return _ok()
 
-    async def clear_faults(self, _request: web.Request) -> web.Response:
-        self._sim.faults.clear()
+    async def clear_faults(self, request: web.Request) -> web.Response:
+        self._plan(request).clear()
         return _ok()
 
     async def price(self, request: web.Request) -> web.Response:
@@ -126,11 +134,13 @@ class _Admin:
 
     async def house_order(self, request: web.Request) -> web.Response:
         body = await self._read(request, HouseOrderBody)
-        return self._try(lambda: self._sim.house_order(body.coin, body.side, body.price, body.size))
+        venue = self._sim.lighter if _lighter(request) else self._sim
+        return self._try(lambda: venue.house_order(body.coin, body.side, body.price, body.size))
 
     async def withdraw_quotes(self, request: web.Request) -> web.Response:
         body = await self._read(request, CoinBody)
-        return self._try(lambda: self._sim.withdraw_quotes(body.coin))
+        venue = self._sim.lighter if _lighter(request) else self._sim
+        return self._try(lambda: venue.withdraw_quotes(body.coin))
 
     async def fund(self, request: web.Request) -> web.Response:
         body = await self._read(request, FundBody)
@@ -144,23 +154,36 @@ class _Admin:
         self._sim.tick()
         return _ok()
 
-    async def cut(self, _request: web.Request) -> web.Response:
-        return _ok({"cut": self._sim.cut_sockets()})
+    async def cut(self, request: web.Request) -> web.Response:
+        app = self._sim.lighter.app if _lighter(request) else self._sim.app
+        return _ok({"cut": app.cut_sockets()})
 
     async def silence(self, request: web.Request) -> web.Response:
-        self._sim.fall_silent((await self._read(request, SilenceBody)).seconds)
+        app = self._sim.lighter.app if _lighter(request) else self._sim.app
+        app.fall_silent((await self._read(request, SilenceBody)).seconds)
         return _ok()
 
     async def orders(self, request: web.Request) -> web.Response:
         """Every order of a user the engine still knows, with its state: the truth for tests."""
         user = request.query.get("user", "").lower()
+        if _lighter(request):
+            return self._rows(lambda: self._sim.lighter.orders(int(user)))
         return _ok(self._sim.orders(user))
 
     async def fills(self, request: web.Request) -> web.Response:
-        return _ok(user_fills(self._sim.venue, request.query.get("user", "").lower()))
+        user = request.query.get("user", "").lower()
+        if _lighter(request):
+            return self._rows(lambda: self._sim.lighter.trades(int(user)))
+        return _ok(user_fills(self._sim.venue, user))
 
     async def state(self, _request: web.Request) -> web.Response:
         return _ok({"now_ms": self._sim.now_ms(), "sockets": self._sim.sockets, "faults": len(self._sim.faults.rules)})
+
+    def _rows(self, read: Callable[[], object]) -> web.Response:
+        try:
+            return _ok(read())
+        except ValueError as error:
+            return _refuse(str(error))
 
     def _try(self, act: Callable[[], object]) -> web.Response:
         try:

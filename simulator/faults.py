@@ -26,10 +26,21 @@ class FaultKind(StrEnum):
     DUPLICATE_FRAME = "duplicate_frame"  # a WebSocket frame is sent twice
     REORDER_FRAME = "reorder_frame"  # a WebSocket frame is sent after the next one
     REFUSE_CONNECTIONS = "refuse_connections"  # new connections and requests are reset until cleared
+    # Of the Lighter front alone:
+    DELAY_FRAME = "delay_frame"  # a WebSocket frame, and those behind it, come `delay_s` later
+    BOOK_GAP = "book_gap"  # the next change of a book begins at a nonce where no frame ended
+    SPEND_NONCE = "spend_nonce"  # somebody else's transaction takes the nonce just before this one
+    STALE_NONCE = "stale_nonce"  # `nextNonce` answers one too low
+    LATE_REFUSAL = "late_refusal"  # taken and answered 200, then refused by the sequencer with `code`
 
 
 FRAME_KINDS = frozenset({FaultKind.DROP_FRAME, FaultKind.DUPLICATE_FRAME, FaultKind.REORDER_FRAME})
-REQUEST_KINDS = frozenset(set(FaultKind) - FRAME_KINDS - {FaultKind.REFUSE_CONNECTIONS})
+BOOK_KINDS = frozenset({FaultKind.BOOK_GAP})
+NONCE_KINDS = frozenset({FaultKind.SPEND_NONCE, FaultKind.STALE_NONCE, FaultKind.LATE_REFUSAL})
+DELAYED_FRAME_KINDS = frozenset({FaultKind.DELAY_FRAME})
+REQUEST_KINDS = frozenset(
+    set(FaultKind) - FRAME_KINDS - BOOK_KINDS - NONCE_KINDS - DELAYED_FRAME_KINDS - {FaultKind.REFUSE_CONNECTIONS}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,13 +49,16 @@ class Fault:
 
     Args:
         kind: what goes wrong.
-        match: action type ("order"), info type ("info:l2Book"), channel ("orderUpdates") or "*" for any.
+        match: action type ("order"), info type ("info:l2Book"), channel ("orderUpdates") or "*" for any. On the
+            Lighter front: transaction type ("create_order", "batch"), read ("info:account"), channel
+            ("order_book"), and for book gaps the market ("BTC").
         count: how often before it is used up; 0 for until cleared.
         skip: how many matches pass unharmed first.
         delay_s: seconds, for delays.
         status: HTTP status, for errors.
         retry_after_s: seconds, for rate limits; None sends no header.
         text: what a refusal says.
+        code: the error code of a refusal, where the venue has codes.
     """
 
     kind: FaultKind
@@ -55,6 +69,7 @@ class Fault:
     status: int = 500
     retry_after_s: int | None = None
     text: str = ""
+    code: int = 0
 
 
 class FaultPlan:
@@ -102,6 +117,19 @@ class FaultPlan:
     def request_fault(self, name: str) -> Fault | None:
         """What befalls the request `name` now."""
         return self.take(REQUEST_KINDS, name)
+
+    def nonce_fault(self, name: str, kind: FaultKind) -> Fault | None:
+        """Whether a nonce fault of `kind` befalls the request `name` now."""
+        return self.take(frozenset({kind}), name)
+
+    def book_gap(self, market: str) -> bool:
+        """Whether the chain of a market's book breaks now."""
+        return self.take(BOOK_KINDS, market) is not None
+
+    def frame_delay_s(self, channel: str) -> float:
+        """How long a frame of `channel` is held back now."""
+        found = self.take(DELAYED_FRAME_KINDS, channel)
+        return 0.0 if found is None else found.delay_s
 
     def frame_fault(self, channel: str) -> Fault | None:
         """What befalls a frame of `channel` now."""

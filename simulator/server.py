@@ -1,9 +1,10 @@
-"""The simulator as a running thing: venue, fronts, pump and admin interface, wired."""
+"""The simulator as a running thing: venues, fronts, pump and admin interface, wired."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from decimal import Decimal
 from typing import Any
 
@@ -17,14 +18,20 @@ from simulator.engine.values import OrderRequest, OrderSnapshot, Side
 from simulator.faults import FaultPlan
 from simulator.hyperliquid.app import HyperliquidApp
 from simulator.hyperliquid.venue import Venue, VenueSettings
+from simulator.lighter.app import LighterApp
+from simulator.lighter.front import LighterFront
+from simulator.lighter.venue import LighterSettings
 from simulator.settings import SimulatorSettings
 from venuemesh.clock import Clock, SystemClock
 
 HOUSE = "0x00000000000000000000000000000000000000a3"
 
 
+LIGHTER_SEED = 0x4C49
+
+
 class Simulator:
-    """One simulated venue behind its front.
+    """Simulated venues behind their fronts, on one engine and around one set of reference prices.
 
     Construct it inside a running event loop; `run` serves until `stop` is called. The methods below the
     properties are what tests and the admin interface use to move the world; each publishes what it changed.
@@ -59,11 +66,46 @@ class Simulator:
             idle_close_s=settings.idle_close_s,
         )
         self.app.publish()
+        self.lighter = self._lighter(clock)
         if settings.admin:
             self.app.application.add_routes(admin.routes(self))
+            self.app.serve_admin()
         self.ready = asyncio.Event()
         self._stop = asyncio.Event()
         self._port = 0
+
+    def _lighter(self, clock: Clock) -> LighterFront:
+        """The second front; its traders have a chance of their own, so that neither venue's run depends on both."""
+        settings = self.settings
+        front = LighterFront(
+            self.venue.engine,
+            self.venue.upkeep,
+            LighterSettings(
+                chain_id=settings.lighter_chain_id,
+                verify=settings.lighter_verify,
+                delays=settings.lighter_delays,
+                modify_counts_filled=settings.lighter_modify_counts_filled,
+            ),
+            settings.lighter_population(),
+            SplitMix(settings.seed ^ LIGHTER_SEED),
+            clock,
+            rate_limits=settings.lighter_rate_limits,
+            idle_close_s=settings.lighter_idle_close_s,
+            wakes=settings.clock == "system",
+            spot=settings.lighter_spot,
+            ping_s=settings.lighter_ping_s,
+        )
+        for index, account in settings.lighter_accounts.items():
+            front.open_account(
+                index,
+                account.l1_address,
+                account.keys,
+                usdc=account.usdc,
+                spot=account.spot,
+                tier=account.tier,
+                pool=account.pool,
+            )
+        return front
 
     # -- running ---------------------------------------------------------------------------------------------
 
@@ -83,20 +125,25 @@ class Simulator:
         Raises:
             OSError: the port cannot be bound.
         """
-        runner = web.AppRunner(self.app.application, access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
-        try:
-            site = web.TCPSite(runner, self.settings.host, self.settings.hyperliquid_port)
-            await site.start()
-            self._port = runner.addresses[0][1]
+        async with AsyncExitStack() as stack:
+            self._port = await self._serve(stack, self.app, self.settings.hyperliquid_port)
+            self.lighter.host = self.settings.host
+            self.lighter.port = await self._serve(stack, self.lighter.app, self.settings.lighter_bind_port)
             self.ready.set()
             async with asyncio.TaskGroup() as tasks:
                 pump = tasks.create_task(self._pump(), name="pump")
                 await self._stop.wait()
                 pump.cancel()
-        finally:
-            await self.app.close()
-            await runner.cleanup()
+
+    async def _serve(self, stack: AsyncExitStack, app: HyperliquidApp | LighterApp, port: int) -> int:
+        """Serve one front until the stack unwinds; the port it got."""
+        runner = web.AppRunner(app.application, access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        stack.push_async_callback(app.close)
+        await web.TCPSite(runner, self.settings.host, port).start()
+        found: int = runner.addresses[0][1]
+        return found
 
     def stop(self) -> None:
         """End `run`."""
@@ -107,8 +154,9 @@ class Simulator:
         while True:
             await asyncio.sleep(self.settings.tick_ms / 1000)
             if self.settings.clock == "system":
-                self.app.tick()
+                self.tick()
             await self.app.close_idle()
+            await self.lighter.app.close_idle()
 
     # -- moving the world ------------------------------------------------------------------------------------
 
@@ -127,8 +175,9 @@ class Simulator:
         return self.app.now_ms()
 
     def tick(self) -> None:
-        """One round of time and synthetic traders."""
+        """One round of time and synthetic traders, the venue others follow first."""
         self.app.tick()
+        self.lighter.app.tick()
 
     def advance(self, milliseconds: int) -> None:
         """Step a manual clock, then tick.
@@ -139,10 +188,10 @@ class Simulator:
         if not isinstance(self.clock, SteppedClock):
             raise ValueError("the clock is not manual")  # noqa: TRY004 - a setting, not a type, is wrong
         self.clock.advance_ms(milliseconds)
-        self.app.tick()
+        self.tick()
 
     def set_price(self, coin: str, oracle: str | Decimal, *, mark: str | Decimal | None = None) -> None:
-        """Hold the reference price of `coin`; fires triggers, liquidates, re-quotes.
+        """Hold the reference price of `coin`; fires triggers, liquidates, re-quotes, on every venue that follows it.
 
         Raises:
             ValueError: unknown coin or no price.
@@ -151,6 +200,8 @@ class Simulator:
         price, at = Decimal(oracle), self.now_ms()
         self.venue.population.set_reference(coin, price, at, mark=None if mark is None else Decimal(mark))
         self.app.publish()
+        self.lighter.venue.follow(at)
+        self.lighter.app.publish()
 
     def house_order(self, coin: str, side: Side, price: str | Decimal, size: str | Decimal) -> int:
         """Place a limit order of a house account, free of margin and fees; its order id.
@@ -231,5 +282,7 @@ def ready_line(simulator: Simulator) -> Mapping[str, Any]:
         "event": "simulator_ready",
         "hyperliquid_url": simulator.url,
         "hyperliquid_ws_url": simulator.ws_url,
+        "lighter_url": simulator.lighter.url,
+        "lighter_ws_url": simulator.lighter.ws_url,
         "admin": simulator.settings.admin,
     }

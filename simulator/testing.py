@@ -13,9 +13,12 @@ from venuemesh.clock import Clock
 
 
 def quiet(**changes: Any) -> SimulatorSettings:
-    """Settings for tests: free port, admin on, no limits, empty still books; `changes` override."""
+    """Settings for tests: free ports, admin on, no limits, no delays, empty still books; `changes` override."""
     base: dict[str, Any] = {
         "hyperliquid_port": 0,
+        "lighter_port": 0,
+        "lighter_delays": False,
+        "lighter_rate_limits": False,
         "admin": True,
         "ip_weight_per_minute": 0,
         "levels": 0,

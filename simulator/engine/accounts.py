@@ -24,10 +24,20 @@ def truncate(amount: Decimal) -> Decimal:
 
 @dataclass(slots=True, kw_only=True)
 class LeverageSetting:
-    """Margin mode and leverage an account uses for one instrument."""
+    """Margin mode and leverage an account uses for one instrument.
+
+    Args:
+        value: leverage, in whole numbers.
+        fraction: initial margin as an exact share of notional, where a venue sets that; else one over `value`.
+    """
 
     cross: bool
     value: int
+    fraction: Decimal | None = None
+
+    def initial_margin(self, notional: Decimal) -> Decimal:
+        """Margin needed to hold `notional`."""
+        return notional / self.value if self.fraction is None else notional * self.fraction
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,10 +48,15 @@ class Position:
     entry_price: Decimal = ZERO
     isolated: bool = False
     leverage: int = 1
+    fraction: Decimal | None = None
     cash: Decimal = ZERO
     funding_all_time: Decimal = ZERO
     funding_since_open: Decimal = ZERO
     funding_since_change: Decimal = ZERO
+
+    def initial_margin(self, notional: Decimal) -> Decimal:
+        """Margin that `notional` of it takes when isolated."""
+        return notional / self.leverage if self.fraction is None else notional * self.fraction
 
     def unrealised(self, mark: Decimal) -> Decimal:
         """Profit if closed at `mark`, before fees."""
@@ -68,15 +83,29 @@ class FillResult:
 
     start: Decimal
     closed_pnl: Decimal
+    start_entry: Decimal
 
 
 @dataclass(slots=True, kw_only=True)
 class Ledger:
-    """One margin pool of one account."""
+    """One margin pool of one account.
 
-    cash: Decimal = ZERO
+    The cash leg is the total of `purse`: a purse of its own, or, in a unified account, the spot balance of the
+    collateral token, which all pools of that token then share together with one ledger.
+    """
+
+    purse: SpotBalance = field(default_factory=SpotBalance)
     positions: dict[str, Position] = field(default_factory=dict)
     leverage: dict[str, LeverageSetting] = field(default_factory=dict)
+
+    @property
+    def cash(self) -> Decimal:
+        """Cash leg."""
+        return self.purse.total
+
+    @cash.setter
+    def cash(self, value: Decimal) -> None:
+        self.purse.total = value
 
     def setting(self, instrument: Instrument) -> LeverageSetting:
         """Leverage setting; the default is 20x or the maximum, cross where allowed."""
@@ -109,10 +138,10 @@ class Ledger:
         """Book one fill: cost, fee, entry price, isolated margin in or out."""
         setting = self.setting(instrument)
         position = self.positions.setdefault(instrument.key, Position())
-        start = position.quantity
+        start, start_entry = position.quantity, position.entry_price
         if not start:
             position.isolated = not setting.cross
-            position.leverage = setting.value
+            position.leverage, position.fraction = setting.value, setting.fraction
             position.funding_since_open = ZERO
         signed = quantity * side.sign
         closing = min(abs(start), quantity) if start * signed < 0 else ZERO
@@ -124,7 +153,7 @@ class Ledger:
             self._open(position, opening, side, price, setting)
         position.funding_since_change = ZERO
         self.cash -= fee
-        return FillResult(start=start, closed_pnl=closed_pnl)
+        return FillResult(start=start, closed_pnl=closed_pnl, start_entry=start_entry)
 
     def _close(self, position: Position, quantity: Decimal, side: Side, price: Decimal) -> None:
         held = abs(position.quantity)
@@ -148,12 +177,12 @@ class Ledger:
         held = abs(position.quantity)
         if not held:  # also after the closing half of a flip
             position.isolated = not setting.cross
-            position.leverage = setting.value
+            position.leverage, position.fraction = setting.value, setting.fraction
         signed = quantity * side.sign
         position.entry_price = (held * position.entry_price + quantity * price) / (held + quantity)
         position.quantity += signed
         if position.isolated:
-            margin = (quantity * price / position.leverage).quantize(MICRO, ROUND_UP)
+            margin = position.initial_margin(quantity * price).quantize(MICRO, ROUND_UP)
             self.cash -= margin
             position.cash += margin - signed * price
         else:
@@ -162,13 +191,31 @@ class Ledger:
 
 @dataclass(slots=True, kw_only=True)
 class Account:
-    """Everything one account owns. `house` accounts have no margin limits and keep no order history."""
+    """Everything one account owns. `house` accounts have no margin limits and keep no order history.
+
+    `maker_fee` and `taker_fee`, where set, replace the instrument's: venues with fees by account. `unified`
+    names the token whose spot balance is the cash of every pool, empty for separate pools.
+    """
 
     name: str
     house: bool = False
     ledgers: dict[str, Ledger] = field(default_factory=dict)
     spot: dict[str, SpotBalance] = field(default_factory=dict)
     volume: Decimal = ZERO
+    maker_fee: Decimal | None = None
+    taker_fee: Decimal | None = None
+    unified: str = ""
+
+    def own_ledgers(self) -> list[Ledger]:
+        """Every ledger once; pools of a unified account share one."""
+        return list({id(ledger): ledger for ledger in self.ledgers.values()}.values())
+
+    def fee_rate(self, instrument: Instrument, *, taker: bool) -> Decimal:
+        """Share of notional this account pays."""
+        own = self.taker_fee if taker else self.maker_fee
+        if self.house:
+            return ZERO
+        return own if own is not None else instrument.taker_fee if taker else instrument.maker_fee
 
     def ledger(self, pool: str) -> Ledger:
         """Ledger of a margin pool, empty when first asked for."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from simulator.engine import risk
+from simulator.engine import caps, risk
+from simulator.engine.accounts import Account, Ledger
 from simulator.engine.market import Market
 from simulator.engine.values import (
+    ZERO,
     Order,
     OrderRequest,
     OrderState,
@@ -20,12 +22,20 @@ if TYPE_CHECKING:
     from simulator.engine.engine import Engine
 
 
-def static_refusal(engine: Engine, account: str, request: OrderRequest, *, follows: bool) -> Reason | None:
+VOLUME_PER_ORDER = Decimal(5_000_000)
+"""Volume that earns one more open order."""
+MOST_TIMES = 5
+"""Open orders never exceed this many times the limit of a new account."""
+
+
+def static_refusal(engine: Engine, account: str, request: OrderRequest, now_ms: int, *, follows: bool) -> Reason | None:
     """Rules that need no book: known instrument, price and quantity grid, value, reference band."""
     market = engine.markets.get(request.instrument)
     if market is None:
         return Reason.UNKNOWN_INSTRUMENT
     instrument = market.instrument
+    if engine.only_post_only(instrument, now_ms) and _may_take(engine, account, request):
+        return Reason.POST_ONLY_PERIOD
     if request.price <= 0:
         return Reason.INVALID_PRICE
     sized = not (follows and request.trigger)
@@ -48,10 +58,18 @@ def static_refusal(engine: Engine, account: str, request: OrderRequest, *, follo
     return None
 
 
+def _may_take(engine: Engine, account: str, request: OrderRequest) -> bool:
+    """Whether an order of a customer could take liquidity."""
+    owner = engine.accounts.get(account)
+    return request.time_in_force is not TimeInForce.POST_ONLY and not (owner is not None and owner.house)
+
+
 def _below_minimum(engine: Engine, account: str, market: Market, request: OrderRequest) -> bool:
     """Below the least value, unless it closes the whole position (a larger reduce-only one shrinks)."""
     owner = engine.accounts.get(account)
-    if owner is None or owner.house or request.quantity * request.price >= engine.rules.min_notional:
+    if owner is None or owner.house or request.twap_id is not None:
+        return False
+    if request.quantity * request.price >= _least(engine, market):
         return False
     if not market.instrument.perpetual:
         return True
@@ -61,6 +79,11 @@ def _below_minimum(engine: Engine, account: str, market: Market, request: OrderR
     if request.quantity == abs(position):
         return False
     return not (request.reduce_only and request.quantity > abs(position))
+
+
+def _least(engine: Engine, market: Market) -> Decimal:
+    own = market.instrument.min_notional
+    return engine.rules.min_notional if own is None else own
 
 
 def trigger_refusal(engine: Engine, order: Order) -> Reason | None:
@@ -82,7 +105,7 @@ def dynamic_refusal(engine: Engine, order: Order) -> Reason | None:
             return Reason.REDUCE_ONLY_WOULD_INCREASE
         order.remaining = min(order.remaining, abs(position))
     if not owner.house:
-        refusal = _money_refusal(engine, order, market)
+        refusal = money_refusal(engine, order, market) or caps.refusal(engine, order, market)
         if refusal is not None:
             return refusal
     crosses = market.book.crosses(order.side, order.price)
@@ -94,36 +117,75 @@ def dynamic_refusal(engine: Engine, order: Order) -> Reason | None:
     return _too_many(engine, order)
 
 
-def _money_refusal(engine: Engine, order: Order, market: Market) -> Reason | None:
+def money_refusal(engine: Engine, order: Order, market: Market) -> Reason | None:
+    """Whether margin or balance is short for `order`, which need not be known to the engine."""
     instrument = market.instrument
-    owner = engine.accounts[order.account]
-    notional = order.remaining * order.price
     if not instrument.perpetual:
-        buying = order.side is Side.BUY
-        balance = owner.balance(instrument.quote if buying else instrument.base)
-        needed = notional if buying else order.remaining
-        return Reason.INSUFFICIENT_BALANCE if needed > balance.available else None
+        return _spot_refusal(engine, order, market)
     if order.request.reduce_only:
         return None
+    owner = engine.accounts[order.account]
     ledger = owner.ledger(instrument.pool)
+    notional = order.remaining * order.price
     resting = risk.exposures(engine.resting_orders(order.account, instrument.pool))
     before = risk.required_margin(ledger, resting, engine.markets)
-    exposure = resting.get(order.instrument, risk.Exposure())
-    resting[order.instrument] = exposure.plus(order.side, notional)
+    exposure = resting.get(order.instrument, risk.Exposure()).plus(order.side, notional)
+    resting[order.instrument] = exposure
     after = risk.required_margin(ledger, resting, engine.markets)
-    fee = _entry_fee(order, market)
-    short = after + fee > risk.cross_value(ledger, engine.markets)
-    return Reason.INSUFFICIENT_MARGIN if short and after > before else None
+    fee = _entry_fee(owner, order, market)
+    short = after + fee > risk.cross_value(ledger, engine.markets) - ledger.purse.hold
+    if short and after > before:
+        return Reason.INSUFFICIENT_MARGIN
+    return Reason.POSITION_TIER_LIMIT if _beyond_tier(ledger, market, exposure, order.side) else None
 
 
-def _entry_fee(order: Order, market: Market) -> Decimal:
+def _beyond_tier(ledger: Ledger, market: Market, exposure: risk.Exposure, side: Side) -> bool:
+    """Whether position and orders of one side would be larger than the leverage in use allows."""
+    instrument = market.instrument
+    position = ledger.positions.get(instrument.key)
+    signed = ZERO if position is None else position.quantity * market.mark
+    size = signed + exposure.buys if side is Side.BUY else exposure.sells - signed
+    return size > abs(signed) and ledger.setting(instrument).value > instrument.leverage_at(size)
+
+
+def _spot_refusal(engine: Engine, order: Order, market: Market) -> Reason | None:
+    instrument, owner = market.instrument, engine.accounts[order.account]
+    buying = order.side is Side.BUY
+    token = instrument.quote if buying else instrument.base
+    available = owner.balance(token).available
+    if owner.unified == token:  # what backs positions cannot buy coins
+        ledger = owner.own_ledgers()[0]
+        resting = risk.exposures(engine.resting_orders(order.account, instrument.pool))
+        available = risk.free_margin(ledger, resting, engine.markets)
+    needed = order.remaining * order.price if buying else order.remaining
+    return Reason.INSUFFICIENT_BALANCE if needed > available else None
+
+
+def maker_is_short(engine: Engine, maker: Order, market: Market, quantity: Decimal) -> bool:
+    """Whether the owner of a resting order could not carry the position its fill would open.
+
+    Margin was there when the order was placed; a move of the mark may have taken it away since.
+    """
+    owner = engine.accounts[maker.account]
+    if owner.house or not market.instrument.perpetual or maker.request.reduce_only:
+        return False
+    ledger = owner.ledger(market.instrument.pool)
+    before = risk.required_margin(ledger, {}, engine.markets)
+    filled = {maker.instrument: risk.Exposure().plus(maker.side, quantity * maker.price)}
+    after = risk.required_margin(ledger, filled, engine.markets)
+    return after > before and after > risk.cross_value(ledger, engine.markets) - ledger.purse.hold
+
+
+def _entry_fee(owner: Account, order: Order, market: Market) -> Decimal:
     """Taker fee the order may cost, so that an opening never leaves an account below its margin."""
-    return order.remaining * order.price * (market.instrument.taker_fee + order.request.extra_fee)
+    rate = owner.fee_rate(market.instrument, taker=True)
+    return order.remaining * order.price * (rate + order.request.extra_fee)
 
 
 def _too_many(engine: Engine, order: Order) -> Reason | None:
     if engine.accounts[order.account].house or order.state is not OrderState.OPEN:
         return None
-    if len(engine.live_orders(order.account)) >= engine.rules.max_open_orders:
-        return Reason.TOO_MANY_ORDERS
-    return None
+    owner, most = engine.accounts[order.account], engine.rules.max_open_orders
+    if not order.request.reduce_only and order.request.trigger is None:  # these alone may go beyond
+        most = min(most * MOST_TIMES, most + int(owner.volume // VOLUME_PER_ORDER))
+    return Reason.TOO_MANY_ORDERS if len(engine.live_orders(order.account)) >= most else None

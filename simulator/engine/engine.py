@@ -6,12 +6,12 @@ append to one event list which the caller drains; results are returned at once. 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 
-from simulator.engine import checks
-from simulator.engine.events import Change, Fill, Trade
+from simulator.engine import caps, checks
+from simulator.engine.events import Change, Fill, Trade, TradeSide
 from simulator.engine.market import Market
 from simulator.engine.settlement import settle
 from simulator.engine.state import SPOT_WALLET, EngineState
@@ -25,30 +25,13 @@ from simulator.engine.values import (
     OrderState,
     Outcome,
     Reason,
+    Rules,
+    SelfTrade,
     Side,
     TimeInForce,
 )
 
 __all__ = ["SPOT_WALLET", "Engine", "Rules"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """Limits every order is held to.
-
-    Args:
-        min_notional: least order value, in quote; an order that closes the whole position is exempt.
-        max_notional: most order value, in quote.
-        price_band: how far, as a share, a limit price may be from the reference price.
-        trigger_slippage: bound of a triggered market order, as a share of the mark.
-        max_open_orders: per account.
-    """
-
-    min_notional: Decimal = Decimal(10)
-    max_notional: Decimal = Decimal(5_000_000)
-    price_band: Decimal = Decimal("0.95")
-    trigger_slippage: Decimal = Decimal("0.1")
-    max_open_orders: int = 1000
 
 
 class Engine(EngineState):
@@ -60,17 +43,6 @@ class Engine(EngineState):
         first_order_id, first_trade_id: counters start here.
     """
 
-    def __init__(
-        self,
-        instruments: Iterable[Instrument],
-        *,
-        rules: Rules | None = None,
-        first_order_id: int = 1,
-        first_trade_id: int = 1,
-    ) -> None:
-        super().__init__(instruments, first_order_id=first_order_id, first_trade_id=first_trade_id)
-        self.rules = rules or Rules()
-
     def submit(
         self,
         account: str,
@@ -81,12 +53,36 @@ class Engine(EngineState):
         """Place orders one after the other; one outcome each, in order. A refused one stops no other.
 
         With `Grouping.BRACKET` the first is the parent: the rest wait until it is wholly filled, die with it,
-        and the first of them to trade cancels its siblings.
+        and the first of them to fill cancels its siblings. With `Grouping.POSITION` triggers follow the position,
+        and there too the first to fill cancels the others.
         """
         if grouping is Grouping.BRACKET and len(requests) > 1:
             return self._submit_bracket(account, requests, now_ms)
         follows = grouping is Grouping.POSITION
-        return [self._place(account, request, now_ms, follows=follows) for request in requests]
+        outcomes = [self._place(account, request, now_ms, follows=follows) for request in requests]
+        if grouping is Grouping.ONE_CANCELS_OTHER:
+            self._tie(outcomes, now_ms)
+        elif follows:
+            self._bind(outcomes)
+        return outcomes
+
+    def _bind(self, outcomes: Sequence[Outcome]) -> None:
+        """Make the waiting triggers of a position siblings; a refused one leaves the others alone."""
+        known = [self._orders.get(item.order.order_id) for item in outcomes if item.order is not None]
+        waiting = [order for order in known if order is not None and order.follows_position and order.state.live]
+        for order in waiting:
+            order.siblings = tuple(other.order_id for other in waiting if other is not order)
+
+    def _tie(self, outcomes: Sequence[Outcome], now_ms: int) -> None:
+        """Make the orders siblings; where one was refused or is done, the others go."""
+        ids = [outcome.order.order_id for outcome in outcomes if outcome.order is not None]
+        orders = [order for order in map(self._orders.get, ids) if order is not None]
+        for order in orders:
+            order.siblings = tuple(other for other in ids if other != order.order_id)
+        if len(orders) < len(outcomes) or not all(order.state.live for order in orders):
+            for order in orders:
+                if order.state.live:
+                    self.close(order, OrderState.CANCELLED, Reason.SIBLING_FILLED, now_ms)
 
     def cancel(self, account: str, order_id: int, now_ms: int, reason: Reason = Reason.REQUESTED) -> bool:
         """Cancel a live order of the account; False when there is none."""
@@ -110,11 +106,52 @@ class Engine(EngineState):
         order = self._orders.get(order_id)
         if order is None or order.account != account or not order.state.live:
             return None
-        refusal = checks.static_refusal(self, account, request, follows=order.follows_position)
+        refusal = checks.static_refusal(self, account, request, now_ms, follows=order.follows_position)
         if refusal is not None:
             return Outcome(refusal=refusal)
         self.close(order, OrderState.CANCELLED, Reason.REQUESTED, now_ms)
         return self._place(account, request, now_ms, follows=order.follows_position)
+
+    def modify(
+        self, account: str, order_id: int, request: OrderRequest, remaining: Decimal, now_ms: int
+    ) -> Outcome | None:
+        """Change a live order in place: same id, `remaining` of it left to trade.
+
+        It keeps its place in the queue only when its price stays and it does not grow. None when there is no
+        such live order; a refusal by a static rule leaves it as it was; one by a rule about money, position or
+        book ends it.
+        """
+        order = self._orders.get(order_id)
+        if order is None or order.account != account or not order.state.live:
+            return None
+        refusal = checks.static_refusal(self, account, request, now_ms, follows=order.follows_position)
+        if refusal is not None:
+            return Outcome(refusal=refusal)
+        if order.state is not OrderState.OPEN:
+            order.request, order.remaining = request, remaining
+            self._touch(order, now_ms)
+            self.changed(order, Change.ACCEPTED, now_ms)
+            return Outcome(order=order.snapshot())
+        if request.price == order.price and remaining <= order.remaining:
+            self.release(order, order.remaining - remaining)
+            order.request = request
+            self._shrink(order, remaining, now_ms)
+            return Outcome(order=order.snapshot())
+        self._unrest(order)
+        order.request, order.remaining = request, remaining
+        self._touch(order, now_ms)
+        refusal = checks.dynamic_refusal(self, order)
+        if refusal is not None:
+            self.close(order, OrderState.CANCELLED, refusal, now_ms)
+            return Outcome(order=order.snapshot(), refusal=refusal)
+        return self._execute(order, now_ms)
+
+    def _unrest(self, order: Order) -> None:
+        """Take an open order out of its book, to be put back or ended by the caller."""
+        self._record(order.account).live.pop(order.order_id)
+        self.markets[order.instrument].book.remove(order)
+        self.touch_book(order.instrument)
+        self._hold(order, -order.remaining)
 
     def _in_pool(self, key: str, pool: str) -> bool:
         instrument = self.markets[key].instrument
@@ -122,10 +159,14 @@ class Engine(EngineState):
 
     def _submit_bracket(self, account: str, requests: Sequence[OrderRequest], now_ms: int) -> list[Outcome]:
         first = self._place(account, requests[0], now_ms)
-        if first.order is None or first.refusal is not None:
+        if self._newest is None or first.order is None or first.refusal is not None:
             return [first, *(Outcome(refusal=first.refusal) for _ in requests[1:])]
-        parent = self._orders[first.order.order_id]
+        parent = self._newest  # by id it may be forgotten already
         outcomes = [self._place(account, request, now_ms, parent=parent) for request in requests[1:]]
+        for child_id in parent.children:
+            child = self._orders.get(child_id)
+            if child is not None:
+                child.siblings = tuple(other for other in parent.children if other != child_id)
         return [replace(first, order=parent.snapshot()), *outcomes]
 
     def _place(
@@ -137,7 +178,7 @@ class Engine(EngineState):
         follows: bool = False,
         parent: Order | None = None,
     ) -> Outcome:
-        refusal = checks.static_refusal(self, account, request, follows=follows)
+        refusal = checks.static_refusal(self, account, request, now_ms, follows=follows)
         if refusal in UNTRACED:
             return Outcome(refusal=refusal)
         order = self._new_order(account, request, now_ms, follows=follows, parent=parent)
@@ -165,7 +206,7 @@ class Engine(EngineState):
             parent_id=None if parent is None else parent.order_id,
         )
         self._next_order_id += 1
-        self._orders[order.order_id] = order
+        self._orders[order.order_id] = self._newest = order
         if request.client_id is not None:
             known = self.find_client_id(account, request.client_id)
             if known is None or not known.state.live:  # a live order keeps its client id
@@ -195,13 +236,20 @@ class Engine(EngineState):
             self.close(order, OrderState.CANCELLED, Reason.PARENT_CANCELLED, now_ms)
         return Outcome(order=order.snapshot())
 
+    def park(self, account: str, request: OrderRequest, now_ms: int) -> Order:
+        """Keep an order outside the book that nothing will trigger; see `slices`."""
+        order = self._new_order(account, request, now_ms, follows=False, parent=None)
+        order.state = OrderState.WAITING_FOR_TRIGGER
+        self._record(account).live[order.order_id] = order
+        self.changed(order, Change.ACCEPTED, now_ms)
+        return order
+
     def execute_triggered(self, order: Order, now_ms: int) -> None:
         """Turn a waiting trigger into a working order at its own id."""
         market = self.markets[order.instrument]
         market.triggers.pop(order.order_id, None)
         self._record(order.account).live.pop(order.order_id, None)
         order.triggered = True
-        self.cancel_siblings(order, now_ms)
         self._touch(order, now_ms)
         self.changed(order, Change.TRIGGERED, now_ms)
         position = self.accounts[order.account].position(market.instrument)
@@ -248,9 +296,51 @@ class Engine(EngineState):
             if other is None or not market.book.crosses(order.side, order.price):
                 return
             if other.account == order.account:
-                self.close(other, OrderState.CANCELLED, Reason.SELF_TRADE, now_ms)
+                self._meet_own(order, other, now_ms)
                 continue
-            self._trade(market, order, other, min(order.remaining, other.remaining), now_ms)
+            quantity = min(order.remaining, other.remaining)
+            unfit = self._unfit(market, other, quantity)
+            if unfit is not None:
+                self.close(other, OrderState.CANCELLED, unfit, now_ms)
+                continue
+            self._trade(market, order, other, quantity, now_ms)
+
+    def _unfit(self, market: Market, maker: Order, quantity: Decimal) -> Reason | None:
+        """Why a resting order is cancelled instead of matched: out of margin, or too aggressive at the cap."""
+        if caps.barred(self, maker, market):
+            return Reason.OPEN_INTEREST_CAP
+        return Reason.MARGIN if checks.maker_is_short(self, maker, market, quantity) else None
+
+    def _meet_own(self, order: Order, other: Order, now_ms: int) -> None:
+        """An order meets one of its own account: no trade, somebody gives way."""
+        mode = order.request.self_trade
+        if mode is SelfTrade.REDUCE_BOTH:
+            common = min(order.remaining, other.remaining)
+            order.remaining -= common
+            if common < other.remaining:
+                self.release(other, common)
+                self._shrink(other, other.remaining - common, now_ms)
+            else:
+                self.close(other, OrderState.CANCELLED, Reason.SELF_TRADE, now_ms)
+            if not order.remaining:
+                self.close(order, OrderState.CANCELLED, Reason.SELF_TRADE, now_ms)
+            return
+        if mode is not SelfTrade.CANCEL_INCOMING:
+            self.close(other, OrderState.CANCELLED, Reason.SELF_TRADE, now_ms)
+        if mode is not SelfTrade.CANCEL_RESTING:
+            order.remaining = ZERO
+            self.close(order, OrderState.CANCELLED, Reason.SELF_TRADE, now_ms)
+
+    def _side(self, order: Order, instrument: Instrument) -> TradeSide:
+        """What an order's owner brings to a trade."""
+        owner = self.accounts[order.account]
+        position, entry = owner.balance(instrument.base).total if not instrument.perpetual else ZERO, ZERO
+        held = owner.ledger(instrument.pool).positions.get(instrument.key) if instrument.perpetual else None
+        if held is not None:
+            position, entry = held.quantity, held.entry_price
+        return TradeSide(
+            order_id=order.order_id, client_id=order.request.client_id, position=position, entry_price=entry
+        )
 
     def _trade(self, market: Market, taker: Order, maker: Order, quantity: Decimal, now_ms: int) -> None:
         price = maker.price
@@ -266,6 +356,9 @@ class Engine(EngineState):
             buyer=buyer.account,
             seller=seller.account,
             time_ms=now_ms,
+            buy=self._side(buyer, market.instrument),
+            sell=self._side(seller, market.instrument),
+            liquidated=self.liquidating,
         )
         market.record(trade)
         self.emit(trade)
@@ -274,7 +367,7 @@ class Engine(EngineState):
             order.filled += quantity
             order.filled_notional += quantity * price
             self._touch(order, now_ms)
-        self._touched_books[market.instrument.key] = None
+        self.touch_book(market.instrument.key)
         for order in (maker, taker):
             fill = settle(self, market, order, trade, taker=order is taker)
             self._filled(market, order, fill, now_ms)
@@ -284,8 +377,7 @@ class Engine(EngineState):
     def _filled(self, market: Market, order: Order, fill: Fill, now_ms: int) -> None:
         owner = self.accounts[order.account]
         if not owner.house:
-            self.emit(fill)
-            self._record(order.account).fills.append(fill)
+            self.keep_fill(fill)
             self.emit_settled(order.account, market.instrument, now_ms)
         if order.remaining:
             self.changed(order, Change.PARTLY_FILLED, now_ms)
@@ -296,7 +388,7 @@ class Engine(EngineState):
         market = self.markets[order.instrument]
         order.state = OrderState.OPEN
         market.book.add(order)
-        self._touched_books[order.instrument] = None
+        self.touch_book(order.instrument)
         self._record(order.account).live[order.order_id] = order
         self._hold(order, order.remaining)
 
@@ -322,7 +414,7 @@ class Engine(EngineState):
         resting = record.live.pop(order.order_id, None)
         if resting is not None and order.state is OrderState.OPEN:
             self.markets[order.instrument].book.remove(order)
-            self._touched_books[order.instrument] = None
+            self.touch_book(order.instrument)
             self._hold(order, -order.remaining)
         self.markets[order.instrument].triggers.pop(order.order_id, None)
         order.state = state
@@ -334,9 +426,11 @@ class Engine(EngineState):
             OrderState.REJECTED: Change.REJECTED,
         }[state]
         self.changed(order, change, now_ms)
-        self._retire(order, record)
         if order.children:
             self._parent_closed(order, now_ms)
+        if state is OrderState.FILLED:
+            self.cancel_siblings(order, now_ms)
+        self._retire(order, record)
 
     def _parent_closed(self, parent: Order, now_ms: int) -> None:
         for child_id in parent.children:
@@ -351,9 +445,8 @@ class Engine(EngineState):
                 self.close(child, OrderState.CANCELLED, Reason.PARENT_CANCELLED, now_ms)
 
     def cancel_siblings(self, order: Order, now_ms: int) -> None:
-        """One of a bracket's children acts: the others go."""
-        parent = None if order.parent_id is None else self._orders.get(order.parent_id)
-        for sibling_id in parent.children if parent else ():
+        """One of a group has filled: the others go."""
+        for sibling_id in order.siblings:
             sibling = self._orders.get(sibling_id)
             if sibling is not None and sibling is not order and sibling.state.live:
                 self.close(sibling, OrderState.CANCELLED, Reason.SIBLING_FILLED, now_ms)
@@ -363,7 +456,7 @@ class Engine(EngineState):
 
         Newest first: the newest shrinks to what is left of the position, an older one that no longer fits
         beside a newer one is cancelled; when flat all are cancelled, and so are triggers that follow the
-        position.
+        position or whose parent has filled.
         """
         market = self.markets[key]
         owner = self.accounts[account]
@@ -379,7 +472,8 @@ class Engine(EngineState):
                 if order.side is not side or not order.request.reduce_only:
                     continue
                 if order.state is OrderState.WAITING_FOR_TRIGGER:
-                    if order.follows_position and not budget and not position:
+                    bound = order.follows_position or order.parent_id is not None
+                    if bound and not position:
                         self.close(order, OrderState.CANCELLED, Reason.REDUCE_ONLY, now_ms)
                     continue
                 if order.state is not OrderState.OPEN or order.remaining <= budget:
@@ -393,7 +487,7 @@ class Engine(EngineState):
     def _shrink(self, order: Order, quantity: Decimal, now_ms: int) -> None:
         order.remaining = quantity
         self._touch(order, now_ms)
-        self._touched_books[order.instrument] = None
+        self.touch_book(order.instrument)
         self.changed(order, Change.SHRUNK, now_ms)
 
     def _touch(self, order: Order, now_ms: int) -> None:

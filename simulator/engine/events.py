@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
-from simulator.engine.values import OrderSnapshot, Side
+from simulator.engine.values import OrderSnapshot, Reason, Side
 
 
 class Change(StrEnum):
@@ -40,6 +40,8 @@ class Fill:
         fee: in `fee_token`; includes `extra_fee`.
         liquidated: account being liquidated when the trade came of a liquidation.
         mark_price: mark at the time, for liquidations.
+        twap_id: time-weighted order this is a slice of.
+        settlement: the venue closed the position at the mark; there is no trade behind it.
     """
 
     account: str
@@ -59,11 +61,23 @@ class Fill:
     time_ms: int
     liquidated: str | None = None
     mark_price: Decimal | None = None
+    twap_id: int | None = None
+    settlement: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TradeSide:
+    """One side of a match: its order, and the signed position and entry price just before."""
+
+    order_id: int
+    client_id: str | None
+    position: Decimal
+    entry_price: Decimal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trade:
-    """One match as the public sees it; `side` is the taker's."""
+    """One match as the public sees it; `side` is the taker's. `buy` and `sell` are what each side brought to it."""
 
     instrument: str
     trade_id: int
@@ -73,6 +87,9 @@ class Trade:
     buyer: str
     seller: str
     time_ms: int
+    buy: TradeSide
+    sell: TradeSide
+    liquidated: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +168,10 @@ class TransferKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transferred:
-    """Money moved: `source` and `destination` are wallet names (a pool or `SPOT_WALLET`)."""
+    """Money moved: `source` and `destination` are wallet names (a pool or `SPOT_WALLET`).
+
+    `label` is the front's own name for the movement; `fee` was paid by `account` on top, in `token`.
+    """
 
     kind: TransferKind
     account: str
@@ -162,6 +182,52 @@ class Transferred:
     amount: Decimal
     time_ms: int
     sequence: int
+    label: str = ""
+    fee: Decimal = Decimal(0)
+
+
+class TwapState(StrEnum):
+    """Where a time-weighted order is in its life."""
+
+    ACTIVATED = "activated"
+    FINISHED = "finished"
+    TERMINATED = "terminated"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwapRequest:
+    """A time-weighted order as asked for; `randomise` varies its slices by up to a fifth."""
+
+    instrument: str
+    side: Side
+    quantity: Decimal
+    minutes: int
+    reduce_only: bool = False
+    randomise: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwapSnapshot:
+    """A time-weighted order at one moment; `error` says what ended it when `state` is ERROR."""
+
+    twap_id: int
+    account: str
+    request: TwapRequest
+    created_ms: int
+    executed: Decimal
+    executed_notional: Decimal
+    state: TwapState
+    error: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwapChanged:
+    """A time-weighted order began, executed a slice (`progress`), or ended."""
+
+    twap: TwapSnapshot
+    progress: bool
+    time_ms: int
 
 
 Event = (
@@ -175,4 +241,5 @@ Event = (
     | FundingPaid
     | Liquidated
     | Transferred
+    | TwapChanged
 )

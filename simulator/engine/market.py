@@ -53,7 +53,13 @@ class FundingRate:
 
 @dataclass(slots=True, kw_only=True)
 class Market:
-    """State of one instrument."""
+    """State of one instrument.
+
+    Args:
+        open_interest_cap: notional from which on open interest may not grow; None for no cap.
+        open_interest_step: most notional one order may add to open interest; None for no limit.
+        mark_bounds: range the mark is kept in, None for free.
+    """
 
     instrument: Instrument
     oracle: Decimal
@@ -64,6 +70,16 @@ class Market:
     minutes: deque[Candle] = field(default_factory=lambda: deque(maxlen=KEPT_MINUTES))
     fundings: deque[FundingRate] = field(default_factory=lambda: deque(maxlen=KEPT_FUNDINGS))
     triggers: dict[int, None] = field(default_factory=dict)
+    open_interest_cap: Decimal | None = None
+    open_interest_step: Decimal | None = None
+    mark_bounds: tuple[Decimal, Decimal] | None = None
+
+    def bounded(self, mark: Decimal) -> Decimal:
+        """`mark`, moved into the bounds in force."""
+        if self.mark_bounds is None:
+            return mark
+        low, high = self.mark_bounds
+        return min(high, max(low, mark))
 
     def record(self, trade: Trade) -> None:
         """Fold a trade into tape and candles."""

@@ -7,7 +7,7 @@ injected source, so a seed repeats a day exactly.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -60,6 +60,8 @@ class Population:
         chance: source of all randomness.
         settings: liveliness; `QUIET` for empty, still markets.
         maker, taker: names of the house accounts.
+        keys: instruments they care for; all that are listed now when None.
+        follows: instrument -> instrument whose reference it copies, on its own price grid, instead of walking.
     """
 
     def __init__(
@@ -71,35 +73,54 @@ class Population:
         *,
         maker: str = MAKER,
         taker: str = TAKER,
+        keys: Iterable[str] | None = None,
+        follows: Mapping[str, str] | None = None,
     ) -> None:
         self._engine = engine
         self._upkeep = upkeep
         self._chance = chance
         self.settings = settings
         self._maker, self._taker = maker, taker
-        self._anchor = {key: market.oracle for key, market in engine.markets.items()}
-        self._ladders = {key: _Ladder() for key in engine.markets}
+        self._follows = dict(follows or {})
+        self._ladders = {key: _Ladder() for key in (engine.markets if keys is None else keys)}
+        self._anchor = {key: engine.markets[key].oracle for key in self._ladders}
         self.frozen: set[str] = set()  # instruments whose reference a test holds still
         for name in (maker, taker):
             engine.open_account(name, house=True)
 
     def warm_up(self, now_ms: int) -> None:
         """Make up candles and funding before `now_ms`, then fill the books."""
-        for market in self._engine.markets.values():
+        self.follow(now_ms)
+        for key in self._ladders:
+            market = self._engine.markets[key]
             if market.instrument.open:
                 self._make_history(market, now_ms)
-        self.quote(self._engine.markets, now_ms)
+        self.quote(self._ladders, now_ms)
 
     def step(self, now_ms: int) -> None:
         """One round: move references, re-quote, let takers trade."""
-        for key, market in self._engine.markets.items():
+        self.follow(now_ms)
+        for key in self._ladders:
+            market = self._engine.markets[key]
             if not market.instrument.open:
                 continue
-            if self.settings.volatility_bps and key not in self.frozen:
+            if self.settings.volatility_bps and key not in self.frozen and key not in self._follows:
                 self._walk(key, market, now_ms)
             self._quote_one(key, market, now_ms)
             if self._chance.integer(1, 100) <= self.settings.trade_percent:
                 self._take(key, market, now_ms)
+
+    def follow(self, now_ms: int) -> list[str]:
+        """Copy the references of followed instruments; which ones moved. Quotes stay until the next round."""
+        moved: list[str] = []
+        for key, source in self._follows.items():
+            market, leader = self._engine.markets[key], self._engine.markets[source]
+            rule = market.instrument.price_rule
+            oracle, mark = rule.nearest(leader.oracle), rule.nearest(leader.mark)
+            if key not in self.frozen and (market.oracle, market.mark) != (oracle, mark):
+                self._upkeep.set_prices(key, oracle, mark, now_ms)
+                moved.append(key)
+        return moved
 
     def set_reference(self, key: str, price: Decimal, now_ms: int, *, mark: Decimal | None = None) -> None:
         """Hold the reference of an instrument at `price` and re-quote around it."""

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from simulator.engine.accounts import Ledger, Position
 from simulator.engine.market import Market
-from simulator.engine.values import ZERO, Order, Side
+from simulator.engine.values import ZERO, Instrument, Order, Side
 
 TEN_PERCENT = Decimal("0.1")
 
@@ -54,7 +54,7 @@ def required_margin(ledger: Ledger, resting: Mapping[str, Exposure], markets: Ma
         worst = max(abs(signed), signed + exposure.buys, exposure.sells - signed)
         if position.isolated if position.quantity else not setting.cross:
             worst -= abs(signed)
-        total += worst / setting.value
+        total += setting.initial_margin(worst)
     return total
 
 
@@ -63,21 +63,39 @@ def position_margin(ledger: Ledger, key: str, market: Market) -> Decimal:
     position = ledger.positions[key]
     if position.isolated:
         return ledger.isolated_value(key, market.mark)
-    return abs(position.quantity) * market.mark / ledger.setting(market.instrument).value
+    return ledger.setting(market.instrument).initial_margin(abs(position.quantity) * market.mark)
 
 
-def maintenance(notional: Decimal, max_leverage: int) -> Decimal:
-    """Half the initial margin at the largest leverage."""
-    return notional / (2 * max_leverage)
+def maintenance_rate(notional: Decimal, instrument: Instrument) -> Decimal:
+    """Share of further notional that maintenance margin grows by: half the initial margin of the tier."""
+    if instrument.maintenance_fraction is not None:
+        return instrument.maintenance_fraction
+    return 1 / Decimal(2 * instrument.leverage_at(notional))
 
 
-def cross_maintenance(ledger: Ledger, markets: Mapping[str, Market]) -> Decimal:
-    """Maintenance margin of all cross positions."""
+def maintenance(notional: Decimal, instrument: Instrument) -> Decimal:
+    """The instrument's own share, else half the initial margin at the tier's leverage, continuous over tiers."""
+    if instrument.maintenance_fraction is not None:
+        return notional * instrument.maintenance_fraction
+    margin = notional / (2 * instrument.leverage_at(notional))
+    before: Decimal | None = None
+    for tier in instrument.margin_tiers:
+        if tier.lower_bound > notional:
+            break
+        rate = 1 / Decimal(2 * tier.max_leverage)
+        if before is not None:
+            margin -= tier.lower_bound * (rate - before)
+        before = rate
+    return margin
+
+
+def cross_maintenance(ledger: Ledger, markets: Mapping[str, Market], pool: str | None = None) -> Decimal:
+    """Maintenance margin of all cross positions, or of those in one pool."""
     return sum(
         (
-            maintenance(abs(p.quantity) * markets[key].mark, markets[key].instrument.max_leverage)
+            maintenance(abs(p.quantity) * markets[key].mark, markets[key].instrument)
             for key, p in ledger.open_positions()
-            if not p.isolated
+            if not p.isolated and pool in (None, markets[key].instrument.pool)
         ),
         ZERO,
     )
@@ -89,15 +107,15 @@ def cross_value(ledger: Ledger, markets: Mapping[str, Market]) -> Decimal:
 
 
 def free_margin(ledger: Ledger, resting: Mapping[str, Exposure], markets: Mapping[str, Market]) -> Decimal:
-    """Cross equity beyond the required margin; may be negative."""
-    return cross_value(ledger, markets) - required_margin(ledger, resting, markets)
+    """Cross equity beyond the required margin and what spot orders lock of it; may be negative."""
+    return cross_value(ledger, markets) - ledger.purse.hold - required_margin(ledger, resting, markets)
 
 
 def withdrawable(ledger: Ledger, resting: Mapping[str, Exposure], markets: Mapping[str, Market]) -> Decimal:
     """What may leave the pool: equity less the larger of required margin and a tenth of cross notional."""
     notional = sum((abs(p.quantity) * markets[key].mark for key, p in ledger.open_positions() if not p.isolated), ZERO)
     bound = max(required_margin(ledger, resting, markets), notional * TEN_PERCENT)
-    return max(ZERO, cross_value(ledger, markets) - bound)
+    return max(ZERO, cross_value(ledger, markets) - ledger.purse.hold - bound)
 
 
 def liquidation_price(ledger: Ledger, key: str, markets: Mapping[str, Market]) -> Decimal | None:
@@ -109,10 +127,10 @@ def liquidation_price(ledger: Ledger, key: str, markets: Mapping[str, Market]) -
     side = 1 if position.quantity > 0 else -1
     if position.isolated:
         equity = ledger.isolated_value(key, market.mark)
-        margin = maintenance(abs(position.quantity) * market.mark, market.instrument.max_leverage)
+        margin = maintenance(abs(position.quantity) * market.mark, market.instrument)
     else:
         equity = cross_value(ledger, markets)
         margin = cross_maintenance(ledger, markets)
-    share = 1 / Decimal(2 * market.instrument.max_leverage)
+    share = maintenance_rate(abs(position.quantity) * market.mark, market.instrument)
     price = market.mark - side * (equity - margin) / abs(position.quantity) / (1 - share * side)
     return price if price > 0 else None

@@ -21,10 +21,12 @@ def settle(engine: Engine, market: Market, order: Order, trade: Trade, *, taker:
     instrument = market.instrument
     owner = engine.accounts[order.account]
     notional = trade.quantity * trade.price
-    rate = ZERO if owner.house else (instrument.taker_fee if taker else instrument.maker_fee)
+    rate = owner.fee_rate(instrument, taker=taker)
+    request = order.request
+    extra_rate = request.extra_fee if taker or request.maker_extra_fee is None else request.maker_extra_fee
     owner.volume += notional
     if instrument.perpetual:
-        extra = truncate(notional * order.request.extra_fee)
+        extra = truncate(notional * extra_rate)
         fee = truncate(notional * rate) + extra
         fee_token = instrument.quote
         result = owner.ledger(instrument.pool).apply_fill(instrument, order.side, trade.quantity, trade.price, fee)
@@ -52,6 +54,7 @@ def settle(engine: Engine, market: Market, order: Order, trade: Trade, *, taker:
         time_ms=trade.time_ms,
         liquidated=engine.liquidating,
         mark_price=market.mark if engine.liquidating else None,
+        twap_id=order.request.twap_id,
     )
 
 

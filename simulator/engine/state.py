@@ -7,7 +7,7 @@ account; house accounts keep nothing.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -24,10 +24,10 @@ from simulator.engine.events import (
     Transferred,
 )
 from simulator.engine.market import Market
-from simulator.engine.values import Instrument, Order, OrderSnapshot, OrderState
+from simulator.engine.values import ZERO, Instrument, Order, OrderSnapshot, OrderState, Rules
 
 SPOT_WALLET = "spot"
-KEPT_CLOSED_ORDERS = 2000
+KEPT_MONEY_EVENTS = 2000
 KEPT_FILLS = 10_000
 
 
@@ -37,9 +37,37 @@ class Records:
 
     live: dict[int, Order] = field(default_factory=dict)
     closed: deque[int] = field(default_factory=deque)
-    history: deque[OrderChanged] = field(default_factory=lambda: deque(maxlen=KEPT_CLOSED_ORDERS))
+    history: deque[OrderChanged] = field(default_factory=deque)
     fills: deque[Fill] = field(default_factory=lambda: deque(maxlen=KEPT_FILLS))
-    transfers: deque[Event] = field(default_factory=lambda: deque(maxlen=KEPT_CLOSED_ORDERS))
+    transfers: deque[Event] = field(default_factory=lambda: deque(maxlen=KEPT_MONEY_EVENTS))
+
+
+class EventReader:
+    """Events for one more reader, beside the engine's own `drain`.
+
+    Args:
+        wanted: which events it is given; it must read often, as what it does not read is kept.
+    """
+
+    def __init__(self, wanted: Callable[[Event], bool]) -> None:
+        self._wanted = wanted
+        self._events: list[Event] = []
+        self._books: dict[str, None] = {}
+
+    def take(self, event: Event) -> None:
+        """Keep an event that is wanted; of book changes one per instrument."""
+        if not self._wanted(event):
+            return
+        if isinstance(event, BookChanged):
+            self._books[event.instrument] = None
+        else:
+            self._events.append(event)
+
+    def drain(self) -> list[Event]:
+        """Events since the last drain, then one `BookChanged` per touched book."""
+        events = [*self._events, *(BookChanged(instrument=key) for key in self._books)]
+        self._events, self._books = [], {}
+        return events
 
 
 class EngineState:
@@ -47,10 +75,19 @@ class EngineState:
 
     Args:
         instruments: in a fixed order; keys must differ.
+        rules: limits of orders and of what is kept; may be replaced while running.
         first_order_id, first_trade_id: counters start here.
     """
 
-    def __init__(self, instruments: Iterable[Instrument], *, first_order_id: int = 1, first_trade_id: int = 1) -> None:
+    def __init__(
+        self,
+        instruments: Iterable[Instrument],
+        *,
+        rules: Rules | None = None,
+        first_order_id: int = 1,
+        first_trade_id: int = 1,
+    ) -> None:
+        self.rules = rules or Rules()
         self.markets: dict[str, Market] = {
             item.key: Market(instrument=item, oracle=item.start_price, mark=item.start_price, last=item.start_price)
             for item in instruments
@@ -59,13 +96,16 @@ class EngineState:
         self.fees: dict[str, Decimal] = {}  # token -> collected; perpetual fees under the pool's quote
         self._records: dict[str, Records] = {}
         self._orders: dict[int, Order] = {}
+        self._newest: Order | None = None
         self._by_client_id: dict[tuple[str, str], int] = {}
         self._next_order_id = first_order_id
         self._next_trade_id = first_trade_id
         self._sequence = 0
         self._events: list[Event] = []
         self._touched_books: dict[str, None] = {}
+        self._readers: list[EventReader] = []
         self.liquidating: str | None = None
+        self.post_only_until: dict[str, int] = {}  # pool -> time before which only post-only orders are taken
 
     # -- reading ---------------------------------------------------------------------------------------------
 
@@ -75,6 +115,25 @@ class EngineState:
         self._events = []
         self._touched_books = {}
         return events
+
+    def reader(self, wanted: Callable[[Event], bool]) -> EventReader:
+        """A further reader of events, from now on; `drain` is not affected."""
+        found = EventReader(wanted)
+        self._readers.append(found)
+        return found
+
+    def list_instruments(self, instruments: Iterable[Instrument]) -> None:
+        """Open markets beside those of the start: another front's products on the same engine.
+
+        Raises:
+            ValueError: a key is taken.
+        """
+        for item in instruments:
+            if item.key in self.markets:
+                raise ValueError(f"instrument {item.key} exists")
+            self.markets[item.key] = Market(
+                instrument=item, oracle=item.start_price, mark=item.start_price, last=item.start_price
+            )
 
     def account(self, name: str) -> Account | None:
         """An account that has ever held money, else None."""
@@ -108,10 +167,12 @@ class EngineState:
         return [self._orders[order_id].snapshot() for order_id in ids if order_id in self._orders]
 
     def resting_orders(self, account: str, pool: str) -> Iterator[Order]:
-        """Orders of an account that rest in the books of one margin pool."""
+        """Orders of an account that rest in the books of one margin pool, or of all pools when unified."""
+        owner = self.accounts.get(account)
+        unified = owner is not None and bool(owner.unified)
         for order in self._record(account).live.values():
             instrument = self.markets[order.instrument].instrument
-            if order.state is OrderState.OPEN and instrument.perpetual and instrument.pool == pool:
+            if order.state is OrderState.OPEN and instrument.perpetual and (unified or instrument.pool == pool):
                 yield order
 
     def history(self, account: str) -> Sequence[OrderChanged]:
@@ -133,6 +194,10 @@ class EngineState:
             if account in self.accounts:
                 self._records[account] = found
         return found
+
+    def only_post_only(self, instrument: Instrument, now_ms: int) -> bool:
+        """Whether an instrument takes post-only orders alone for now."""
+        return now_ms < self.post_only_until.get(instrument.pool, 0)
 
     # -- accounts and money ----------------------------------------------------------------------------------
 
@@ -172,12 +237,17 @@ class EngineState:
         token: str,
         amount: Decimal,
         now_ms: int,
+        *,
+        label: str = "",
+        fee: Decimal = ZERO,
     ) -> None:
-        """Move money between wallets or accounts; the caller has checked that it is free."""
-        self.adjust(account, source, token, -amount, now_ms)
+        """Move money between wallets or accounts; the caller has checked that amount and fee are free."""
+        self.adjust(account, source, token, -amount - fee, now_ms)
+        if fee:
+            self.fees[token] = self.fees.get(token, ZERO) + fee
         self.adjust(to_account, destination, token, amount, now_ms)
         kind = TransferKind.BETWEEN_POOLS if account == to_account else TransferKind.BETWEEN_ACCOUNTS
-        self._transferred(kind, account, to_account, source, destination, token, amount, now_ms)
+        self._transferred(kind, account, to_account, source, destination, token, amount, now_ms, label=label, fee=fee)
 
     def _transferred(
         self,
@@ -189,6 +259,9 @@ class EngineState:
         token: str,
         amount: Decimal,
         now_ms: int,
+        *,
+        label: str = "",
+        fee: Decimal = ZERO,
     ) -> None:
         self._sequence += 1
         event = Transferred(
@@ -201,6 +274,8 @@ class EngineState:
             amount=amount,
             time_ms=now_ms,
             sequence=self._sequence,
+            label=label,
+            fee=fee,
         )
         self.emit_money(event, account, counterparty)
 
@@ -213,6 +288,24 @@ class EngineState:
     def emit(self, event: Event) -> None:
         """Append an event."""
         self._events.append(event)
+        for reader in self._readers:
+            reader.take(event)
+
+    def touch_book(self, key: str) -> None:
+        """Remember that a visible book changed."""
+        self._touched_books[key] = None
+        for reader in self._readers:
+            reader.take(BookChanged(instrument=key))
+
+    def next_trade_id(self) -> int:
+        """A trade id never given before."""
+        self._next_trade_id += 1
+        return self._next_trade_id - 1
+
+    def next_order_id(self) -> int:
+        """An order id never given before, for what the venue does without an order."""
+        self._next_order_id += 1
+        return self._next_order_id - 1
 
     def next_sequence(self) -> int:
         """A number that only grows, for ids of events."""
@@ -220,6 +313,11 @@ class EngineState:
         return self._sequence
 
     # -- keeping ---------------------------------------------------------------------------------------------
+
+    def keep_fill(self, fill: Fill) -> None:
+        """Emit a fill and keep it in its account's history."""
+        self.emit(fill)
+        self._record(fill.account).fills.append(fill)
 
     def emit_settled(self, account: str, instrument: Instrument, now_ms: int) -> None:
         """Tell the balance and position of an account after something settled in `instrument`."""
@@ -247,7 +345,10 @@ class EngineState:
         event = OrderChanged(change=change, order=order.snapshot(), time_ms=now_ms)
         self.emit(event)
         if change not in (Change.PARTLY_FILLED, Change.SHRUNK):
-            self._record(order.account).history.append(event)
+            history = self._record(order.account).history
+            history.append(event)
+            while len(history) > self.rules.kept_changes:
+                history.popleft()
 
     def _retire(self, order: Order, record: Records) -> None:
         """Keep the most recent closed orders of an account, forget older ones."""
@@ -255,7 +356,7 @@ class EngineState:
             self._forget(order.order_id)
             return
         record.closed.append(order.order_id)
-        while len(record.closed) > KEPT_CLOSED_ORDERS:
+        while len(record.closed) > self.rules.kept_closed_orders:
             self._forget(record.closed.popleft())
 
     def _forget(self, order_id: int) -> None:

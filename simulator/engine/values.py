@@ -67,6 +67,16 @@ class Grouping(StrEnum):
     NONE = "none"
     BRACKET = "bracket"  # first order is the parent, the rest wait for its fill
     POSITION = "position"  # triggers whose size follows the position
+    ONE_CANCELS_OTHER = "one_cancels_other"  # the first to act cancels the others
+
+
+class SelfTrade(StrEnum):
+    """What happens when an order meets one of the same account."""
+
+    CANCEL_RESTING = "cancel_resting"
+    CANCEL_INCOMING = "cancel_incoming"
+    CANCEL_BOTH = "cancel_both"
+    REDUCE_BOTH = "reduce_both"  # both shrink by the smaller quantity, no trade
 
 
 class OrderState(StrEnum):
@@ -98,6 +108,7 @@ class Reason(StrEnum):
     NOTIONAL_TOO_LARGE = "notional_too_large"
     PRICE_TOO_FAR = "price_too_far"
     CLIENT_ID_IN_USE = "client_id_in_use"
+    POST_ONLY_PERIOD = "post_only_period"
 
     OFF_TICK = "off_tick"
     BELOW_MINIMUM = "below_minimum"
@@ -110,6 +121,11 @@ class Reason(StrEnum):
     BAD_TRIGGER_PRICE = "bad_trigger_price"
     TOO_MANY_ORDERS = "too_many_orders"
     INSTRUMENT_CLOSED = "instrument_closed"
+    POSITION_TIER_LIMIT = "position_tier_limit"
+    CAP_INCREASE = "cap_increase"
+    CAP_FLIP = "cap_flip"
+    CAP_AGGRESSIVE = "cap_aggressive"
+    CAP_TOO_QUICK = "cap_too_quick"
 
     REQUESTED = "requested"
     SELF_TRADE = "self_trade"
@@ -119,6 +135,13 @@ class Reason(StrEnum):
     LIQUIDATION = "liquidation"
     SCHEDULED = "scheduled"
     REMAINDER = "remainder"
+    MARGIN = "margin"
+    OPEN_INTEREST_CAP = "open_interest_cap"
+    DELISTED = "delisted"
+
+    TWAP_DURATION = "twap_duration"
+    TWAP_TOO_SMALL = "twap_too_small"
+    EXPIRED = "expired"
 
 
 UNTRACED = frozenset(
@@ -130,8 +153,41 @@ UNTRACED = frozenset(
         Reason.NOTIONAL_TOO_LARGE,
         Reason.PRICE_TOO_FAR,
         Reason.CLIENT_ID_IN_USE,
+        Reason.POST_ONLY_PERIOD,
     }
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """Limits every order is held to, and how much of the past is kept.
+
+    Args:
+        min_notional: least order value, in quote; an order that closes the whole position is exempt.
+        max_notional: most order value, in quote.
+        price_band: how far, as a share, a limit price may be from the reference price.
+        trigger_slippage: bound of a triggered market order, as a share of the mark.
+        max_open_orders: per account.
+        kept_closed_orders: closed orders an account can still ask for, by id or client id; older ones are
+            forgotten while their fills stay.
+        kept_changes: rows of an account's order history.
+    """
+
+    min_notional: Decimal = Decimal(10)
+    max_notional: Decimal = Decimal(5_000_000)
+    price_band: Decimal = Decimal("0.95")
+    trigger_slippage: Decimal = Decimal("0.1")
+    max_open_orders: int = 1000
+    kept_closed_orders: int = 2000
+    kept_changes: int = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarginTier:
+    """From `lower_bound` of notional on, leverage is at most `max_leverage`."""
+
+    lower_bound: Decimal
+    max_leverage: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +246,10 @@ class Instrument:
         maker_fee, taker_fee: shares of notional, 0.0001 being one basis point.
         funding_multiplier: scales the hourly rate of this instrument.
         open: False refuses new orders.
+        margin_tiers: ascending, the first from 0; empty for `max_leverage` at any size.
+        maintenance_fraction: maintenance margin as a share of notional; None for half the least initial margin.
+        min_notional: least order value here, instead of the engine's rule.
+        liquidation_fee: share of notional a liquidated account pays on top of its own fee.
     """
 
     key: str
@@ -206,6 +266,10 @@ class Instrument:
     margin_mode: MarginMode = MarginMode.ANY
     funding_multiplier: Decimal = ONE
     open: bool = True
+    margin_tiers: tuple[MarginTier, ...] = ()
+    maintenance_fraction: Decimal | None = None
+    min_notional: Decimal | None = None
+    liquidation_fee: Decimal = ZERO
 
     @property
     def lot(self) -> Decimal:
@@ -216,6 +280,11 @@ class Instrument:
     def perpetual(self) -> bool:
         """True for a perpetual, False for a spot pair."""
         return self.kind is InstrumentKind.PERPETUAL
+
+    def leverage_at(self, notional: Decimal) -> int:
+        """Largest leverage allowed for a position of `notional`."""
+        fitting = [tier.max_leverage for tier in self.margin_tiers if tier.lower_bound <= notional]
+        return fitting[-1] if fitting else self.max_leverage
 
     def floor_quantity(self, quantity: Decimal) -> Decimal:
         """Largest whole number of lots not above `quantity`."""
@@ -241,7 +310,15 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderRequest:
-    """One order as asked for; `extra_fee` is a share of notional on top of the instrument's fee."""
+    """One order as asked for.
+
+    Args:
+        extra_fee: a share of notional on top of the instrument's fee.
+        maker_extra_fee: the same for fills as maker; None for `extra_fee` there too.
+        label: the front's own name for the time in force, kept for its answers.
+        self_trade: what happens when it meets an order of its own account.
+        twap_id: set on the slices of a time-weighted order.
+    """
 
     instrument: str
     side: Side
@@ -252,7 +329,10 @@ class OrderRequest:
     client_id: str | None = None
     trigger: Trigger | None = None
     extra_fee: Decimal = ZERO
-    label: str = ""  # the front's own name for the time in force, kept for its answers
+    label: str = ""
+    maker_extra_fee: Decimal | None = None
+    self_trade: SelfTrade = SelfTrade.CANCEL_RESTING
+    twap_id: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -273,6 +353,7 @@ class Order:
     follows_position: bool = False
     parent_id: int | None = None
     children: list[int] = field(default_factory=list)
+    siblings: tuple[int, ...] = ()
 
     @property
     def instrument(self) -> str:
@@ -302,6 +383,7 @@ class Order:
             request=self.request,
             remaining=self.remaining,
             filled=self.filled,
+            filled_notional=self.filled_notional,
             average_price=self.average_price,
             created_ms=self.created_ms,
             updated_ms=self.updated_ms,
@@ -311,6 +393,7 @@ class Order:
             follows_position=self.follows_position,
             parent_id=self.parent_id,
             children=tuple(self.children),
+            siblings=self.siblings,
         )
 
 
@@ -323,6 +406,7 @@ class OrderSnapshot:
     request: OrderRequest
     remaining: Decimal
     filled: Decimal
+    filled_notional: Decimal
     average_price: Decimal
     created_ms: int
     updated_ms: int
@@ -332,6 +416,7 @@ class OrderSnapshot:
     follows_position: bool
     parent_id: int | None
     children: tuple[int, ...]
+    siblings: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
 from simulator.engine import risk
-from simulator.engine.accounts import Ledger
+from simulator.engine.accounts import Account, Ledger
 from simulator.engine.engine import SPOT_WALLET
 from simulator.engine.events import Event, Fill, FundingPaid, Liquidated, TransferKind, Transferred
 from simulator.engine.market import Market
@@ -28,6 +28,7 @@ from simulator.hyperliquid.venue import Venue
 
 MAX_ROWS = 2000
 MAX_FUNDINGS = 500
+TOKEN_STEP = Decimal("0.00000001")
 
 
 def _summary(value: Decimal, notional: Decimal, raw: Decimal, used: Decimal) -> dict[str, str]:
@@ -40,8 +41,12 @@ def _summary(value: Decimal, notional: Decimal, raw: Decimal, used: Decimal) -> 
 
 
 def clearinghouse_state(venue: Venue, user: str, dex: Dex, now_ms: int) -> dict[str, Any]:
-    """`clearinghouseState` of one dex; empty for an unknown user."""
+    """`clearinghouseState` of one dex; empty for an unknown user.
+
+    A unified account keeps its positions here, but its balances read zero: they are in spot.
+    """
     account = venue.engine.account(user)
+    unified = account is not None and bool(account.unified)
     ledger = account.ledger(dex.name) if account else Ledger()
     markets = venue.engine.markets
     resting = risk.exposures(venue.engine.resting_orders(user, dex.name))
@@ -50,6 +55,8 @@ def clearinghouse_state(venue: Venue, user: str, dex: Dex, now_ms: int) -> dict[
     raw = ledger.cash
     rows = []
     for key, position in ledger.open_positions():
+        if markets[key].instrument.pool != dex.name:
+            continue  # a unified account has one ledger for all dexes
         size = abs(position.quantity) * markets[key].mark
         margin = risk.position_margin(ledger, key, markets[key])
         notional += size
@@ -61,11 +68,14 @@ def clearinghouse_state(venue: Venue, user: str, dex: Dex, now_ms: int) -> dict[
             cross_notional += size
             cross_used += margin
         rows.append({"type": "oneWay", "position": _position(ledger, key, venue)})
+    withdrawable, cash = risk.withdrawable(ledger, resting, markets), ledger.cash
+    if unified:
+        value = cross = raw = withdrawable = cash = ZERO
     return {
         "marginSummary": _summary(value, notional, raw, used),
-        "crossMarginSummary": _summary(cross, cross_notional, ledger.cash, cross_used),
-        "crossMaintenanceMarginUsed": money(risk.cross_maintenance(ledger, markets)),
-        "withdrawable": money(risk.withdrawable(ledger, resting, markets)),
+        "crossMarginSummary": _summary(cross, cross_notional, cash, cross_used),
+        "crossMaintenanceMarginUsed": money(risk.cross_maintenance(ledger, markets, dex.name)),
+        "withdrawable": money(withdrawable),
         "assetPositions": rows,
         "time": now_ms,
     }
@@ -107,26 +117,49 @@ def _position(ledger: Ledger, key: str, venue: Venue) -> dict[str, Any]:
 
 
 def spot_state(venue: Venue, user: str) -> dict[str, Any]:
-    """`spotClearinghouseState`: tokens ever held."""
+    """`spotClearinghouseState`: tokens ever held; of a unified account the balances of everything."""
     account = venue.engine.account(user)
     rows = []
     for name, balance in (account.spot if account else {}).items():
-        if not balance.total and not balance.hold:
+        total, hold = balance.total, balance.hold
+        if account is not None and account.unified == name:
+            total, hold = _unified_balance(venue, account)
+        if not total and not hold:
             continue
         rows.append(
             {
                 "coin": name,
                 "token": venue.universe.tokens[name].index,
-                "total": text(balance.total),
-                "hold": text(balance.hold),
+                "total": text(total),
+                "hold": text(hold),
                 "entryNtl": text(balance.cost),
             }
         )
-    return {"balances": rows}
+    found: dict[str, Any] = {"balances": rows}
+    if account is not None and account.unified:
+        ledger, markets = account.own_ledgers()[0], venue.engine.markets
+        after = risk.cross_value(ledger, markets) - risk.cross_maintenance(ledger, markets)
+        token = venue.universe.tokens[account.unified].index
+        found["tokenToAvailableAfterMaintenance"] = [[token, money(max(ZERO, after))]]
+    return found
+
+
+def _unified_balance(venue: Venue, account: Account) -> tuple[Decimal, Decimal]:
+    """Total and hold of a unified account's collateral: cash at cost of the positions, and what they tie up."""
+    ledger, markets = account.own_ledgers()[0], venue.engine.markets
+    resting = risk.exposures(venue.engine.resting_orders(account.name, ""))
+    total, hold = ledger.cash, ledger.purse.hold + risk.required_margin(ledger, resting, markets)
+    for _, position in ledger.open_positions():
+        total += position.quantity * position.entry_price
+        if position.isolated:
+            own = position.cash + position.quantity * position.entry_price
+            total += position.cash
+            hold += own
+    return total.quantize(TOKEN_STEP), hold.quantize(TOKEN_STEP)
 
 
 def _in_dex(venue: Venue, order: Order, dex: Dex) -> bool:
-    instrument = venue.universe.by_coin[order.instrument]
+    instrument = venue.engine.markets[order.instrument].instrument
     return instrument.pool == dex.name if instrument.perpetual else not dex.name
 
 
@@ -163,7 +196,7 @@ def historical_orders(venue: Venue, user: str) -> list[dict[str, Any]]:
 
 def fill(venue: Venue, item: Fill) -> dict[str, Any]:
     """Row of one fill."""
-    instrument = venue.universe.by_coin[item.instrument]
+    instrument = venue.engine.markets[item.instrument].instrument
     account = venue.engine.account(item.account)
     position = account.ledger(instrument.pool).positions.get(item.instrument) if account else None
     isolated = position is not None and position.isolated
@@ -213,7 +246,7 @@ def ledger_row(venue: Venue, event: Event) -> dict[str, Any] | None:
         return {
             "time": event.time_ms,
             "hash": transaction_hash("transfer", event.sequence),
-            "delta": _transfer_delta(event),
+            "delta": _transfer_delta(venue, event),
         }
     if isinstance(event, Liquidated):
         return {
@@ -233,30 +266,37 @@ def ledger_row(venue: Venue, event: Event) -> dict[str, Any] | None:
     return None
 
 
-def _transfer_delta(event: Transferred) -> dict[str, Any]:
-    amount = text(event.amount)
+def _transfer_delta(venue: Venue, event: Transferred) -> dict[str, Any]:
+    amount, fee = text(event.amount), text(event.fee)
+    people = {"user": event.account, "destination": event.counterparty}
     if event.kind is TransferKind.DEPOSIT and event.destination != SPOT_WALLET:
         return {"type": "deposit", "usdc": amount}
     if event.kind is TransferKind.WITHDRAWAL:
         return {"type": "withdraw", "usdc": amount, "nonce": event.time_ms, "fee": "1.0"}
+    if event.label == "internalTransfer":
+        return {"type": "internalTransfer", "usdc": amount, **people, "fee": fee}
+    if event.label == "subAccountTransfer":
+        return {"type": "subAccountTransfer", "usdc": amount, **people}
     same = event.account == event.counterparty
-    if same and {event.source, event.destination} == {"", SPOT_WALLET}:
+    if same and event.label != "send" and {event.source, event.destination} == {"", SPOT_WALLET}:
         to_perp = event.destination == ""
         return {"type": "accountClassTransfer", "usdc": amount, "toPerp": to_perp}
-    return {
-        "type": "send",
-        "user": event.account,
-        "destination": event.counterparty,
-        "sourceDex": event.source,
-        "destinationDex": event.destination,
-        "token": event.token,
-        "amount": amount,
-        "usdcValue": amount,
-        "fee": "0.0",
-        "nativeTokenFee": "0.0",
-        "nonce": event.time_ms,
-        "feeToken": "",
-    }
+    moved = {"token": event.token, "amount": amount, "usdcValue": money(_usdc_value(venue, event))}
+    costs = {"fee": fee, "nativeTokenFee": "0.0", "nonce": event.time_ms, "feeToken": "USDC" if event.fee else ""}
+    if event.label == "spotTransfer":
+        return {"type": "spotTransfer", **moved, **people, **costs}
+    dexes = {"sourceDex": event.source, "destinationDex": event.destination}
+    return {"type": "send", **people, **dexes, **moved, **costs}
+
+
+def _usdc_value(venue: Venue, event: Transferred) -> Decimal:
+    """What was moved, at the mark of its USDC pair."""
+    for market in venue.engine.markets.values():
+        instrument = market.instrument
+        own = venue.own(instrument.key) and not instrument.perpetual
+        if own and (instrument.base, instrument.quote) == (event.token, "USDC"):
+            return event.amount * market.mark
+    return event.amount
 
 
 def ledger_updates(venue: Venue, user: str, start_ms: int, end_ms: int | None) -> list[dict[str, Any]]:
@@ -352,7 +392,7 @@ def portfolio(venue: Venue, user: str, now_ms: int) -> list[Any]:
     """`portfolio`: one point, now, in every period; the simulator keeps no equity history."""
     total = ZERO
     account = venue.engine.account(user)
-    for ledger in account.ledgers.values() if account else ():
+    for ledger in account.own_ledgers() if account else ():
         total += risk.cross_value(ledger, venue.engine.markets)
         for key, position in ledger.open_positions():
             if position.isolated:
@@ -397,7 +437,9 @@ def referral(venue: Venue, user: str) -> dict[str, Any]:
     }
 
 
-def web_data(venue: Venue, user: str, dex: Dex, contexts: list[Any], spot: list[Any], now_ms: int) -> Any:
+def web_data(
+    venue: Venue, user: str, dex: Dex, contexts: list[Any], spot: list[Any], twaps: list[Any], now_ms: int
+) -> Any:
     """`webData2`: the user-interface bundle."""
     profile = venue.registry.profiles.get(user)
     agent = profile.agents.get("") if profile else None
@@ -414,8 +456,8 @@ def web_data(venue: Venue, user: str, dex: Dex, contexts: list[Any], spot: list[
         "serverTime": now_ms,
         "isVault": False,
         "user": user,
-        "twapStates": [],
+        "twapStates": twaps,
         "spotState": spot_state(venue, user),
         "spotAssetCtxs": spot,
-        "perpsAtOpenInterestCap": [],
+        "perpsAtOpenInterestCap": venue.at_open_interest_cap(dex.name),
     }

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import WSMsgType, web
 
 from simulator.faults import Fault, FaultKind, FaultPlan
-from simulator.hyperliquid import exchange, info
+from simulator.hyperliquid import admin, exchange, info
 from simulator.hyperliquid.batch import Batch
 from simulator.hyperliquid.limits import WeightLimit, action_weight, info_weight
 from simulator.hyperliquid.replies import refused
@@ -24,6 +25,8 @@ from simulator.hyperliquid.venue import Answer, Venue
 from venuemesh.clock import Clock
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MAX_QUEUE = 20_000  # frames waiting for one client; a client slower than that is disconnected
 MAX_POSTS = 100
@@ -146,6 +149,21 @@ class HyperliquidApp:
             if connection.overflowed:
                 log.warning("client_too_slow", extra={"queued": MAX_QUEUE})
                 connection.abort()
+
+    def change(self, act: Callable[[Venue, int], T]) -> T:
+        """Let `act` do something to the venue, now, and publish what came of it.
+
+        Raises:
+            Exception: whatever `act` raises.
+        """
+        try:
+            return act(self.venue, self.now_ms())
+        finally:
+            self.publish()
+
+    def serve_admin(self) -> None:
+        """Add the front's own admin routes; call before serving."""
+        self.application.add_routes(admin.routes(self))
 
     def tick(self) -> None:
         """One round of the synthetic markets, published."""

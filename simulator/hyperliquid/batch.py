@@ -18,6 +18,7 @@ from simulator.engine.events import (
     PriceChanged,
     Trade,
     Transferred,
+    TwapChanged,
 )
 
 
@@ -31,6 +32,7 @@ class Batch:
     fundings: dict[str, list[FundingPaid]] = field(default_factory=lambda: defaultdict(list))
     liquidations: dict[str, list[Liquidated]] = field(default_factory=lambda: defaultdict(list))
     ledger: dict[str, list[Event]] = field(default_factory=lambda: defaultdict(list))
+    twaps: dict[str, list[TwapChanged]] = field(default_factory=lambda: defaultdict(list))
     trades: dict[str, list[Trade]] = field(default_factory=lambda: defaultdict(list))
     books: set[str] = field(default_factory=set)
     prices: set[str] = field(default_factory=set)
@@ -52,6 +54,8 @@ class Batch:
             case Fill():
                 self.fills[event.account].append(event)
                 self.touched.add(event.account)
+            case TwapChanged():
+                self.twaps[event.twap.account].append(event)
             case Trade():
                 self.trades[event.instrument].append(event)
             case BookChanged():

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from simulator.engine.events import Liquidated
+from simulator.engine.events import Liquidated, OrderChanged
 from simulator.engine.market import Market
 from simulator.engine.values import OrderState, Reason, Side
-from simulator.hyperliquid import account_info, info, market_info
+from simulator.hyperliquid import account_info, info, market_info, twap
 from simulator.hyperliquid.batch import Batch
 from simulator.hyperliquid.decimals import money, text
 from simulator.hyperliquid.replies import BadRequest
@@ -212,7 +212,7 @@ def _fast(venue: Venue, sub: Subscription, _now_ms: int) -> Frames:
     now = {
         key: {"markPx": text(market.mark), "midPx": text(market_info.mid_or_last(market))}
         for key, market in venue.engine.markets.items()
-        if market.instrument.open
+        if venue.own(key) and market.instrument.open
     }
     before, sub.last = sub.last or {}, now
     changed = {
@@ -235,9 +235,14 @@ def _on_tick(first: First) -> Later:
 # -- one user ------------------------------------------------------------------------------------------------
 
 
-def _order_updates(_venue: Venue, sub: Subscription, batch: Batch, _now_ms: int) -> Frames:
-    changes = batch.orders.get(sub.user)
-    return [("orderUpdates", [order_update(change) for change in changes])] if changes else []
+def _order_updates(venue: Venue, sub: Subscription, batch: Batch, _now_ms: int) -> Frames:
+    rows = [order_update(change) for change in batch.orders.get(sub.user, ()) if _told(venue, change)]
+    return [("orderUpdates", rows)] if rows else []
+
+
+def _told(venue: Venue, change: OrderChanged) -> bool:
+    """The rest of a partly filled IOC goes silently, unless the venue is told otherwise."""
+    return venue.tell_ioc_remainder or change.order.reason is not Reason.REMAINDER
 
 
 def _user_events(venue: Venue, sub: Subscription, batch: Batch, _now_ms: int) -> Frames:
@@ -254,6 +259,12 @@ def _user_events(venue: Venue, sub: Subscription, batch: Batch, _now_ms: int) ->
     ]
     if cancels:
         frames.append(("user", {"nonUserCancel": cancels}))
+    slices = twap.slice_rows(venue, fills or ())
+    if slices:
+        frames.append(("user", {"twapSliceFills": slices}))
+    twaps = _twap_rows(venue, sub, batch)
+    if twaps:
+        frames.append(("user", {"twapHistory": twaps}))
     return frames
 
 
@@ -349,7 +360,11 @@ def _web_data3(venue: Venue, sub: Subscription, now_ms: int) -> Frames:
         "isVault": False,
         "user": sub.user,
     }
-    dexes = [{"totalVaultEquity": "0.0"} for _ in venue.universe.dexes]
+    state["abstraction"] = profile.abstraction if profile else "default"
+    dexes = [
+        {"totalVaultEquity": "0.0", "perpsAtOpenInterestCap": venue.at_open_interest_cap(dex.name)}
+        for dex in venue.universe.dexes
+    ]
     return [("webData3", {"userState": state, "perpDexStates": dexes})]
 
 
@@ -375,20 +390,37 @@ def _spot_state(venue: Venue, sub: Subscription, _now_ms: int) -> Frames:
     return [("spotState", {"user": sub.user, "spotState": account_info.spot_state(venue, sub.user)})]
 
 
-def _twap_states(_venue: Venue, sub: Subscription, _now_ms: int) -> Frames:
-    return [("twapStates", {"dex": sub.dex, "user": sub.user, "states": []})]
+def _twap_states(venue: Venue, sub: Subscription, _now_ms: int) -> Frames:
+    states = twap.states(venue, sub.user, _dex(venue, sub))
+    return [("twapStates", {"dex": sub.dex, "user": sub.user, "states": states})]
 
 
-def _twap_history(_venue: Venue, sub: Subscription, _now_ms: int) -> Frames:
-    return [("userTwapHistory", {"isSnapshot": True, "user": sub.user, "history": []})]
+def _twap_states_later(venue: Venue, sub: Subscription, batch: Batch, now_ms: int) -> Frames:
+    return _twap_states(venue, sub, now_ms) if batch.twaps.get(sub.user) else []
 
 
-def _twap_fills(_venue: Venue, sub: Subscription, _now_ms: int) -> Frames:
-    return [("userTwapSliceFills", {"isSnapshot": True, "user": sub.user, "twapSliceFills": []})]
+def _twap_rows(venue: Venue, sub: Subscription, batch: Batch) -> list[dict[str, Any]]:
+    return [twap.history_row(venue, event) for event in batch.twaps.get(sub.user, ()) if not event.progress]
 
 
-def _never(_venue: Venue, _sub: Subscription, _batch: Batch, _now_ms: int) -> Frames:
-    return []
+def _twap_history(venue: Venue, sub: Subscription, _now_ms: int) -> Frames:
+    rows = twap.history(venue, sub.user)[::-1]
+    return [("userTwapHistory", {"isSnapshot": True, "user": sub.user, "history": rows})]
+
+
+def _twap_history_later(venue: Venue, sub: Subscription, batch: Batch, _now_ms: int) -> Frames:
+    rows = _twap_rows(venue, sub, batch)
+    return [("userTwapHistory", {"user": sub.user, "history": rows})] if rows else []
+
+
+def _twap_fills(venue: Venue, sub: Subscription, _now_ms: int) -> Frames:
+    rows = twap.slice_fills(venue, sub.user)[::-1]
+    return [("userTwapSliceFills", {"isSnapshot": True, "user": sub.user, "twapSliceFills": rows})]
+
+
+def _twap_fills_later(venue: Venue, sub: Subscription, batch: Batch, _now_ms: int) -> Frames:
+    rows = twap.slice_rows(venue, batch.fills.get(sub.user, ()))
+    return [("userTwapSliceFills", {"user": sub.user, "twapSliceFills": rows})] if rows else []
 
 
 def _on_account(first: First, *, prices: bool = False) -> Later:
@@ -429,8 +461,8 @@ CHANNELS: Mapping[str, Channel] = {
     "allDexsClearinghouseState": _channel("user", _all_states, _on_account(_all_states, prices=True)),
     "openOrders": _channel("user dex", _open_orders, _on_account(_open_orders)),
     "spotState": _channel("user", _spot_state, _on_account(_spot_state)),
-    "twapStates": _channel("user dex", _twap_states, _never),
+    "twapStates": _channel("user dex", _twap_states, _twap_states_later),
     "userHistoricalOrders": _channel("user", _history, _history_later),
-    "userTwapHistory": _channel("user", _twap_history, _never),
-    "userTwapSliceFills": _channel("user", _twap_fills, _never),
+    "userTwapHistory": _channel("user", _twap_history, _twap_history_later),
+    "userTwapSliceFills": _channel("user", _twap_fills, _twap_fills_later),
 }

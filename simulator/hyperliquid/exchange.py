@@ -7,11 +7,12 @@ from typing import Any
 
 import msgspec
 
-from simulator.hyperliquid import signing, trading, transfers, wire
+from simulator.hyperliquid import signing, trading, transfers, twap, wire
 from simulator.hyperliquid.replies import BadRequest, Refused, refused
 from simulator.hyperliquid.venue import Answer, Venue, unprocessable
 
 MAX_BATCH = 200
+STALE_CANCEL_WEIGHT = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +29,15 @@ def handle(venue: Venue, payload: object, now_ms: int) -> Answer:
     try:
         envelope, action = wire.parse_envelope(payload)
         actor = _authenticate(venue, envelope, action, now_ms)
-        _admit(venue, envelope, action, actor, now_ms)
-        return Answer(body={"status": "ok", "response": _perform(venue, action, actor, now_ms)})
+        before = venue.registry.spent(actor.account)
+        try:
+            _admit(venue, envelope, action, actor, now_ms)
+            return Answer(body={"status": "ok", "response": _perform(venue, action, actor, now_ms)})
+        except Refused:
+            venue.registry.restore(actor.account, before)  # a refused action costs no budget
+            if _expired(envelope, now_ms):
+                _charge_stale(venue, action, actor)
+            raise
     except msgspec.ValidationError as error:
         return unprocessable(str(error))
     except BadRequest as error:
@@ -126,20 +134,35 @@ def _lower(address: str) -> str:
     return lowered if lowered.startswith("0x") else "0x" + lowered
 
 
+def _expired(envelope: wire.Envelope, now_ms: int) -> bool:
+    return envelope.expiresAfter is not None and envelope.expiresAfter <= now_ms
+
+
+def _charge_stale(venue: Venue, action: wire.Action, actor: Actor) -> None:
+    """A cancel that came too late costs five times its weight."""
+    count, cancel = _requests(action)
+    if cancel:
+        venue.registry.profile(actor.account).requests += STALE_CANCEL_WEIGHT * count
+
+
 def _admit(venue: Venue, envelope: wire.Envelope, action: wire.Action, actor: Actor, now_ms: int) -> None:
     """Expiry, nonce, batch size and request budget, in this order.
 
     Raises:
         Refused: one of them forbids it.
     """
-    if envelope.expiresAfter is not None and envelope.expiresAfter <= now_ms:
+    if _expired(envelope, now_ms):
         raise Refused("Action already expired")
     problem = venue.nonces.use(actor.signer, envelope.nonce, now_ms)
     if problem is not None:
         raise Refused(problem)
+    if isinstance(action, wire.AgentSendAsset) and action.nonce != envelope.nonce:
+        raise Refused("Nonce mismatch.")
     count, cancel = _requests(action)
     if count > MAX_BATCH:
         raise Refused(f"Signed action over weight limit of {MAX_BATCH}.")
+    if isinstance(action, wire.ReserveRequestWeight):
+        return  # what buys budget needs none
     volume = venue.volume(actor.account)
     problem = venue.registry.charge(actor.account, count, volume, now_ms, cancel=cancel)
     if problem is not None:
@@ -157,6 +180,8 @@ def _requests(action: wire.Action) -> tuple[int, bool]:
             return len(cancels), True
         case wire.CancelByCloid(cancels=by_cloid):
             return len(by_cloid), True
+        case wire.TwapCancel():
+            return 1, True
         case _:
             return 1, False
 
@@ -181,11 +206,11 @@ def _perform(venue: Venue, action: wire.Action, actor: Actor, now_ms: int) -> An
             return trading.update_leverage(venue, account, action)
         case wire.UpdateIsolatedMargin():
             return trading.update_isolated_margin(venue, account, action, now_ms)
+        case wire.TopUpIsolatedOnlyMargin():
+            return trading.top_up_isolated_margin(venue, account, action, now_ms)
         case wire.TwapOrder():
-            error = "TWAP orders are not simulated."
-            return {"type": "twapOrder", "data": {"status": {"error": error}}}
+            return twap.start(venue, account, action, now_ms)
         case wire.TwapCancel():
-            error = "TWAP was never placed, already canceled, or filled."
-            return {"type": "twapCancel", "data": {"status": {"error": error}}}
+            return twap.cancel(venue, account, action, now_ms)
         case _:
             return transfers.perform(venue, action, actor.master, account, now_ms)

@@ -7,11 +7,11 @@ from typing import Any
 
 from simulator.engine.market import Market
 from simulator.engine.values import ZERO
-from simulator.hyperliquid import account_info, market_info
+from simulator.hyperliquid import account_info, market_info, twap
 from simulator.hyperliquid.decimals import money
 from simulator.hyperliquid.replies import BadRequest
 from simulator.hyperliquid.transfers import address
-from simulator.hyperliquid.universe import Dex
+from simulator.hyperliquid.universe import Dex, margin_table
 from simulator.hyperliquid.venue import Answer, Venue, unprocessable
 
 Query = Mapping[str, Any]
@@ -165,26 +165,62 @@ def _limits(venue: Venue, query: Query, _now_ms: int) -> Any:
     dex = _dex(venue, query)
     if not dex.name:
         return None
-    coins = sorted(venue.universe.coin_of(dex.name, row) for row in dex.rows if not row.delisted)
     return {
         "totalOiCap": "10000000000.0",
         "oiSzCapPerPerp": "20000000000.0",
         "maxTransferNtl": "3000000000.0",
-        "coinToOiCap": [[coin, "150000000.0"] for coin in coins],
+        "coinToOiCap": venue.universe.capped_coins(dex),
     }
 
 
 def _dex_status(venue: Venue, query: Query, _now_ms: int) -> Any:
     pool = _dex(venue, query).name
-    ledgers = (account.ledgers.get(pool) for account in venue.engine.accounts.values() if not account.house)
+    separate = (account for account in venue.engine.accounts.values() if not account.house and not account.unified)
+    ledgers = (account.ledgers.get(pool) for account in separate)
     total = sum((ledger.cash for ledger in ledgers if ledger), ZERO)
     return {"totalNetDeposit": money(total)}
 
 
 def _capped(venue: Venue, query: Query, _now_ms: int) -> Any:
-    """No asset of the simulator has an open-interest cap."""
+    return venue.at_open_interest_cap(_dex(venue, query).name)
+
+
+def _margin_table(venue: Venue, query: Query, _now_ms: int) -> Any:
     _dex(venue, query)
-    return []
+    number = _integer(query, "id")
+    return margin_table(number) if number > 0 else None
+
+
+def _annotation(venue: Venue, query: Query, _now_ms: int) -> Any:
+    coin = query.get("coin")
+    if not isinstance(coin, str):
+        raise BadRequest("missing field `coin`")
+    return venue.universe.annotation(coin)
+
+
+def _annotations(venue: Venue, *names: str) -> list[list[Any]]:
+    """Pairs of coin and the named parts of its annotation, of every builder dex, sorted by coin."""
+    coins = sorted(coin for coin in venue.universe.asset_ids if ":" in coin)
+    found = ((coin, venue.universe.annotation(coin)) for coin in coins)
+    return [[coin, {name: row[name] for name in names}] for coin, row in found if row]
+
+
+def _twap_slices(venue: Venue, query: Query, _now_ms: int) -> Any:
+    start, end = _integer(query, "startTime"), _optional(query, "endTime")
+    return twap.slice_fills_by_time(venue, _user(query), start, end)
+
+
+def _sub_accounts2(venue: Venue, query: Query, now_ms: int) -> Any:
+    """`subAccounts` with the state of every dex."""
+    rows = account_info.sub_accounts(venue, _user(query), now_ms) or []
+    for row in rows:
+        del row["clearinghouseState"]
+        states = [
+            [dex.name, account_info.clearinghouse_state(venue, row["subAccountUser"], dex, now_ms)]
+            for dex in venue.universe.dexes
+        ]
+        row["dexToClearinghouseState"] = states
+    return rows or None
 
 
 def _fees(_venue: Venue, query: Query, _now_ms: int) -> Any:
@@ -207,7 +243,8 @@ def web_data(venue: Venue, user: str, now_ms: int) -> Any:
     """`webData2` of a user, main dex."""
     dex = venue.universe.dexes[0]
     contexts = market_info.contexts(venue, dex, now_ms)
-    return account_info.web_data(venue, user, dex, contexts, market_info.spot_contexts(venue, now_ms), now_ms)
+    spot, twaps = market_info.spot_contexts(venue, now_ms), twap.states(venue, user, dex)
+    return account_info.web_data(venue, user, dex, contexts, spot, twaps, now_ms)
 
 
 READS: Mapping[str, Read] = {
@@ -223,6 +260,10 @@ READS: Mapping[str, Read] = {
     "perpDexLimits": _limits,
     "perpDexStatus": _dex_status,
     "perpsAtOpenInterestCap": _capped,
+    "perpAnnotation": _annotation,
+    "perpCategories": lambda v, _q, _: [[coin, row["category"]] for coin, row in _annotations(v, "category")],
+    "perpConciseAnnotations": lambda v, _q, _: _annotations(v, "category", "displayName", "keywords"),
+    "marginTable": _margin_table,
     "allMids": lambda v, q, _: market_info.all_mids(v, _dex(v, q)),
     "l2Book": _l2_book,
     "candleSnapshot": _candles,
@@ -247,14 +288,16 @@ READS: Mapping[str, Read] = {
     "activeAssetData": _active_asset_data,
     "portfolio": lambda v, q, now: account_info.portfolio(v, _user(q), now),
     "subAccounts": lambda v, q, now: account_info.sub_accounts(v, _user(q), now),
+    "subAccounts2": _sub_accounts2,
     "maxBuilderFee": _max_builder_fee,
     "approvedBuilders": _approved_builders,
     "referral": lambda v, q, _: account_info.referral(v, _user(q)),
     "userAbstraction": _abstraction,
     "userDexAbstraction": _null,
     "userToMultiSigSigners": _null,
-    "userTwapSliceFills": _no_rows,
-    "twapHistory": _no_rows,
+    "userTwapSliceFills": lambda v, q, _: twap.slice_fills(v, _user(q)),
+    "userTwapSliceFillsByTime": _twap_slices,
+    "twapHistory": lambda v, q, _: twap.history(v, _user(q)),
     "userVaultEquities": _no_rows,
     "delegations": _no_rows,
     "webData2": lambda v, q, now: web_data(v, _user(q), now),

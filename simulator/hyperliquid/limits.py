@@ -23,6 +23,12 @@ ROWS_COUNT = frozenset(
         "fundingHistory",
         "userFunding",
         "userNonFundingLedgerUpdates",
+        "twapHistory",
+        "userTwapSliceFills",
+        "userTwapSliceFillsByTime",
+        "delegatorHistory",
+        "delegatorRewards",
+        "validatorStats",
     }
 )
 WINDOW_MS = 60_000

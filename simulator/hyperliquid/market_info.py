@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
 
+from simulator.engine import caps
 from simulator.engine.book import Level
 from simulator.engine.market import DAY_MS, HOUR_MS, MINUTE_MS, Market
 from simulator.engine.values import ZERO, Side
@@ -48,7 +49,8 @@ def all_mids(venue: Venue, dex: Dex) -> dict[str, str]:
     return {
         key: text(mid_or_last(market))
         for key, market in venue.engine.markets.items()
-        if market.instrument.open
+        if venue.own(key)
+        and market.instrument.open
         and (market.instrument.pool == dex.name if market.instrument.perpetual else not dex.name)
     }
 
@@ -68,10 +70,7 @@ def _impact(market: Market, side: Side) -> Decimal | None:
 
 def open_interest(venue: Venue, market: Market) -> Decimal:
     """Long side of all positions, in coins."""
-    total = ZERO
-    for account in venue.engine.accounts.values():
-        total += max(ZERO, account.position(market.instrument))
-    return total
+    return caps.open_interest(venue.engine, market)
 
 
 def perp_context(venue: Venue, market: Market, now_ms: int) -> dict[str, Any]:
@@ -122,8 +121,9 @@ def contexts(venue: Venue, dex: Dex, now_ms: int) -> list[dict[str, Any]]:
 
 def spot_contexts(venue: Venue, now_ms: int) -> list[dict[str, Any]]:
     """Contexts of all spot pairs; match by coin."""
-    markets = venue.engine.markets.values()
-    return [spot_context(market, now_ms) for market in markets if not market.instrument.perpetual]
+    markets = venue.engine.markets.items()
+    own = (market for key, market in markets if venue.own(key) and not market.instrument.perpetual)
+    return [spot_context(market, now_ms) for market in own]
 
 
 def _aggregate(levels: Iterable[Level], side: Side, figures: int, mantissa: int) -> list[Level]:
@@ -219,5 +219,5 @@ def predicted_fundings(venue: Venue) -> list[Any]:
             ],
         ]
         for key, market in venue.engine.markets.items()
-        if market.instrument.perpetual and not market.instrument.pool and market.instrument.open
+        if venue.own(key) and market.instrument.perpetual and not market.instrument.pool and market.instrument.open
     ]

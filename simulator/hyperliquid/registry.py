@@ -97,16 +97,27 @@ class Registry:
         """Lifetime request budget: the start budget plus one per dollar traded."""
         return self._budget + int(volume) + self.profile(address).reserved
 
+    def spent(self, address: str) -> tuple[int, int]:
+        """What `restore` needs to undo a charge."""
+        profile = self.profile(address)
+        return profile.requests, profile.last_free_ms
+
+    def restore(self, address: str, spent: tuple[int, int]) -> None:
+        """Undo the charges made since `spent` was read."""
+        profile = self.profile(address)
+        profile.requests, profile.last_free_ms = spent
+
     def charge(self, address: str, count: int, volume: Decimal, now_ms: int, *, cancel: bool) -> str | None:
         """Count `count` requests against the budget; the venue's refusal when spent, else None.
 
-        Cancels have a larger budget. A spent budget still lets one request through every ten seconds.
+        Cancels have a larger budget. A spent budget still lets a single request through every ten seconds;
+        refusals do not restart that wait.
         """
         profile = self.profile(address)
         cap = self.cap(address, volume)
         limit = min(cap + 100_000, 2 * cap) if cancel else cap
         if profile.requests + count > limit:
-            if now_ms - profile.last_free_ms < FREE_INTERVAL_MS:
+            if count > 1 or now_ms - profile.last_free_ms < FREE_INTERVAL_MS:
                 return (
                     f"Too many cumulative requests sent ({profile.requests + count} > {limit}) for "
                     f"cumulative volume traded ${volume.quantize(Decimal('0.01'))}. Place taker orders to free up "

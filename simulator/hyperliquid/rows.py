@@ -36,6 +36,9 @@ _CANCELLED = {
     Reason.SIBLING_FILLED: "siblingFilledCanceled",
     Reason.LIQUIDATION: "liquidatedCanceled",
     Reason.SCHEDULED: "scheduledCancel",
+    Reason.MARGIN: "marginCanceled",
+    Reason.OPEN_INTEREST_CAP: "openInterestCapCanceled",
+    Reason.DELISTED: "delistedCanceled",
 }
 _REJECTED = {
     Reason.OFF_TICK: "tickRejected",
@@ -48,6 +51,11 @@ _REJECTED = {
     Reason.NO_LIQUIDITY: "marketOrderNoLiquidityRejected",
     Reason.BAD_TRIGGER_PRICE: "badTriggerPxRejected",
     Reason.TOO_MANY_ORDERS: "tooManyOpenOrdersRejected",
+    Reason.POSITION_TIER_LIMIT: "perpMaxPositionRejected",
+    Reason.CAP_INCREASE: "positionIncreaseAtOpenInterestCapRejected",
+    Reason.CAP_FLIP: "positionFlipAtOpenInterestCapRejected",
+    Reason.CAP_AGGRESSIVE: "tooAggressiveAtOpenInterestCapRejected",
+    Reason.CAP_TOO_QUICK: "openInterestIncreaseRejected",
 }
 
 
@@ -85,6 +93,7 @@ def _plain(value: Decimal | None) -> str:
     return "0" if value is None else format(value.normalize(), "f")
 
 
+_AT_CAP = "Order would increase open interest while open interest is capped"
 _TEXTS = {
     Reason.UNKNOWN_INSTRUMENT: "Invalid asset.",
     Reason.INSTRUMENT_CLOSED: "Trading is halted.",
@@ -101,6 +110,12 @@ _TEXTS = {
     Reason.NO_LIQUIDITY: "No liquidity available for market order.",
     Reason.BAD_TRIGGER_PRICE: "Invalid TP/SL price.",
     Reason.TOO_MANY_ORDERS: "Too many open orders.",
+    Reason.POST_ONLY_PERIOD: "Only post-only orders allowed immediately after network upgrade",
+    Reason.POSITION_TIER_LIMIT: "Order would cause position to exceed margin tier limit at current leverage",
+    Reason.CAP_INCREASE: _AT_CAP,
+    Reason.CAP_FLIP: _AT_CAP,
+    Reason.CAP_AGGRESSIVE: "Order rejected due to price more aggressive than oracle while at open interest cap",
+    Reason.CAP_TOO_QUICK: "Order would increase open interest too quickly",
 }
 _UNSUFFIXED = frozenset(
     {
@@ -109,6 +124,12 @@ _UNSUFFIXED = frozenset(
         Reason.ZERO_QUANTITY,
         Reason.NOTIONAL_TOO_LARGE,
         Reason.PRICE_TOO_FAR,
+        Reason.POST_ONLY_PERIOD,
+        Reason.POSITION_TIER_LIMIT,
+        Reason.CAP_INCREASE,
+        Reason.CAP_FLIP,
+        Reason.CAP_AGGRESSIVE,
+        Reason.CAP_TOO_QUICK,
     }
 )
 
@@ -166,6 +187,8 @@ def basic_order(order: OrderSnapshot) -> dict[str, Any]:
 def order_type(order: OrderSnapshot) -> str:
     """`orderType` word."""
     trigger = order.request.trigger
+    if order.request.twap_id is not None:
+        return "Twap Slice"
     if trigger is None:
         return "Market" if order.request.label in ("FrontendMarket", "LiquidationMarket") else "Limit"
     family = "Stop" if trigger.kind is TriggerKind.STOP else "Take Profit"
@@ -235,6 +258,8 @@ def direction(fill: Fill, *, perpetual: bool, isolated: bool) -> str:
     """`dir` words of a fill."""
     if not perpetual:
         return "Buy" if fill.side is Side.BUY else "Sell"
+    if fill.settlement:
+        return "Settlement"
     start, signed = fill.start_position, fill.quantity * fill.side.sign
     if fill.liquidated == fill.account:
         return f"Liquidated {'Isolated' if isolated else 'Cross'} {'Long' if start > 0 else 'Short'}"
@@ -247,7 +272,8 @@ def direction(fill: Fill, *, perpetual: bool, isolated: bool) -> str:
 
 
 def fill_row(fill: Fill, *, perpetual: bool, isolated: bool = False) -> dict[str, Any]:
-    """Row of `userFills`."""
+    """Row of `userFills`; what no client sent has a zero hash."""
+    system = fill.settlement or fill.twap_id is not None
     row: dict[str, Any] = {
         "coin": fill.instrument,
         "px": text(fill.price),
@@ -257,7 +283,7 @@ def fill_row(fill: Fill, *, perpetual: bool, isolated: bool = False) -> dict[str
         "startPosition": text(fill.start_position),
         "dir": direction(fill, perpetual=perpetual, isolated=isolated),
         "closedPnl": money(fill.closed_pnl),
-        "hash": transaction_hash("trade", fill.trade_id),
+        "hash": ZERO_HASH if system else transaction_hash("trade", fill.trade_id),
         "oid": fill.order_id,
         "crossed": fill.taker,
         "fee": text(fill.fee),
@@ -273,7 +299,7 @@ def fill_row(fill: Fill, *, perpetual: bool, isolated: bool = False) -> dict[str
         }
     if fill.extra_fee:
         row["builderFee"] = text(fill.extra_fee)
-    return row | {"feeToken": fill.fee_token, "twapId": None}
+    return row | {"feeToken": fill.fee_token, "twapId": fill.twap_id}
 
 
 def trade_row(trade: Trade) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import ROUND_UP, Decimal
 from typing import Any
 
 from simulator.engine import risk
+from simulator.engine.accounts import Ledger, Position
 from simulator.engine.values import (
     ZERO,
     Grouping,
@@ -213,6 +214,8 @@ def update_leverage(venue: Venue, account: str, action: wire.UpdateLeverage) -> 
     held = position is not None and bool(position.quantity)
     if held and setting.cross != action.isCross:
         raise Refused("Cannot switch leverage type with open position.")
+    if held and position is not None:
+        _check_new_leverage(venue, instrument, ledger, position, action.leverage)
     before = setting.value, setting.cross
     resting = risk.exposures(engine.resting_orders(account, instrument.pool))
     setting.value, setting.cross = action.leverage, action.isCross
@@ -224,6 +227,47 @@ def update_leverage(venue: Venue, account: str, action: wire.UpdateLeverage) -> 
         )
     if held and position is not None:
         position.leverage = action.leverage
+    return default()
+
+
+def _check_new_leverage(
+    venue: Venue, instrument: Instrument, ledger: Ledger, position: Position, leverage: int
+) -> None:
+    """An open position must fit the tier of the new leverage and, when isolated, hold enough margin for it.
+
+    Raises:
+        Refused: it does not.
+    """
+    mark = venue.engine.markets[instrument.key].mark
+    notional = abs(position.quantity) * mark
+    if leverage > instrument.leverage_at(notional):
+        raise Refused("Invalid leverage value")
+    short = ledger.isolated_value(instrument.key, mark) < notional / leverage
+    if position.isolated and leverage < position.leverage and short:
+        raise Refused(
+            "Isolated position does not have sufficient margin available to decrease leverage. "
+            "To decrease leverage, add margin to the position."
+        )
+
+
+def top_up_isolated_margin(
+    venue: Venue, account: str, action: wire.TopUpIsolatedOnlyMargin, now_ms: int
+) -> dict[str, Any]:
+    """`topUpIsolatedOnlyMargin`: add margin until notional over equity is the leverage asked for."""
+    instrument = _perpetual(venue, action.asset)
+    leverage = parse(action.leverage)
+    if leverage is None or leverage <= 0:
+        raise Refused("Invalid leverage value")
+    ledger = venue.engine.accounts[account].ledger(instrument.pool)
+    position = ledger.positions.get(instrument.key)
+    if position is None or not position.quantity or not position.isolated:
+        raise Refused("Position does not use isolated margin.")
+    mark = venue.engine.markets[instrument.key].mark
+    missing = abs(position.quantity) * mark / leverage - ledger.isolated_value(instrument.key, mark)
+    if missing > 0:
+        micro = int((missing * MICRO_USD).to_integral_value(ROUND_UP))
+        more = wire.UpdateIsolatedMargin(asset=action.asset, isBuy=position.quantity > 0, ntli=micro)
+        return update_isolated_margin(venue, account, more, now_ms)
     return default()
 
 

@@ -10,6 +10,7 @@ from eth_hash.auto import keccak
 
 from simulator.engine import risk
 from simulator.engine.engine import SPOT_WALLET
+from simulator.engine.values import ZERO
 from simulator.hyperliquid import wire
 from simulator.hyperliquid.decimals import parse
 from simulator.hyperliquid.replies import BadRequest, Refused, default
@@ -18,6 +19,8 @@ from simulator.hyperliquid.venue import Venue
 ADDRESS = re.compile(r"0x[0-9a-f]{40}")
 MICRO_USD = Decimal(1_000_000)
 WITHDRAWAL_FEE = Decimal(1)
+NEW_ACCOUNT_FEE = Decimal(1)
+UNIFIED_ACTIVE = "Action disabled when unified account is active"
 PRICE_OF_REQUEST = Decimal("0.0005")
 ABSTRACTIONS = {"i": "disabled", "u": "unifiedAccount", "p": "portfolioMargin"}
 KNOWN_REFERRERS = frozenset({"CCXT1"})
@@ -56,10 +59,9 @@ def perform(venue: Venue, action: wire.Action, master: str, account: str, now_ms
         case wire.CreateSubAccount():
             return _create_sub_account(venue, master, action.name)
         case wire.UserSetAbstraction():
-            target = _own(venue, master, address(action.user))
-            venue.registry.profile(target).abstraction = action.abstraction
+            _set_mode(venue, _own(venue, master, address(action.user)), action.abstraction, now_ms)
         case wire.AgentSetAbstraction():
-            venue.registry.profile(account).abstraction = ABSTRACTIONS[action.abstraction]
+            _set_mode(venue, account, ABSTRACTIONS[action.abstraction], now_ms)
         case wire.ReserveRequestWeight():
             _spend(venue, account, "", "USDC", action.weight * PRICE_OF_REQUEST)
             venue.engine.withdraw(account, "", "USDC", action.weight * PRICE_OF_REQUEST, now_ms)
@@ -71,16 +73,23 @@ def perform(venue: Venue, action: wire.Action, master: str, account: str, now_ms
     return default()
 
 
+def _set_mode(venue: Venue, account: str, mode: str, now_ms: int) -> None:
+    if not venue.set_abstraction(account, mode, now_ms):
+        raise Refused("Cannot disable unified account with open positions or orders")
+
+
 def _move_money(venue: Venue, action: wire.Action, master: str, account: str, now_ms: int) -> None:
     match action:
         case wire.UsdClassTransfer():
             _class_transfer(venue, action, master, now_ms)
         case wire.UsdSend():
-            _send(venue, account, "", address(action.destination), "", "USDC", _amount(action.amount), now_ms)
+            to = address(action.destination)
+            _send(venue, account, "", to, "", "USDC", _amount(action.amount), now_ms, label="internalTransfer")
         case wire.SpotSend():
             token = _token(venue, action.token)
             to = address(action.destination)
-            _send(venue, account, SPOT_WALLET, to, SPOT_WALLET, token, _amount(action.amount), now_ms)
+            amount = _amount(action.amount)
+            _send(venue, account, SPOT_WALLET, to, SPOT_WALLET, token, amount, now_ms, label="spotTransfer")
         case wire.Withdraw():
             amount = _amount(action.amount)
             _spend(venue, account, "", "USDC", amount)
@@ -92,12 +101,14 @@ def _move_money(venue: Venue, action: wire.Action, master: str, account: str, no
         case wire.SubAccountTransfer():
             sub = _sub(venue, master, address(action.subAccountUser))
             source, to = (master, sub) if action.isDeposit else (sub, master)
-            _send(venue, source, "", to, "", "USDC", Decimal(action.usd) / MICRO_USD, now_ms)
+            amount = Decimal(action.usd) / MICRO_USD
+            _send(venue, source, "", to, "", "USDC", amount, now_ms, label="subAccountTransfer")
         case wire.SubAccountSpotTransfer():
             sub = _sub(venue, master, address(action.subAccountUser))
             source, to = (master, sub) if action.isDeposit else (sub, master)
             token = _token(venue, action.token)
-            _send(venue, source, SPOT_WALLET, to, SPOT_WALLET, token, _amount(action.amount), now_ms)
+            amount = _amount(action.amount)
+            _send(venue, source, SPOT_WALLET, to, SPOT_WALLET, token, amount, now_ms, label="spotTransfer")
         case _:
             raise BadRequest(f"unknown action {type(action).__name__}")
 
@@ -132,8 +143,9 @@ def available(venue: Venue, account: str, wallet: str, token: str) -> Decimal:
     owner = venue.engine.account(account)
     if owner is None:
         return Decimal(0)
-    if wallet == SPOT_WALLET:
+    if wallet == SPOT_WALLET and owner.unified != token:
         return owner.balance(token).available
+    wallet = "" if wallet == SPOT_WALLET else wallet  # a unified account's one balance is every wallet
     resting = risk.exposures(venue.engine.resting_orders(account, wallet))
     return risk.withdrawable(owner.ledger(wallet), resting, venue.engine.markets)
 
@@ -145,20 +157,37 @@ def _spend(venue: Venue, account: str, wallet: str, token: str, amount: Decimal)
 
 
 def _send(
-    venue: Venue, account: str, source: str, to: str, destination: str, token: str, amount: Decimal, now_ms: int
+    venue: Venue,
+    account: str,
+    source: str,
+    to: str,
+    destination: str,
+    token: str,
+    amount: Decimal,
+    now_ms: int,
+    *,
+    label: str = "",
 ) -> None:
-    _spend(venue, account, source, token, amount)
+    """Move money; a recipient the venue has never seen costs the sender a fee, where the token is USDC."""
+    new = venue.engine.account(to) is None and token == "USDC"  # noqa: S105 - a token name, no password
+    fee = NEW_ACCOUNT_FEE if new else ZERO
+    _spend(venue, account, source, token, amount + fee)
     venue.registry.profile(to)
-    venue.engine.transfer(account, source, to, destination, token, amount, now_ms)
+    venue.engine.transfer(account, source, to, destination, token, amount, now_ms, label=label, fee=fee)
 
 
 def _class_transfer(venue: Venue, action: wire.UsdClassTransfer, master: str, now_ms: int) -> None:
     amount, _, sub = action.amount.partition(" subaccount:")
     account = _sub(venue, master, address(sub)) if sub else master
-    if venue.registry.profile(account).abstraction in ("unifiedAccount", "portfolioMargin"):
-        raise Refused("Action disabled when unified account is active")
+    if _unified(venue, account):
+        raise Refused(UNIFIED_ACTIVE)
     source, destination = (SPOT_WALLET, "") if action.toPerp else ("", SPOT_WALLET)
     _send(venue, account, source, account, destination, "USDC", _amount(amount), now_ms)
+
+
+def _unified(venue: Venue, account: str) -> bool:
+    owner = venue.engine.account(account)
+    return owner is not None and bool(owner.unified)
 
 
 def _send_asset(
@@ -178,7 +207,10 @@ def _send_asset(
             raise Refused(f"Invalid perp dex {wallet}")
         if wallet != SPOT_WALLET and token != "USDC":  # noqa: S105 - a token name, no password
             raise Refused("Only the collateral token of a perp dex can be sent to or from it")
-    _send(venue, source, action.sourceDex, to, action.destinationDex, token, _amount(action.amount), now_ms)
+    if source == to and (_unified(venue, source) or action.sourceDex == action.destinationDex):
+        raise Refused(UNIFIED_ACTIVE if _unified(venue, source) else "Cannot send to the same account and dex")
+    amount = _amount(action.amount)
+    _send(venue, source, action.sourceDex, to, action.destinationDex, token, amount, now_ms, label="send")
 
 
 def _approve_builder(venue: Venue, account: str, action: wire.ApproveBuilderFee) -> None:

@@ -1,13 +1,18 @@
-"""The venue behind the front: engine, registry and house accounts, wired and funded. Pure."""
+"""The venue behind the front: engine, registry and house accounts, wired and funded. Pure.
+
+Beside what clients do, it offers what only a venue can: caps on open interest, a post-only period, halting an
+asset, closing the market behind an oracle.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
-from simulator.engine.chance import Chance
+from simulator.engine import caps, halting, unification
+from simulator.engine.chance import Chance, SplitMix
 from simulator.engine.engine import SPOT_WALLET, Engine, Rules
 from simulator.engine.market import Market
 from simulator.engine.population import Population, PopulationSettings
@@ -15,11 +20,14 @@ from simulator.engine.upkeep import Upkeep
 from simulator.engine.values import Instrument
 from simulator.hyperliquid.nonces import Nonces
 from simulator.hyperliquid.registry import Agent, Registry
+from simulator.hyperliquid.sessions import OracleSessions
 from simulator.hyperliquid.universe import Universe
 
 MAKER = "0x00000000000000000000000000000000000000a1"
 TAKER = "0x00000000000000000000000000000000000000a2"
 BACKSTOP = "0x4000000000000000000000000000000000000000"
+COLLATERAL = "USDC"
+UNIFIED_MODES = frozenset({"unifiedAccount", "portfolioMargin"})
 IDS_PER_MS = 100
 """More than the synthetic traders use, so that a simulator started later never gives an id a second time."""
 
@@ -41,12 +49,20 @@ def unprocessable(detail: str) -> Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VenueSettings:
-    """Front behaviour; see `SimulatorSettings` for the meaning of each."""
+    """Front behaviour; see `SimulatorSettings` for the meaning of the first four.
+
+    Args:
+        rules: order limits and how much of the past is kept.
+        tell_ioc_remainder: whether `orderUpdates` has a row for the unmatched rest of a partly filled IOC. The
+            venue drops it silently, so a listener alone never hears the end of such an order.
+    """
 
     network: str = "any"
     auto_fund: Decimal = Decimal(0)
     address_budget: int = 10_000
     schedule_cancel_volume: Decimal = Decimal(0)
+    rules: Rules = field(default_factory=Rules)
+    tell_ioc_remainder: bool = False
 
 
 class Venue:
@@ -64,14 +80,18 @@ class Venue:
         self.universe = Universe()
         self.engine = Engine(
             self.universe.instruments,
-            rules=Rules(),
+            rules=settings.rules,
             first_order_id=now_ms * IDS_PER_MS,
             first_trade_id=now_ms * IDS_PER_MS,
         )
-        self.upkeep = Upkeep(self.engine, now_ms, BACKSTOP)
+        self.upkeep = Upkeep(self.engine, now_ms, BACKSTOP, SplitMix(chance.integer(0, 1 << 62)))
+        for coin, cap in self.universe.oi_caps.items():
+            self.engine.markets[coin].open_interest_cap = cap
         self.population = Population(self.engine, self.upkeep, chance, population, maker=MAKER, taker=TAKER)
         self.registry = Registry(settings.address_budget)
         self.nonces = Nonces()
+        self.tell_ioc_remainder = settings.tell_ioc_remainder
+        self.sessions = OracleSessions(self.engine, self.upkeep, self.population)
         self.population.warm_up(now_ms)
 
     def fund(self, address: str, wallet: str, token: str, amount: Decimal, now_ms: int) -> None:
@@ -109,6 +129,83 @@ class Venue:
         for account in self.upkeep.advance(now_ms):
             self.registry.profile(account).cancel_triggers.append(now_ms)
         self.population.step(now_ms)
+        self.sessions.step(now_ms)
+
+    # -- what only the venue can do --------------------------------------------------------------------------
+
+    @property
+    def post_only_until_ms(self) -> int:
+        """Before this time only post-only orders are taken, as right after a network upgrade; 0 for never."""
+        return self.engine.post_only_until.get("", 0)
+
+    @post_only_until_ms.setter
+    def post_only_until_ms(self, value: int) -> None:
+        for dex in self.universe.dexes:
+            self.engine.post_only_until[dex.name] = value
+
+    def set_open_interest_cap(self, coin: str, notional: Decimal | None, now_ms: int) -> None:
+        """Cap the open interest of a perpetual, in notional; 0 caps it at once, None lifts the cap.
+
+        Resting orders more aggressive than the oracle are cancelled when the cap is reached.
+
+        Raises:
+            KeyError: unknown coin.
+        """
+        self.engine.markets[coin].open_interest_cap = notional
+        if notional is None:
+            self.universe.oi_caps.pop(coin, None)
+        else:
+            self.universe.oi_caps[coin] = notional
+        caps.sweep(self.engine, coin, now_ms)
+
+    def set_open_interest_step(self, coin: str, notional: Decimal | None) -> None:
+        """Most notional one order may add to the open interest of a perpetual; None for no limit.
+
+        Raises:
+            KeyError: unknown coin.
+        """
+        self.engine.markets[coin].open_interest_step = notional
+
+    def at_open_interest_cap(self, dex: str) -> list[str]:
+        """Coins of a dex whose open interest has reached its cap."""
+        return [
+            key
+            for key, market in self.engine.markets.items()
+            if market.instrument.perpetual and market.instrument.pool == dex and caps.capped(self.engine, market)
+        ]
+
+    def halt(self, coin: str, now_ms: int) -> None:
+        """End a perpetual: orders are cancelled, positions settled at the mark, the asset is delisted.
+
+        Raises:
+            KeyError: unknown coin.
+        """
+        self.upkeep.twaps.terminate(now_ms, instrument=coin)
+        halting.halt(self.engine, coin, now_ms)
+        self.universe.delist(coin)
+
+    def set_abstraction(self, account: str, mode: str, now_ms: int) -> bool:
+        """Set an account's mode and move its money accordingly; False when open positions or orders forbid it."""
+        pools = [dex.name for dex in self.universe.dexes]
+        if mode in UNIFIED_MODES:
+            unification.unify(self.engine, account, COLLATERAL, pools, now_ms)
+        elif not unification.separate(self.engine, account, now_ms):
+            return False
+        self.registry.profile(account).abstraction = mode
+        return True
+
+    def keep(self, *, orders: int, changes: int | None = None) -> None:
+        """How many closed orders, and rows of order history, an account can still ask for; fills stay.
+
+        Takes effect as further orders close. `changes` stays as it is when None.
+        """
+        rules = self.engine.rules
+        kept = rules.kept_changes if changes is None else changes
+        self.engine.rules = replace(rules, kept_closed_orders=orders, kept_changes=kept)
+
+    def own(self, coin: str) -> bool:
+        """Whether a market of the engine is one of this front; others may share the engine."""
+        return coin in self.universe.asset_ids
 
     def market(self, coin: str) -> Market | None:
         """Market of a coin string, None when unknown."""
@@ -117,7 +214,7 @@ class Venue:
     def instrument(self, asset: int) -> Instrument | None:
         """Instrument of a wire asset id, None when unknown."""
         coin = self.universe.coins.get(asset)
-        return None if coin is None else self.universe.by_coin[coin]
+        return None if coin is None else self.engine.markets[coin].instrument
 
     def volume(self, address: str) -> Decimal:
         """Lifetime notional an account has traded."""

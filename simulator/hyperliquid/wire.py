@@ -158,6 +158,13 @@ class UpdateIsolatedMargin(_Wire, frozen=True, tag="updateIsolatedMargin"):
     ntli: int
 
 
+class TopUpIsolatedOnlyMargin(_Wire, frozen=True, tag="topUpIsolatedOnlyMargin"):
+    """Margin into an isolated position until its leverage is `leverage`, such as "0.5"."""
+
+    asset: int
+    leverage: str
+
+
 class TwapWire(_Wire, frozen=True):
     """TWAP terms."""
 
@@ -340,6 +347,7 @@ Action = (
     | ScheduleCancel
     | UpdateLeverage
     | UpdateIsolatedMargin
+    | TopUpIsolatedOnlyMargin
     | TwapOrder
     | TwapCancel
     | Noop

@@ -16,19 +16,10 @@ from simulator.hyperliquid import info
 from simulator.hyperliquid.decimals import parse, text
 from simulator.hyperliquid.universe import Universe
 from simulator.hyperliquid.venue import Venue, VenueSettings
-from tests.recordings import recordings
 from tests.unit.simulator.front_world import START_MS, USER, Front, orders, wire
+from tests.unit.simulator.recordings import recorded
 
 HOUR_MS = 3_600_000
-
-
-def recorded(name: str) -> Any:
-    """A recorded body; skips the test when the recordings are not there."""
-    path = recordings("hyperliquid") / name
-    if not path.exists():
-        pytest.skip(f"no recorded payload {name}")
-    envelope = json.loads(path.read_text())
-    return envelope.get("response", envelope.get("frame"))
 
 
 @pytest.mark.parametrize(
@@ -270,6 +261,7 @@ def test_request_when_complete_is_answered(kind: str) -> None:
         "endTime": None,
         "oid": 1,
         "builder": USER,
+        "id": 50,
         "req": {"coin": "ETH", "interval": "1m", "startTime": 0, "endTime": START_MS},
     }
     json.dumps(front.ask(kind, **query))

@@ -1,0 +1,1 @@
+"""The Lighter front: its REST and WebSocket over the shared engine."""

@@ -1,0 +1,1 @@
+"""Hashes, curve and signatures of the Lighter protocol, an implementation of its own. Pure."""
