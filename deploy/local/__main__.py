@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.local.mesh import ACCOUNT_ID, VENUE, VENUES, Ports, mesh_services
+from deploy.local.mesh import ACCOUNT_ID, VENUE, VENUES, Ports, make_accounts, mesh_services
 from deploy.local.ports import PortBusy, require_free
 from deploy.local.services import Known, Service
 from deploy.local.state import StateBusy, StateFolder
@@ -84,7 +84,7 @@ class LocalMesh:
             ports=ports,
             nats_server=nats_server(),
             jetstream=state.jetstream,
-            accounts={row.venue: state.trading_account(row.venue) for row in VENUES},
+            accounts=make_accounts(state),
         )
         require_free(self._services)
         self._stop = asyncio.Event()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local.services import Facts, Known, Plan, Service, ready_line
-from deploy.local.state import TradingAccount
+from deploy.local.state import LighterAccount, StateFolder, TradingAccount
 
 HOST = "127.0.0.1"
 ACCOUNT_ID = "main"
@@ -29,8 +29,8 @@ class VenueRow:
 
     Args:
         symbol: what the walk-through trades there.
-        funding: the simulator's setting that gives accounts of this venue their USDC.
         url: the fact of the simulator that says where the venue is.
+        funding: the simulator's setting that gives accounts of this venue their USDC.
     """
 
     venue: str
@@ -70,9 +70,18 @@ VENUES = (
     ),
 )
 VENUE = VENUES[0].venue
+LIGHTER = "lighter"
 
-Accounts = Mapping[str, TradingAccount]
+Accounts = Mapping[str, TradingAccount | LighterAccount]
 """The account of each venue's gateway."""
+
+
+def make_accounts(state: StateFolder) -> Accounts:
+    """The account of every venue, made at the first call and kept in the folder."""
+    return {
+        row.venue: state.lighter_account(row.venue) if row.venue == LIGHTER else state.trading_account(row.venue)
+        for row in VENUES
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,15 +136,16 @@ def nats_ready_line(line: str) -> Facts | None:
 def _simulator(ports: Ports, accounts: Accounts) -> Service:
     def plan(known: Known) -> Plan:
         port = _kept_port(known.get("simulator", {}).get("hyperliquid_url"), ports.simulator)
-        funding = {row.funding: json.dumps({accounts[row.venue].address: START_USDC}) for row in VENUES}
-        agents = {account.agent_address: account.address for account in accounts.values()}
+        tables: dict[str, dict[str, object]] = {}
+        for row in VENUES:
+            for key, entries in _at_the_simulator(row, accounts[row.venue]).items():
+                tables.setdefault(key, {}).update(entries)
         return Plan(
             command=(sys.executable, "-m", "simulator"),
             settings={
                 "SIMULATOR_HOST": HOST,
                 "SIMULATOR_HYPERLIQUID_PORT": str(port),
-                **funding,
-                "SIMULATOR_AGENTS": json.dumps(agents),
+                **{key: json.dumps(entries) for key, entries in tables.items()},
             },
         )
 
@@ -149,25 +159,46 @@ def _simulator(ports: Ports, accounts: Accounts) -> Service:
     )
 
 
-def _gateway(row: VenueRow, ports: Ports, account: TradingAccount) -> Service:
+def _at_the_simulator(row: VenueRow, account: TradingAccount | LighterAccount) -> dict[str, dict[str, object]]:
+    """What the simulator must know of an account, by setting: its money and who may trade it."""
+    if isinstance(account, TradingAccount):
+        return {
+            row.funding: {account.address: START_USDC},
+            "SIMULATOR_AGENTS": {account.agent_address: account.address},
+        }
+    keys = {str(account.key_index): account.public_key}
+    entry = {"l1_address": account.owner, "keys": keys, "usdc": START_USDC}
+    return {row.funding: {str(account.account_index): entry}}
+
+
+def _at_the_gateway(account: TradingAccount | LighterAccount) -> dict[str, object]:
+    """What the gateway must know of its account: names and the file of its key, never the key."""
+    if isinstance(account, TradingAccount):
+        return {
+            "account_id": ACCOUNT_ID,
+            "address": account.address,
+            "agent_key_file": str(account.agent_key_file),
+        }
+    return {
+        "account_id": ACCOUNT_ID,
+        "account_index": account.account_index,
+        "l1_address": account.owner,
+        "keys": [{"index": account.key_index, "file": str(account.key_file)}],
+    }
+
+
+def _gateway(row: VenueRow, ports: Ports, account: TradingAccount | LighterAccount) -> Service:
     name, prefix = row.gateway, row.prefix
     grpc, metrics = ports.of(row)
 
     def plan(known: Known) -> Plan:
-        accounts = [
-            {
-                "account_id": ACCOUNT_ID,
-                "address": account.address,
-                "agent_key_file": str(account.agent_key_file),
-            }
-        ]
         return Plan(
             command=(sys.executable, "-m", name),
             settings={
                 **_common(prefix, known, name, grpc, metrics),
                 f"{prefix}ENVIRONMENT": "simulator",
                 f"{prefix}API_URL": known["simulator"][row.url],
-                f"{prefix}ACCOUNTS": json.dumps(accounts),
+                f"{prefix}ACCOUNTS": json.dumps([_at_the_gateway(account)]),
             },
         )
 

@@ -12,8 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway_lighter.schnorr import PrivateKey
 from hypercore.signing import SecretKey
 
+LIGHTER_ACCOUNT_INDEX = 4242
+LIGHTER_KEY_INDEX = 4
 _WIPED = ("logs", "jetstream", "secrets", "accounts")
 
 
@@ -34,6 +37,23 @@ class TradingAccount:
     address: str
     agent_address: str
     agent_key_file: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LighterAccount:
+    """A simulated account of Lighter and the API key that trades it.
+
+    Args:
+        owner: the Ethereum address it belongs to; drawn at random, nobody has its key.
+        public_key: of the API key, 80 hex digits; known to the simulator at its start.
+        key_file: holds the API key, readable by the owner alone.
+    """
+
+    account_index: int
+    owner: str
+    key_index: int
+    public_key: str
+    key_file: Path
 
 
 class StateFolder:
@@ -99,13 +119,38 @@ class StateFolder:
         fields = json.loads(record.read_text())
         return TradingAccount(address=fields["address"], agent_address=fields["agent_address"], agent_key_file=key_file)
 
+    def lighter_account(self, venue: str) -> LighterAccount:
+        """The account at a Lighter venue, made at the first call and kept."""
+        record = self.root / "accounts" / f"{venue}.json"
+        key_file = self.root / "secrets" / f"{venue}_api.key"
+        if not (record.exists() and key_file.exists()):
+            # 39 random bytes and a zero: below the order of the curve whatever was drawn.
+            key = secrets.token_hex(39) + "00"
+            _write_secret(key_file, key)
+            _write_record(record, owner=f"0x{secrets.token_hex(20)}", public_key=PrivateKey(key).public_key.hex())
+        fields = json.loads(record.read_text())
+        return LighterAccount(
+            account_index=LIGHTER_ACCOUNT_INDEX,
+            owner=fields["owner"],
+            key_index=LIGHTER_KEY_INDEX,
+            public_key=fields["public_key"],
+            key_file=key_file,
+        )
+
     def _make_account(self, record: Path, key_file: Path) -> None:
         key = secrets.token_hex(32)
-        key_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        key_file.unlink(missing_ok=True)
-        descriptor = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(key)
-        record.parent.mkdir(parents=True, exist_ok=True)
-        fields = {"address": f"0x{secrets.token_hex(20)}", "agent_address": SecretKey(key).address}
-        record.write_text(json.dumps(fields, indent=2))
+        _write_secret(key_file, key)
+        _write_record(record, address=f"0x{secrets.token_hex(20)}", agent_address=SecretKey(key).address)
+
+
+def _write_secret(file: Path, text: str) -> None:
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as open_file:
+        open_file.write(text)
+
+
+def _write_record(file: Path, **fields: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(fields, indent=2))

@@ -16,7 +16,7 @@ import grpc
 import httpx
 
 from deploy.local.__main__ import nats_server
-from deploy.local.mesh import ACCOUNT_ID, VENUE, VENUES, Ports, mesh_services
+from deploy.local.mesh import ACCOUNT_ID, VENUE, Ports, make_accounts, mesh_services
 from deploy.local.services import Known, Plan, Service
 from deploy.local.state import StateFolder
 from deploy.local.supervisor import Policy, Supervisor
@@ -126,7 +126,7 @@ async def running_mesh(
         simulator: more settings of the simulator.
     """
     state = StateFolder(folder)
-    accounts = {row.venue: state.trading_account(row.venue) for row in VENUES}
+    accounts = make_accounts(state)
     account = accounts[VENUE]
     rows = mesh_services(ports=Ports.auto(), nats_server=nats_server(), jetstream=state.jetstream, accounts=accounts)
     extra = {"SIMULATOR_ADMIN": "true", "SIMULATOR_IP_WEIGHT_PER_MINUTE": "0", **(simulator or {}), **(settings or {})}

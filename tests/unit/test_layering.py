@@ -32,7 +32,7 @@ ALLOWED = {
     # Its own implementation of the venue's protocol: agreement with ours is then a proof.
     "simulator": {"simulator", "venuemesh"},
     # The local mesh makes the keys its simulated venue is traded with.
-    "deploy": {"deploy", "hypercore", "venuemesh"},
+    "deploy": {"deploy", "gateway_lighter", "hypercore", "venuemesh"},
 }
 
 IMPURE = {"asyncio", "httpx", "websockets", "grpc", "aiohttp", "nats", "os", "random", "time", "socket", "threading"}

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local.__main__ import nats_server
-from deploy.local.mesh import VENUES, Ports, mesh_services
+from deploy.local.mesh import Ports, make_accounts, mesh_services
 from deploy.local.ports import PortBusy, require_free
 from deploy.local.services import Known
 from deploy.local.state import StateFolder
@@ -134,7 +134,7 @@ async def test_rows_of_broker_and_simulator_start_the_real_programs(tmp_path: Pa
         ports=Ports.auto(),
         nats_server=nats_server(),
         jetstream=state.jetstream,
-        accounts={row.venue: state.trading_account(row.venue) for row in VENUES},
+        accounts=make_accounts(state),
     )
     mesh = Supervisor(
         table[:2],
@@ -166,7 +166,7 @@ def test_require_free_when_a_port_is_held_names_port_use_and_owner(tmp_path: Pat
             ports=Ports(nats=port, simulator=0, router=0, router_metrics=0),
             nats_server="nats-server",
             jetstream=tmp_path,
-            accounts={row.venue: StateFolder(tmp_path).trading_account(row.venue) for row in VENUES},
+            accounts=make_accounts(StateFolder(tmp_path)),
         )
         with pytest.raises(PortBusy) as failure:
             require_free(table[:1])

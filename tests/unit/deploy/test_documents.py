@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import descriptor_pool, json_format, message_factory
 
-from deploy.local.mesh import VENUES, Ports, mesh_services
+from deploy.local.mesh import Ports, make_accounts, mesh_services
 from deploy.local.state import StateFolder
 from deploy.local.summary import example_calls
 from venuemesh.errors import Reason
@@ -63,7 +63,7 @@ def test_ports_in_readme_are_those_the_mesh_binds(tmp_path: Path) -> None:
         ports=Ports(),
         nats_server="nats-server",
         jetstream=tmp_path,
-        accounts={row.venue: StateFolder(tmp_path).trading_account(row.venue) for row in VENUES},
+        accounts=make_accounts(StateFolder(tmp_path)),
     )
     rows = {row.split("|")[1].strip(" `"): row for row in (ROOT / "README.md").read_text().splitlines() if "|" in row}
     for service in table:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.mesh import VENUES, Ports, mesh_services, nats_ready_line
+from deploy.local.mesh import Accounts, Ports, make_accounts, mesh_services, nats_ready_line
 from deploy.local.services import Facts, Service, check_table, launch_of
-from deploy.local.state import StateFolder, TradingAccount
+from deploy.local.state import StateFolder
 from gateway_hyperliquid.settings import GatewaySettings as HyperliquidSettings
 from gateway_tradexyz.settings import GatewaySettings as TradeXyzSettings
 from hypercore.adapter.settings import HyperCoreSettings
@@ -23,12 +23,10 @@ FACTS: dict[str, Facts] = {
     "gateway_tradexyz": {"grpc_address": "127.0.0.1:50052", "metrics_address": "127.0.0.1:9467"},
 }
 
-Accounts = dict[str, TradingAccount]
-
 
 @pytest.fixture
 def accounts(tmp_path: Path) -> Accounts:
-    return {row.venue: StateFolder(tmp_path).trading_account(row.venue) for row in VENUES}
+    return make_accounts(StateFolder(tmp_path))
 
 
 def table(accounts: Accounts, ports: Ports) -> dict[str, Service]:
