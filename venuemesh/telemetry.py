@@ -60,6 +60,9 @@ def configure_logging(
     for old in [old for old in root.handlers if old.get_name() == "venuemesh"]:
         root.removeHandler(old)
     root.addHandler(handler)
+    # One line per request to a venue is what the metrics are for; libraries speak up when something is wrong.
+    for chatty in ("httpx", "httpcore"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     set_log_level(level)
     return handler
 
