@@ -68,9 +68,19 @@ VENUES = (
         funding="SIMULATOR_DEX_ACCOUNTS",
         url="hyperliquid_url",
     ),
+    VenueRow(
+        venue="lighter",
+        symbol="BTC/USDC:USDC",
+        grpc_port=50053,
+        metrics_port=9468,
+        funding="SIMULATOR_LIGHTER_ACCOUNTS",
+        url="lighter_url",
+    ),
 )
 VENUE = VENUES[0].venue
 LIGHTER = "lighter"
+# Standard accounts may send one transaction a second, too few to look around with.
+LIGHTER_TIER = "premium"
 
 Accounts = Mapping[str, TradingAccount | LighterAccount]
 """The account of each venue's gateway."""
@@ -167,7 +177,7 @@ def _at_the_simulator(row: VenueRow, account: TradingAccount | LighterAccount) -
             "SIMULATOR_AGENTS": {account.agent_address: account.address},
         }
     keys = {str(account.key_index): account.public_key}
-    entry = {"l1_address": account.owner, "keys": keys, "usdc": START_USDC}
+    entry = {"l1_address": account.owner, "keys": keys, "usdc": START_USDC, "tier": LIGHTER_TIER}
     return {row.funding: {str(account.account_index): entry}}
 
 
@@ -199,6 +209,7 @@ def _gateway(row: VenueRow, ports: Ports, account: TradingAccount | LighterAccou
                 f"{prefix}ENVIRONMENT": "simulator",
                 f"{prefix}API_URL": known["simulator"][row.url],
                 f"{prefix}ACCOUNTS": json.dumps([_at_the_gateway(account)]),
+                **({f"{prefix}TIER": LIGHTER_TIER} if row.venue == LIGHTER else {}),
             },
         )
 

@@ -8,8 +8,9 @@ import pytest
 
 from deploy.local.mesh import Accounts, Ports, make_accounts, mesh_services, nats_ready_line
 from deploy.local.services import Facts, Service, check_table, launch_of
-from deploy.local.state import StateFolder
+from deploy.local.state import LighterAccount, StateFolder, TradingAccount
 from gateway_hyperliquid.settings import GatewaySettings as HyperliquidSettings
+from gateway_lighter.settings import GatewaySettings as LighterSettings
 from gateway_tradexyz.settings import GatewaySettings as TradeXyzSettings
 from hypercore.adapter.settings import HyperCoreSettings
 from router.settings import RouterSettings
@@ -18,9 +19,10 @@ from venuemesh.transport.environment import Environment
 
 FACTS: dict[str, Facts] = {
     "nats": {"url": "nats://127.0.0.1:14222"},
-    "simulator": {"hyperliquid_url": "http://127.0.0.1:3001"},
+    "simulator": {"hyperliquid_url": "http://127.0.0.1:3001", "lighter_url": "http://127.0.0.1:3002"},
     "gateway_hyperliquid": {"grpc_address": "127.0.0.1:50051", "metrics_address": "127.0.0.1:9464"},
     "gateway_tradexyz": {"grpc_address": "127.0.0.1:50052", "metrics_address": "127.0.0.1:9467"},
+    "gateway_lighter": {"grpc_address": "127.0.0.1:50053", "metrics_address": "127.0.0.1:9468"},
 }
 
 
@@ -43,14 +45,22 @@ def settings_of(name: str, rows: dict[str, Service], known: dict[str, Facts]) ->
 def test_table_is_in_starting_order(accounts: Accounts) -> None:
     """Reversed, it is the order of the drain: router, aggregator, gateway, simulator, broker."""
     rows = table(accounts, Ports())
-    assert list(rows) == ["nats", "simulator", "gateway_hyperliquid", "gateway_tradexyz", "aggregator", "router"]
+    assert list(rows) == [
+        "nats",
+        "simulator",
+        "gateway_hyperliquid",
+        "gateway_tradexyz",
+        "gateway_lighter",
+        "aggregator",
+        "router",
+    ]
     check_table(list(rows.values()))
 
 
 def test_table_when_ports_are_fixed_has_no_port_twice(accounts: Accounts) -> None:
     """Every fixed port belongs to one use."""
     ports = [port for row in table(accounts, Ports()).values() for port in row.ports.values()]
-    assert len(ports) == len(set(ports)) == 10
+    assert len(ports) == len(set(ports)) == 12
 
 
 def test_table_when_ports_are_automatic_checks_none(accounts: Accounts) -> None:
@@ -64,15 +74,23 @@ def test_settings_of_the_simulator_are_accepted_by_it(accounts: Accounts, monkey
         monkeypatch.setenv(key, value)
     settings = SimulatorSettings()
     assert settings.hyperliquid_port == 3001
-    assert settings.agents == {account.agent_address: account.address for account in accounts.values()}
+    agents = [account for account in accounts.values() if isinstance(account, TradingAccount)]
+    assert settings.agents == {account.agent_address: account.address for account in agents}
     assert settings.accounts[accounts["hyperliquid"].address] > 0
     assert settings.dex_accounts[accounts["tradexyz"].address] > 0
+    lighter = accounts["lighter"]
+    assert isinstance(lighter, LighterAccount)
+    assert settings.lighter_accounts[lighter.account_index].keys == {lighter.key_index: lighter.public_key}
 
 
 def test_settings_of_the_router_are_accepted_by_it(accounts: Accounts) -> None:
     """It finds the gateway where the gateway said it is."""
     settings = RouterSettings.load(settings_of("router", table(accounts, Ports()), FACTS))
-    assert settings.gateways == {"hyperliquid": "127.0.0.1:50051", "tradexyz": "127.0.0.1:50052"}
+    assert settings.gateways == {
+        "hyperliquid": "127.0.0.1:50051",
+        "tradexyz": "127.0.0.1:50052",
+        "lighter": "127.0.0.1:50053",
+    }
     assert settings.grpc.port == 50050
     assert settings.metrics.port == 9465
     assert settings.nats.urls == ("nats://127.0.0.1:14222",)
@@ -124,5 +142,19 @@ def test_nats_ready_line_gives_the_url_clients_use() -> None:
 def test_router_is_up_only_when_it_sees_its_venue(accounts: Accounts) -> None:
     """The router serves without venues; the mesh is not up without them."""
     rows = table(accounts, Ports())
-    assert rows["router"].health == ("", "venue/hyperliquid", "venue/tradexyz")
+    assert rows["router"].health == ("", "venue/hyperliquid", "venue/tradexyz", "venue/lighter")
     assert rows["nats"].health == rows["simulator"].health == ()
+
+
+def test_settings_of_the_lighter_gateway_name_the_key_file_and_not_the_key(accounts: Accounts) -> None:
+    """The same promise for an API key."""
+    rows, account = table(accounts, Ports()), accounts["lighter"]
+    assert isinstance(account, LighterAccount)
+    settings = LighterSettings.load(settings_of("gateway_lighter", rows, FACTS))
+    assert settings.url == "http://127.0.0.1:3002"
+    assert [(entry.account_index, entry.l1_address) for entry in settings.accounts] == [
+        (account.account_index, account.owner)
+    ]
+    key = account.key_file.read_text()
+    for name in rows:
+        assert key not in str(settings_of(name, rows, FACTS))
