@@ -14,3 +14,4 @@ class GatewaySettings(HyperCoreSettings):
 
     venue: str = "hyperliquid"
     dex: str = ""
+    spot: bool = True

@@ -309,7 +309,7 @@ class OrderStatusMeaning:
 _CANCELED: Final[Mapping[str, Reason | None]] = {
     "canceled": None,
     "scheduledCancel": None,
-    "siblingFilledCanceled": None,
+    "siblingFilledCanceled": Reason.SIBLING_FILLED,
     "marginCanceled": Reason.INSUFFICIENT_MARGIN,
     "vaultWithdrawalCanceled": Reason.INSUFFICIENT_MARGIN,
     "liquidatedCanceled": Reason.INSUFFICIENT_MARGIN,

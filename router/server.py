@@ -154,7 +154,7 @@ def _add_services(
             "ReconciliationService",
             ReconciliationServicer(facade),
         ),
-        (risk_service_pb2, risk_service_pb2_grpc, "RiskService", RiskServicer()),
+        (risk_service_pb2, risk_service_pb2_grpc, "RiskService", RiskServicer(facade)),
     ):
         add = getattr(stubs, f"add_{name}Servicer_to_server")
         server.add(module.DESCRIPTOR.services_by_name[name], add, servicer)

@@ -34,6 +34,7 @@ from venuemesh.v1 import (
     operations_service_pb2_grpc,
     order_service_pb2_grpc,
     reconciliation_service_pb2_grpc,
+    risk_service_pb2_grpc,
     venue_pb2,
     venue_service_pb2,
     venue_service_pb2_grpc,
@@ -106,6 +107,7 @@ class VenueLink:
         self.submits = Bulkhead(name, "submits", settings.max_submits)
         self.reads = Bulkhead(name, "reads", settings.max_reads)
         self.listed: Mapping[str, instrument_pb2.Instrument] = {}
+        self.risk = risk_service_pb2_grpc.RiskServiceStub(channel)
         self._health = health_pb2_grpc.HealthStub(channel)
         self._clock = clock
         self._changed = changed

@@ -27,13 +27,17 @@ from venuemesh.gateway.venue import (
     Amended,
     BookSnapshot,
     CancelAnswer,
+    CollateralTransfer,
     Feed,
+    Grouping,
     Level,
+    LeverageSetting,
     OrderTarget,
     OrderTicket,
     Placed,
     Refused,
     Reservation,
+    Unclear,
     VenueAccount,
     VenueFill,
     VenueOrder,
@@ -42,13 +46,14 @@ from venuemesh.gateway.venue import (
     VenueSink,
     VenueSnapshot,
 )
-from venuemesh.v1 import account_pb2, instrument_pb2, market_data_pb2, order_pb2, stream_pb2, venue_pb2
+from venuemesh.v1 import account_pb2, instrument_pb2, market_data_pb2, operations_pb2, order_pb2, stream_pb2, venue_pb2
 
 BTC = "BTC/USDC:USDC"
 ETH = "ETH/USDC:USDC"
 VENUE = "fakevenue"
 MAIN = "main"
 ZERO = Decimal(0)
+DEFAULT_LEVERAGE = LeverageSetting(leverage=Decimal(20), margin_mode=instrument_pb2.MARGIN_MODE_CROSS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +78,21 @@ class Down:
     cause: str = "link down"
 
 
-def capabilities(*, stale_after_s: float = 5.0, max_depth: int = 20) -> venue_pb2.VenueCapabilities:
-    """Limit and market orders, stops, in-place amendments, proof of absence one second after expiry."""
+TRIGGERS = (
+    order_pb2.ORDER_TYPE_STOP_MARKET,
+    order_pb2.ORDER_TYPE_STOP_LIMIT,
+    order_pb2.ORDER_TYPE_TAKE_PROFIT_MARKET,
+    order_pb2.ORDER_TYPE_TAKE_PROFIT_LIMIT,
+)
+
+
+def capabilities(
+    *, stale_after_s: float = 5.0, max_depth: int = 20, batch: int = 1, groups: bool = False, twap: bool = False
+) -> venue_pb2.VenueCapabilities:
+    """Limit, market and trigger orders, in-place amendments, proof of absence one second after expiry.
+
+    `batch` is the size of native batches, `groups` offers brackets, `twap` TWAPs of 5 to 1440 minutes.
+    """
     gtc, ioc = order_pb2.TIME_IN_FORCE_GTC, order_pb2.TIME_IN_FORCE_IOC
     both = [order_pb2.EXECUTION_INSTRUCTION_POST_ONLY, order_pb2.EXECUTION_INSTRUCTION_REDUCE_ONLY]
     return venue_pb2.VenueCapabilities(
@@ -85,13 +103,18 @@ def capabilities(*, stale_after_s: float = 5.0, max_depth: int = 20) -> venue_pb
             venue_pb2.OrderTypeSupport(
                 order_type=order_pb2.ORDER_TYPE_MARKET, times_in_force=[ioc], instructions=both[1:]
             ),
-            venue_pb2.OrderTypeSupport(
-                order_type=order_pb2.ORDER_TYPE_STOP_LIMIT, times_in_force=[gtc], instructions=both[1:]
+            *(
+                venue_pb2.OrderTypeSupport(order_type=kind, times_in_force=[gtc], instructions=both[1:])
+                for kind in (*TRIGGERS, *([order_pb2.ORDER_TYPE_TWAP] if twap else []))
             ),
         ],
         amend_mode=venue_pb2.AMEND_MODE_IN_PLACE,
-        max_batch_orders=1,
-        max_batch_cancels=1,
+        max_batch_orders=batch,
+        max_batch_cancels=batch,
+        brackets=venue_pb2.PROVISION_NATIVE if groups else venue_pb2.PROVISION_NONE,
+        twap=venue_pb2.PROVISION_NATIVE if twap else venue_pb2.PROVISION_NONE,
+        min_twap_duration=Duration(seconds=300) if twap else None,
+        max_twap_duration=Duration(seconds=86_400) if twap else None,
         query_by_client_order_id=True,
         expires_after=True,
         settle_delay=Duration(seconds=1),
@@ -101,6 +124,7 @@ def capabilities(*, stale_after_s: float = 5.0, max_depth: int = 20) -> venue_pb
         ),
         isolated_margin=True,
         perpetuals=True,
+        collateral_sections=["", "spot"],
     )
 
 
@@ -159,9 +183,16 @@ class FakeVenue:
         self.candles: list[market_data_pb2.Candle] = []
         self.statistics: dict[str, market_data_pb2.MarketStatistics] = {}
         self.placed: list[OrderTicket] = []
+        self.batches: list[tuple[Grouping, list[OrderTicket]]] = []
         self.cancels: list[OrderTarget] = []
+        self.cancel_batches: list[list[OrderTarget]] = []
         self.amendments: list[OrderTicket] = []
         self.leverages: list[tuple[str, str, int, bool]] = []
+        self.leverage_settings: dict[tuple[str, str], LeverageSetting] = {}
+        self.margin_changes: list[tuple[str, str, Decimal]] = []
+        self.transfers: list[CollateralTransfer] = []
+        self.schedules: dict[str, int | None] = {}
+        self.quota_rows: list[operations_pb2.Quota] = []
         self.watching: set[tuple[Feed, str, int]] = set()
         self.calls: list[str] = []
         self.sink: VenueSink | None = None
@@ -214,6 +245,13 @@ class FakeVenue:
             self._push(lambda sink: sink.on_fill(account, fill))
             self._push_order(key)
         return fill
+
+    def trigger(self, order: VenueOrder) -> None:
+        """The trigger of an order fires."""
+        key = order.venue_client_order_id or ""
+        fired = replace(self.orders[key], trigger_state=order_pb2.TRIGGER_STATE_TRIGGERED, text="triggered")
+        self.orders[key] = fired
+        self._push_order(key)
 
     def end(self, order: VenueOrder, state: VenueOrderState, text: str = "", *, push: bool = True) -> None:
         """End an order: cancelled, expired, rejected."""
@@ -310,6 +348,9 @@ class FakeVenue:
         state = stream_pb2.LINK_STATE_LIVE if self.up else stream_pb2.LINK_STATE_DOWN
         return [venue_pb2.LinkStatus(link_id="user", state=state)]
 
+    def quotas(self) -> Sequence[operations_pb2.Quota]:
+        return self.quota_rows
+
     async def fetch_instruments(self) -> Sequence[instrument_pb2.Instrument]:
         answer: Sequence[instrument_pb2.Instrument] = await self._scripted(
             "fetch_instruments", lambda: self.instruments
@@ -335,6 +376,29 @@ class FakeVenue:
         answer: Placed | Refused = await self._scripted("place_order", lambda: self._rest(ticket))
         return answer
 
+    async def place_orders(
+        self, tickets: Sequence[OrderTicket], sent: Callable[[], None], *, grouping: Grouping = Grouping.NONE
+    ) -> Sequence[Placed | Refused | Unclear]:
+        self.batches.append((grouping, list(tickets)))
+        self.placed.extend(tickets)
+        if self.up:
+            sent()
+        answers: Sequence[Placed | Refused | Unclear] = await self._scripted(
+            "place_orders", lambda: self._rest_all(tickets, grouping)
+        )
+        return answers
+
+    def _rest_all(self, tickets: Sequence[OrderTicket], grouping: Grouping) -> list[Placed]:
+        """Children of a bracket are answered without an id, as venues do."""
+        placed = [self._rest(ticket) for ticket in tickets]
+        if grouping is Grouping.NONE:
+            return placed
+        waiting = order_pb2.TRIGGER_STATE_WAITING
+        if grouping is Grouping.BRACKET:
+            waiting = order_pb2.TRIGGER_STATE_WAITING_FOR_PARENT
+        first = 1 if grouping is Grouping.BRACKET else 0
+        return [*placed[:first], *(Placed(venue_order_id="", trigger_state=waiting) for _ in placed[first:])]
+
     def _rest(self, ticket: OrderTicket) -> Placed:
         self._ids += 1
         order = VenueOrder(
@@ -349,6 +413,7 @@ class FakeVenue:
             reason=None,
             text="open",
             venue_time_ns=self.clock.now_ns(),
+            trigger_price=ticket.trigger_price,
             reduce_only=ticket.reduce_only,
         )
         self.orders[ticket.venue_client_order_id] = order
@@ -360,6 +425,14 @@ class FakeVenue:
         self.cancels.append(target)
         answer: CancelAnswer | Refused = await self._scripted("cancel_order", lambda: self._cancel(target))
         return answer
+
+    async def cancel_orders(self, targets: Sequence[OrderTarget]) -> Sequence[CancelAnswer | Refused | Unclear]:
+        self.cancel_batches.append(list(targets))
+        self.cancels.extend(targets)
+        answers: Sequence[CancelAnswer | Refused | Unclear] = await self._scripted(
+            "cancel_orders", lambda: [self._cancel(target) for target in targets]
+        )
+        return answers
 
     def _cancel(self, target: OrderTarget) -> CancelAnswer:
         order = self.orders.get(target.venue_client_order_id)
@@ -377,7 +450,9 @@ class FakeVenue:
         order = self.orders.get(target.venue_client_order_id)
         if order is None or order.state is not VenueOrderState.WORKING:
             return Refused(reason=Reason.ORDER_NOT_FOUND, text="no such order")
-        self.orders[target.venue_client_order_id] = replace(order, quantity=ticket.quantity, price=ticket.price)
+        self.orders[target.venue_client_order_id] = replace(
+            order, quantity=ticket.quantity, price=ticket.price, trigger_price=ticket.trigger_price
+        )
         return Amended(venue_order_id=order.venue_order_id, filled_quantity=order.filled_quantity)
 
     async def fetch_order(self, target: OrderTarget) -> VenueOrder | None:
@@ -422,8 +497,49 @@ class FakeVenue:
         self, account_id: str, instrument: instrument_pb2.Instrument, leverage: int, cross: bool
     ) -> Refused | None:
         self.leverages.append((account_id, instrument.symbol, leverage, cross))
-        answer: Refused | None = await self._scripted("set_leverage", lambda: None)
+        mode = instrument_pb2.MARGIN_MODE_CROSS if cross else instrument_pb2.MARGIN_MODE_ISOLATED
+
+        def act() -> None:
+            setting = LeverageSetting(leverage=Decimal(leverage), margin_mode=mode)
+            self.leverage_settings[(account_id, instrument.symbol)] = setting
+
+        answer: Refused | None = await self._scripted("set_leverage", act)
         return answer
+
+    async def fetch_leverage(self, account_id: str, instrument: instrument_pb2.Instrument) -> LeverageSetting:
+        setting: LeverageSetting = await self._scripted(
+            "fetch_leverage", lambda: self.leverage_settings.get((account_id, instrument.symbol), DEFAULT_LEVERAGE)
+        )
+        return setting
+
+    async def adjust_isolated_margin(
+        self, account_id: str, instrument: instrument_pb2.Instrument, amount: Decimal, reservation: Reservation
+    ) -> Refused | None:
+        def act() -> None:
+            self.margin_changes.append((account_id, instrument.symbol, amount))
+
+        answer: Refused | None = await self._scripted("adjust_isolated_margin", act)
+        return answer
+
+    async def transfer_collateral(self, transfer: CollateralTransfer) -> Refused | None:
+        def act() -> None:
+            self.transfers.append(transfer)
+
+        answer: Refused | None = await self._scripted("transfer_collateral", act)
+        return answer
+
+    async def schedule_cancel(self, account_id: str, at_ns: int | None) -> Refused | None:
+        def act() -> None:
+            self.schedules[account_id] = at_ns
+
+        answer: Refused | None = await self._scripted("schedule_cancel", act)
+        return answer
+
+    async def fetch_section_balances(
+        self, account_id: str, asset: str, sections: Sequence[str]
+    ) -> Sequence[account_pb2.Balance]:
+        rows: Sequence[account_pb2.Balance] = await self._scripted("fetch_section_balances", lambda: self.balances)
+        return [row for row in rows if (row.account_id, row.asset) == (account_id, asset)]
 
     async def watch(
         self, feed: Feed, symbol: str, interval: market_data_pb2.CandleInterval.ValueType | None = None

@@ -13,7 +13,7 @@ import inspect
 import logging
 import random
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -56,6 +56,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 # The stub package types handlers and contexts of the synchronous kind only.
 Handler = Any
 Context = Any
+Trailers = Callable[[], Sequence[tuple[str, str]]]
 
 _metadata: ContextVar[tuple[tuple[str, Any], ...]] = ContextVar("venuemesh_call_metadata", default=())
 
@@ -90,6 +91,7 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
         policy: what calls are held to.
         drain: once it has begun, new streams are refused.
         streams: where open streams are counted, and through which they are evicted.
+        trailers: trailing metadata of every answer but health and reflection; called for each, so it must be cheap.
     """
 
     def __init__(
@@ -101,8 +103,10 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
         clock: Clock,
         drain: Drain | None = None,
         streams: OpenStreams | None = None,
+        trailers: Trailers | None = None,
     ) -> None:
         self.policy = policy
+        self.trailers = trailers
         self.tracing = tracing
         self.clock = clock
         self.drain = Drain() if drain is None else drain
@@ -241,6 +245,7 @@ class _Served:
         except BaseException as error:
             await self._fail(call, context, error)
             raise
+        self._add_trailers(context)
         self._end(call, code)
         return encoded
 
@@ -255,6 +260,7 @@ class _Served:
             await self._fail(call, context, error)
             raise
         else:
+            self._add_trailers(context)
             self._end(call, code)
         finally:
             self._leave(call)
@@ -283,6 +289,7 @@ class _Served:
             await self._fail(call, context, error)
             raise
         else:
+            self._add_trailers(context)
             self._end(call, context.code() or grpc.StatusCode.OK)
         finally:
             self._leave(call)
@@ -364,7 +371,23 @@ class _Served:
                 self._end(call, grpc.StatusCode.INTERNAL)
                 return
         self._end(call, refusal.code, refusal, fault)
-        await context.abort_with_status(to_grpc_status(refusal))
+        await context.abort_with_status(to_grpc_status(refusal, tuple(self._trailers())))
+
+    def _trailers(self) -> Sequence[tuple[str, str]]:
+        """What every answer carries; a fault in making it must not become the answer."""
+        if self.mesh.trailers is None or self.built_in:
+            return ()
+        try:
+            return self.mesh.trailers()
+        except Exception:
+            log.exception("trailers_failed")
+            return ()
+
+    def _add_trailers(self, context: Context) -> None:
+        """Put them behind what the handler set itself."""
+        trailers = self._trailers()
+        if trailers:
+            context.set_trailing_metadata(tuple(context.trailing_metadata() or ()) + tuple(trailers))
 
     def _end(
         self,

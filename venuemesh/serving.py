@@ -30,7 +30,7 @@ from grpc_health.v1.health import aio as health_aio
 
 from venuemesh.clock import Clock, SystemClock
 from venuemesh.draining import Drain, OpenStreams
-from venuemesh.interceptors import CallPolicy, MeshInterceptor
+from venuemesh.interceptors import CallPolicy, MeshInterceptor, Trailers
 from venuemesh.metrics import Metrics
 from venuemesh.money import use_exact_arithmetic
 from venuemesh.reflection import add_reflection
@@ -111,6 +111,8 @@ class GrpcServer:
         self.drain = Drain()
         self.streams = OpenStreams()
         self.port = 0
+        self.trailers: Trailers | None = None
+        """Trailing metadata of every answer; set it before `start`."""
         self._services: list[tuple[ServiceDescriptor, Add, Any]] = []
         self._metrics = metrics
         self._tracing = tracing
@@ -149,6 +151,7 @@ class GrpcServer:
             clock=self._clock,
             drain=self.drain,
             streams=self.streams,
+            trailers=self.trailers,
         )
         server = grpc.aio.server(interceptors=(interceptor,), options=self._options())
         for _, add, servicer in self._services:

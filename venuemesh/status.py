@@ -60,9 +60,13 @@ def to_status(error: MeshError) -> status_pb2.Status:
     return status
 
 
-def to_grpc_status(error: MeshError) -> grpc.Status:
-    """What `ServicerContext.abort_with_status` takes."""
-    return rpc_status.to_status(to_status(error))
+def to_grpc_status(error: MeshError, trailers: tuple[tuple[str, str], ...] = ()) -> grpc.Status:
+    """What `ServicerContext.abort_with_status` takes; `trailers` is metadata to send behind the details."""
+    status: Any = rpc_status.to_status(to_status(error))
+    if trailers:
+        status = status._replace(trailing_metadata=(*status.trailing_metadata, *trailers))
+    found: grpc.Status = status
+    return found
 
 
 def _metadata(error: MeshError) -> Iterator[tuple[str, str]]:

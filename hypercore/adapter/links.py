@@ -112,6 +112,11 @@ class LinkBoard:
         if self.sink is not None:
             self.sink.on_link(record.link, _STATES[record.state], record.detail)
 
+    def on_unknown_words(self, account_id: str, text: str) -> None:
+        """Words of the venue that no table has, told to the sink."""
+        if self.sink is not None:
+            self.sink.on_unknown_words(account_id, text)
+
     def statuses(self) -> list[venue_pb2.LinkStatus]:
         """Every connection as it is now."""
         return [self._status(link_id, link) for link_id, link in self.links.items()]
@@ -158,7 +163,7 @@ class Links:
         self.board = LinkBoard(clock, observer or NullObserver())
         self._settings = settings
         self._clock = clock
-        self._max_posts = MAX_POSTS_IN_FLIGHT // max(1, streams)
+        self.max_posts = MAX_POSTS_IN_FLIGHT // max(1, streams)
         self._stream_options = stream_options or {}
         limiter = Limiter(budget_specs(ip_weight=settings.ip_weight))
         self.gate = LimiterGate(LimiterQueue(limiter), clock)
@@ -188,6 +193,6 @@ class Links:
             gate=self.gate,
             stats=self.board.add(link_id),
             observer=self.board,
-            session=TellingSession(max_posts=self._max_posts),
+            session=TellingSession(max_posts=self.max_posts),
             **options,
         )

@@ -5,7 +5,8 @@ Source: venue reference sections 1.1, 1.2, 2.1 and 6.1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import pairwise
 from typing import Final, TypeAlias
@@ -17,7 +18,7 @@ from hypercore.adapter.normalizer import NS_PER_MS, side_of, timestamp_of_ms, ti
 from hypercore.assets import MAIN_DEX, Asset, MarginMode
 from hypercore.precision import MAX_SIGNIFICANT_FIGURES, max_price_decimals, size_step
 from venuemesh.gateway.venue import BookSnapshot, Level
-from venuemesh.money import format_decimal
+from venuemesh.money import EXACT, format_decimal
 from venuemesh.v1 import instrument_pb2, market_data_pb2, stream_pb2
 
 MIN_NOTIONAL: Final = "10"
@@ -25,7 +26,9 @@ MIN_NOTIONAL: Final = "10"
 
 PERP_FEES: Final = ("0.00015", "0.00045")
 SPOT_FEES: Final = ("0.0004", "0.0007")
-"""Maker and taker at the base tier. Builder dexes scale theirs, so that theirs are not stated here."""
+"""Maker and taker at the base tier; builder dexes scale them."""
+GROWTH_SHARE: Final = Decimal("0.1")
+"""Of its fees, what an asset in growth mode takes."""
 
 FUNDING_INTERVAL_S: Final = 3_600
 _HOUR_NS: Final = FUNDING_INTERVAL_S * 1_000_000_000
@@ -53,7 +56,27 @@ INTERVALS: Final[dict[Interval, str]] = {
 _INTERVALS_BY_WORD = {word: interval for interval, word in INTERVALS.items()}
 
 
-def normalize_instrument(asset: Asset, *, venue: str, updated_ns: int) -> instrument_pb2.Instrument:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DexTerms:
+    """What the venue says of a dex besides its list.
+
+    Attributes:
+        fee_scale: the deployer's; None where the venue does not say.
+        open_interest_caps: quote units, by coin.
+        at_cap: coins whose open interest is at its cap now.
+    """
+
+    fee_scale: Decimal | None = None
+    open_interest_caps: Mapping[str, Decimal] = field(default_factory=dict)
+    at_cap: frozenset[str] = frozenset()
+
+
+NO_TERMS: Final = DexTerms()
+
+
+def normalize_instrument(
+    asset: Asset, *, venue: str, updated_ns: int, terms: DexTerms = NO_TERMS
+) -> instrument_pb2.Instrument:
     """An asset with the rules its orders must keep."""
     instrument = instrument_pb2.Instrument(
         venue=venue,
@@ -84,9 +107,26 @@ def normalize_instrument(asset: Asset, *, venue: str, updated_ns: int) -> instru
     )
     if asset.dex == MAIN_DEX:
         instrument.maker_fee_rate, instrument.taker_fee_rate = SPOT_FEES if asset.is_spot else PERP_FEES
+    elif terms.fee_scale is not None:
+        maker, taker = (builder_fee(rate, terms.fee_scale, growth=asset.growth_mode) for rate in PERP_FEES)
+        instrument.maker_fee_rate, instrument.taker_fee_rate = maker, taker
     if not asset.is_spot:
         _add_perp_terms(instrument, asset)
+        instrument.at_open_interest_cap = asset.coin in terms.at_cap
+        if (cap := terms.open_interest_caps.get(asset.coin)) is not None:
+            instrument.open_interest_cap = format_decimal(cap)
     return instrument
+
+
+def builder_fee(rate: str, scale: Decimal, *, growth: bool) -> str:
+    """A fee rate of a builder dex at the base tier, before discounts.
+
+    The deployer's scale counts twice from 1 on, below it is added to 1; growth mode leaves a tenth.
+    Source: trade.xyz reference section 5, checked there on recorded fills.
+    """
+    factor = EXACT.multiply(Decimal(2), scale) if scale >= 1 else EXACT.add(Decimal(1), scale)
+    fee = EXACT.multiply(Decimal(rate), factor)
+    return format_decimal(EXACT.multiply(fee, GROWTH_SHARE) if growth else fee)
 
 
 def _add_perp_terms(instrument: instrument_pb2.Instrument, asset: Asset) -> None:

@@ -15,6 +15,7 @@ from typing import Final
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from hypercore import account_messages as wire
+from hypercore.adapter import twaps
 from hypercore.assets import MAIN_DEX, Asset, Universe
 from hypercore.precision import max_price_decimals
 from hypercore.refusals import classify_order_status
@@ -116,7 +117,11 @@ def normalize_order(
         reason=reason,
         text=status,
         venue_time_ns=(status_ms or row.timestamp or 0) * NS_PER_MS,
-        trigger_state=_trigger_state(row, status),
+        # An open row does not say whether a trigger waits for its price or for its parent, or has long fired.
+        trigger_state=order_pb2.TRIGGER_STATE_TRIGGERED
+        if status == "triggered"
+        else order_pb2.TRIGGER_STATE_UNSPECIFIED,
+        trigger_price=row.trigger_px if isinstance(row, wire.FrontendOrder) and row.trigger_px > 0 else None,
         reduce_only=reduce_only,
     )
 
@@ -136,19 +141,11 @@ def _filled_quantity(
     return EXACT.subtract(quantity, remaining)
 
 
-def _trigger_state(row: wire.OpenOrder | wire.FrontendOrder, status: str) -> order_pb2.TriggerState.ValueType:
-    if status == "triggered":
-        return order_pb2.TRIGGER_STATE_TRIGGERED
-    if isinstance(row, wire.FrontendOrder) and row.is_trigger and status == "open":
-        return order_pb2.TRIGGER_STATE_WAITING
-    return order_pb2.TRIGGER_STATE_UNSPECIFIED
-
-
 def latest_order(views: Iterable[VenueOrder]) -> VenueOrder | None:
-    """Of several views of one order, the one to believe: a working one, else the latest, else the final one.
+    """Of several views of one order, the one to believe: one that lived, then the latest, then the final one.
 
     An amended order has several lives under one client id; of one life the lists keep the open and the final row,
-    often with the same time.
+    often with the same time. A new life that was refused says nothing of the one before it.
     """
     best: VenueOrder | None = None
     for view in views:
@@ -157,8 +154,9 @@ def latest_order(views: Iterable[VenueOrder]) -> VenueOrder | None:
     return best
 
 
-def _rank(view: VenueOrder) -> tuple[int, int, bool]:
-    return int(view.venue_order_id), view.venue_time_ns, view.state is not VenueOrderState.WORKING
+def _rank(view: VenueOrder) -> tuple[bool, int, int, bool]:
+    lived = view.state is not VenueOrderState.REJECTED
+    return lived, int(view.venue_order_id), view.venue_time_ns, view.state is not VenueOrderState.WORKING
 
 
 # --- fills -------------------------------------------------------------------------------------------------
@@ -172,19 +170,25 @@ def normalize_fill(fill: wire.Fill, universe: Universe, *, user: str) -> VenueFi
     return VenueFill(
         execution_id=execution_id(fill),
         trade_id=str(fill.tid or ""),
-        venue_order_id=str(fill.oid),
+        # A slice has an order id of its own; what it fills is the TWAP's.
+        venue_order_id=str(fill.oid) if fill.twap_id is None else twaps.order_id(fill.twap_id),
         venue_client_order_id=fill.cloid,
         symbol=asset.symbol,
         side=side_of(fill.side),
         quantity=fill.sz,
         price=fill.px,
         fee=fill.fee,
-        fee_asset=asset_code(fill.fee_token) if fill.fee_token else asset.quote,
+        fee_asset=asset_code(fill.fee_token) if fill.fee_token else _usual_fee_asset(asset, fill.side),
         liquidity_role=order_pb2.LIQUIDITY_ROLE_TAKER if fill.crossed else order_pb2.LIQUIDITY_ROLE_MAKER,
         venue_realized_pnl=fill.closed_pnl,
         venue_time_ns=fill.time * NS_PER_MS,
         forced=_is_forced(fill, user),
     )
+
+
+def _usual_fee_asset(asset: Asset, side: str) -> str:
+    """What a fill's fee is in where the row, as in old recordings, does not say: spot takes it of what is received."""
+    return asset.base if asset.is_spot and side == "B" else asset.quote
 
 
 def execution_id(fill: wire.Fill) -> str:
@@ -263,7 +267,7 @@ class BalanceSheet:
     ) -> list[account_pb2.Balance]:
         """All balances; `mode` is the answer of userAbstraction."""
         unified = mode in UNIFIED_MODES
-        rows = [] if unified else [self._purse(perps, received_ns)]
+        rows = [] if unified else [self.purse(perps, received_ns=received_ns)]
         if self._dex != MAIN_DEX:
             return rows
         section = UNIFIED_SECTION if unified else SPOT_SECTION
@@ -279,7 +283,15 @@ class BalanceSheet:
         ]
         return rows
 
-    def _purse(self, perps: wire.ClearinghouseState, received_ns: int) -> account_pb2.Balance:
+    def spot_balance(self, spot: wire.SpotState, asset: str, *, received_ns: int) -> account_pb2.Balance:
+        """What spot holds of one token; 0 where it has no row."""
+        found = next((row for row in spot.balances if asset_code(row.coin) == asset), None)
+        held = found.total if found else _ZERO
+        free = EXACT.subtract(found.total, found.hold) if found else _ZERO
+        return self._balance(asset, held=held, available=free, section=SPOT_SECTION, received_ns=received_ns)
+
+    def purse(self, perps: wire.ClearinghouseState, *, received_ns: int) -> account_pb2.Balance:
+        """The collateral of a standard account in the dex, without the profit of what is open."""
         unrealized = total(row.position.unrealized_pnl for row in perps.asset_positions)
         row = self._balance(
             self._collateral,

@@ -12,12 +12,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
 from typing import Any, Final, assert_never
 
+from msgspec import structs
+
 from hypercore import account_messages as wire
 from hypercore import frames
 from hypercore.adapter.links import Links, user_link
 from hypercore.adapter.settings import HyperCoreSettings
 from hypercore.adapter.views import AccountView
 from hypercore.frames import DataFrame, UnknownFrame
+from hypercore.refusals import RefusalMeaning
 from hypercore.session import (
     PostAnswered,
     SubscriptionAcknowledged,
@@ -115,12 +118,14 @@ class PrivateStream:
                 self._check_live(sink)
             case SubscriptionRefused():
                 self._refused(str(found.subscription.get("type")), found.meaning.text, sink)
+                self._tell_unknown(found.meaning, sink)
             case UnreadableFrame():
                 self._unreadable(found.violation, sink)
             case UnknownFrame():
                 log.warning("frame_unknown", extra=self._extra(channel=found.channel))
             case VenueComplaint():
                 log.warning("venue_complaint", extra=self._extra(text=found.meaning.text))
+                self._tell_unknown(found.meaning, sink)
             case PostAnswered():
                 # Whoever waited has given up; the order's state comes by stream and query.
                 log.warning("answer_late", extra=self._extra(post_id=found.post_id))
@@ -139,6 +144,10 @@ class PrivateStream:
         if kind in ESSENTIAL:
             self._live = False
             sink.on_account_lost(self._view.account_id, f"the venue refused {kind}: {text}")
+
+    def _tell_unknown(self, meaning: RefusalMeaning, sink: VenueSink) -> None:
+        if not meaning.recognized:
+            sink.on_unknown_words(self._view.account_id, meaning.text)
 
     def _unreadable(self, violation: ProtocolViolation, sink: VenueSink) -> None:
         """What a frame said is lost: a live account is to be compared with the venue again."""
@@ -190,8 +199,13 @@ class PrivateStream:
             sink.on_ledger(self._view.account_id, entry)
 
     def _deliver_event(self, event: frames.UserEvent, sink: VenueSink) -> None:
-        """userEvents repeats fills and funding; ends of orders come by orderUpdates with their status."""
+        """userEvents repeats fills and funding; ends of orders come by orderUpdates, those of TWAPs only here."""
         self._deliver_fills(event.fills or (), sink)
+        slices = event.twap_slice_fills or ()
+        self._deliver_fills(tuple(structs.replace(row.fill, twap_id=row.twap_id) for row in slices), sink)
+        for row in event.twap_history or ():
+            if (order := self._view.twap(row)) is not None:
+                sink.on_order(self._view.account_id, order)
         if event.funding is not None:
             self._deliver_funding(event.funding, sink)
         if event.liquidation is not None:

@@ -104,7 +104,10 @@ class HyperCoreSettings(ServiceSettings):
         fast_books: ask for 5 levels every half second instead of 20 every few seconds.
         account_interval_s: least time between two pushes of balances and marks of one account.
         account_poll_s: a state that no stream has told for so long is read.
+        address_budget_s: between two readings of an account's budget of actions; between them it is counted here.
         ip_weight: request weight per minute this process may use of the address's 1200.
+        spot: trade the venue's spot pairs besides the dex.
+        transfer_dexes: builder dexes that collateral may be moved to and from, besides `dex`.
         crash_point: where a test wants the process to die; the simulator only.
     """
 
@@ -122,7 +125,10 @@ class HyperCoreSettings(ServiceSettings):
     fast_books: bool = False
     account_interval_s: Positive = 1.0
     account_poll_s: Positive = 30.0
+    address_budget_s: Positive = 300.0
     ip_weight: Annotated[int, Field(ge=100, le=1_200)] = 1_200
+    spot: bool = False
+    transfer_dexes: tuple[str, ...] = ("xyz",)
     crash_point: CrashPoint = CrashPoint.NONE
 
     @field_validator("accounts")
@@ -141,6 +147,11 @@ class HyperCoreSettings(ServiceSettings):
         except EnvironmentViolation as error:
             raise ValueError(error.message) from None
         return self
+
+    @property
+    def collateral_sections(self) -> tuple[str, ...]:
+        """Where collateral can be: main perps, spot, and builder dexes."""
+        return ("", "spot", *sorted({self.dex, *self.transfer_dexes} - {""}))
 
     @property
     def url(self) -> str:

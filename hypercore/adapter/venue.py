@@ -9,29 +9,29 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Protocol, TypeVar
 
-from hypercore.action_types import AnyAction
-from hypercore.actions import build_batch_modify, build_cancel, build_cancel_by_cloid, build_order_action
-from hypercore.actions import build_update_leverage as build_leverage
-from hypercore.adapter import answers
-from hypercore.adapter import market_normalizer as market
+from hypercore.adapter.account_actions import AccountActions
 from hypercore.adapter.capabilities import capabilities
 from hypercore.adapter.keys import Wallet, load_wallets, verify_wallet
-from hypercore.adapter.links import Links, OnWritten
+from hypercore.adapter.links import Links
+from hypercore.adapter.listing import Listing
 from hypercore.adapter.market_normalizer import Interval
-from hypercore.adapter.market_stream import MarketStream, interval_word
-from hypercore.adapter.normalizer import NS_PER_MS, latest_order, readable
+from hypercore.adapter.market_reads import MarketReads
+from hypercore.adapter.market_stream import MarketStream
+from hypercore.adapter.normalizer import NS_PER_MS
+from hypercore.adapter.order_actions import OrderActions
 from hypercore.adapter.private_stream import PrivateStream
+from hypercore.adapter.quotas import Quotas
+from hypercore.adapter.sender import Sender
 from hypercore.adapter.settings import HyperCoreSettings
 from hypercore.adapter.views import AccountView, Directory
-from hypercore.assets import Asset
-from hypercore.exchange_codec import ExchangeAnswer
+from hypercore.assets import MAIN_DEX
 from venuemesh.clock import Clock
 from venuemesh.errors import (
     AccountNotFound,
     DeadlineTooShort,
-    NotFound,
     ProtocolViolation,
     RateLimited,
     Sent,
@@ -41,12 +41,16 @@ from venuemesh.gateway.venue import (
     Amended,
     BookSnapshot,
     CancelAnswer,
+    CollateralTransfer,
     Feed,
+    Grouping,
+    LeverageSetting,
     OrderTarget,
     OrderTicket,
     Placed,
     Refused,
     Reservation,
+    Unclear,
     VenueAccount,
     VenueFill,
     VenueOrder,
@@ -54,7 +58,7 @@ from venuemesh.gateway.venue import (
     VenueSnapshot,
 )
 from venuemesh.transport.observer import Observer
-from venuemesh.v1 import account_pb2, instrument_pb2, market_data_pb2, venue_pb2
+from venuemesh.v1 import account_pb2, instrument_pb2, market_data_pb2, operations_pb2, venue_pb2
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +91,9 @@ class HyperCoreVenue:
             settle_delay_s=settings.settle_delay_s,
             book_stale_after_s=settings.book_stale_after_s,
             fast_books=settings.fast_books,
+            collateral_sections=settings.collateral_sections,
+            spot=settings.spot,
+            scheduled_cancel=settings.dex == MAIN_DEX,
         )
         self.accounts: Sequence[VenueAccount] = [
             VenueAccount(account_id=account.account_id, venue_account=account.user) for account in settings.accounts
@@ -105,11 +112,39 @@ class HyperCoreVenue:
         self._rest = self._links.rest
         self._directory = Directory(venue=settings.venue, dex=settings.dex)
         self._views = {account.account_id: AccountView(account, self._directory) for account in settings.accounts}
+        self._listing = Listing(self._rest, self._directory, clock, spot=settings.spot)
+        self._reads = MarketReads(self._rest, self._directory, clock)
         self._market = MarketStream(self._directory, self._links, settings, clock)
         self._private = {
             account_id: PrivateStream(view, self._links, settings, clock, sleep=sleep)
             for account_id, view in self._views.items()
         }
+        self._quotas = Quotas(
+            settings.venue,
+            self._links,
+            self._private,
+            lambda account_id: self._rest.fetch_rate_budget(self._view(account_id).user),
+            period_s=settings.address_budget_s,
+            sleep=sleep,
+        )
+        self._send = Sender(
+            self._wallets,
+            self._private,
+            self._rest,
+            self._quotas,
+            on_unknown=self._links.board.on_unknown_words,
+            timeout_s=settings.action_timeout_s,
+            clock=clock,
+        )
+        self._actions = AccountActions(
+            rest=self._rest,
+            directory=self._directory,
+            views=self._views,
+            wallets=self._wallets,
+            send=self._send,
+            clock=clock,
+        )
+        self._orders = OrderActions(rest=self._rest, directory=self._directory, views=self._views, send=self._send)
 
     # --- running -------------------------------------------------------------------------------------------
 
@@ -124,6 +159,7 @@ class HyperCoreVenue:
             await self._prepare(sink)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._market.run(sink), name="market")
+                tasks.create_task(self._quotas.run(), name="quotas")
                 for account_id, stream in self._private.items():
                     tasks.create_task(stream.run(sink), name=f"account/{account_id}")
         finally:
@@ -148,18 +184,17 @@ class HyperCoreVenue:
         """Close the HTTP connections; `run` does it when it ends."""
         await self._links.client.aclose()
 
+    def quotas(self) -> Sequence[operations_pb2.Quota]:
+        """What is left of every limit."""
+        return self._quotas.rows()
+
     def links(self) -> Sequence[venue_pb2.LinkStatus]:
         """Health of each connection: "rest", "market" and "user/<account_id>"."""
         return self._links.board.statuses()
 
     async def fetch_instruments(self) -> Sequence[instrument_pb2.Instrument]:
-        """Perpetuals of the dex."""
-        universe = await self._rest.fetch_universe([self._settings.dex], include_spot=False)
-        for row in universe.skipped:
-            log.warning("instrument_skipped", extra={"row": row})
-        self._directory.replace(universe)
-        now_ns = self._clock.now_ns()
-        return [market.normalize_instrument(row, venue=self.name, updated_ns=now_ns) for row in universe.assets]
+        """Perpetuals of the dex, and spot where the settings have it."""
+        return await self._listing.fetch()
 
     # --- writing -------------------------------------------------------------------------------------------
 
@@ -188,74 +223,63 @@ class HyperCoreVenue:
 
     async def place_order(self, ticket: OrderTicket, sent: Callable[[], None]) -> Placed | Refused:
         """Place one order."""
-        action = build_order_action([answers.build_order_wire(ticket, self._asset(ticket.instrument).asset_id)])
-        answer = await self._send(ticket.account_id, action, ticket.reservation, ticket.order_id, sent)
-        return answers.read_placed(answer, ticket)
+        return await self._orders.place_order(ticket, sent)
+
+    async def place_orders(
+        self, tickets: Sequence[OrderTicket], sent: Callable[[], None], *, grouping: Grouping = Grouping.NONE
+    ) -> Sequence[Placed | Refused | Unclear]:
+        """Place orders of one account in one action."""
+        return await self._orders.place_orders(tickets, sent, grouping)
 
     async def cancel_order(self, target: OrderTarget) -> CancelAnswer | Refused:
-        """Cancel by the venue's id, else by cloid. It carries no expiry: a late cancel is still wanted."""
-        asset_id = self._asset(target.instrument).asset_id
-        action: AnyAction = build_cancel_by_cloid([(asset_id, target.venue_client_order_id)])
-        if target.venue_order_id:
-            action = build_cancel([(asset_id, int(target.venue_order_id))])
-        answer = await self._send(target.account_id, action, None, target.venue_client_order_id)
-        return answers.read_canceled(answer)
+        """Cancel by the venue's id, else by cloid."""
+        return await self._orders.cancel_order(target)
+
+    async def cancel_orders(self, targets: Sequence[OrderTarget]) -> Sequence[CancelAnswer | Refused | Unclear]:
+        """Cancel orders of one account at once."""
+        return await self._orders.cancel_orders(targets)
 
     async def amend_order(self, target: OrderTarget, ticket: OrderTicket) -> Amended | Refused:
-        """Cancel and place anew in one action: a new oid, the same cloid, `ticket.quantity` open in the book."""
-        order = answers.build_order_wire(ticket, self._asset(ticket.instrument).asset_id)
-        known = int(target.venue_order_id) if target.venue_order_id else target.venue_client_order_id
-        answer = await self._send(
-            ticket.account_id, build_batch_modify([(known, order)]), ticket.reservation, ticket.order_id
-        )
-        return answers.read_amended(answer, ticket)
+        """Cancel and place anew in one action."""
+        return await self._orders.amend_order(target, ticket)
 
     async def set_leverage(
         self, account_id: str, instrument: instrument_pb2.Instrument, leverage: int, cross: bool
     ) -> Refused | None:
         """Set leverage and margin mode of one asset."""
-        action = build_leverage(self._asset(instrument).asset_id, is_cross=cross, leverage=leverage)
-        return answers.read_done(await self._send(account_id, action, None, instrument.symbol))
+        self._wallet(account_id)
+        return await self._actions.set_leverage(account_id, instrument, leverage, cross)
 
-    async def _send(
-        self,
-        account_id: str,
-        action: AnyAction,
-        reservation: Reservation | None,
-        correlation_id: str,
-        sent: Callable[[], None] = lambda: None,
-    ) -> ExchangeAnswer:
-        """Sign and send one action. Over HTTP nothing tells when it was written: `sent` comes with the answer."""
-        wallet, stream = self._wallet(account_id), self._private[account_id].stream
-        nonce = reservation.nonce if reservation else wallet.nonces.reserve(self._clock.now_ns() // NS_PER_MS)
-        expires_ms = reservation.expires_ns // NS_PER_MS if reservation else 0
-        signed = wallet.signer.sign(action, nonce, vault_address=wallet.account.vault, expires_after=expires_ms or None)
-        timeout_s = self._settings.action_timeout_s
-        if stream.connected:
-            try:
-                return await stream.post_action(
-                    signed, timeout_s=timeout_s, tag=OnWritten(sent), correlation_id=correlation_id
-                )
-            except (VenueUnavailable, RateLimited) as error:
-                if error.sent is not Sent.NO:
-                    raise
-        answer = await self._rest.send_action(signed, timeout_s=timeout_s, correlation_id=correlation_id)
-        sent()
-        return answer
+    async def fetch_leverage(self, account_id: str, instrument: instrument_pb2.Instrument) -> LeverageSetting:
+        """Leverage and margin mode in force."""
+        self._view(account_id)
+        return await self._actions.fetch_leverage(account_id, instrument)
+
+    async def adjust_isolated_margin(
+        self, account_id: str, instrument: instrument_pb2.Instrument, amount: Decimal, reservation: Reservation
+    ) -> Refused | None:
+        """Add or take out margin of an isolated position."""
+        return await self._actions.adjust_isolated_margin(account_id, instrument, amount, reservation)
+
+    async def transfer_collateral(self, transfer: CollateralTransfer) -> Refused | None:
+        """Move money between sections of one account."""
+        return await self._actions.transfer_collateral(transfer)
+
+    async def schedule_cancel(self, account_id: str, at_ns: int | None) -> Refused | None:
+        """Set or take back the venue's cancel of every order of the account."""
+        return await self._actions.schedule_cancel(account_id, at_ns)
+
+    async def fetch_section_balances(
+        self, account_id: str, asset: str, sections: Sequence[str]
+    ) -> Sequence[account_pb2.Balance]:
+        """Balances of an asset in sections."""
+        return await self._actions.fetch_section_balances(account_id, asset, sections)
 
     # --- reading an account --------------------------------------------------------------------------------
 
     async def fetch_order(self, target: OrderTarget) -> VenueOrder | None:
-        """Ask by both ids, then look through the latest 2000 rows of history."""
-        view = self._view(target.account_id)
-        ids: list[int | str] = [target.venue_client_order_id]
-        if target.venue_order_id:
-            ids.insert(0, int(target.venue_order_id))
-        rows = [row for name in ids if (row := await self._rest.fetch_order_status(view.user, name)) is not None]
-        if not rows:
-            history = await self._rest.fetch_historical_orders(view.user)
-            rows = [row for row in history if row.order.oid in ids or row.order.cloid in ids]
-        return latest_order(order for row in rows if (order := view.reported_order(row)) is not None)
+        """One order by every id known."""
+        return await self._orders.fetch_order(target)
 
     async def fetch_fills(self, account_id: str, since_ns: int) -> Sequence[VenueFill]:
         """All pages, oldest first, each fill once."""
@@ -302,52 +326,23 @@ class HyperCoreVenue:
 
     async def fetch_book(self, symbol: str) -> BookSnapshot:
         """The book now; a faulty one is a `ProtocolViolation`."""
-        asset = self._directory.universe.by_symbol(symbol)
-        book = await self._rest.fetch_l2_book(asset.coin)
-        if book is None:
-            raise NotFound(f"the venue has no book of {symbol}", sent=Sent.YES)
-        snapshot = market.normalize_book(book, asset, received_ns=self._clock.now_ns())
-        if (fault := market.book_fault(snapshot.bids, snapshot.asks)) is not None:
-            raise ProtocolViolation(f"book of {symbol}: {fault}", sent=Sent.YES)
-        return snapshot
+        return await self._reads.fetch_book(symbol)
 
     async def fetch_trades(self, symbol: str, limit: int) -> Sequence[market_data_pb2.Trade]:
         """Recent public trades, newest first."""
-        asset, now_ns = self._directory.universe.by_symbol(symbol), self._clock.now_ns()
-        rows = market.oldest_first(await self._rest.fetch_recent_trades(asset.coin))[::-1][:limit]
-        with readable("trades"):
-            return [market.normalize_trade(row, asset, venue=self.name, received_ns=now_ns) for row in rows]
+        return await self._reads.fetch_trades(symbol, limit)
 
     async def fetch_candles(
         self, symbol: str, interval: Interval, from_ns: int, to_ns: int
     ) -> Sequence[market_data_pb2.Candle]:
         """Candles that open in [from, to), oldest first."""
-        asset, word = self._directory.universe.by_symbol(symbol), interval_word(interval)
-        start_ms, end_ms = -(-from_ns // NS_PER_MS), -(-to_ns // NS_PER_MS)
-        rows = await self._rest.fetch_candles(asset.coin, word, start_ms=start_ms, end_ms=end_ms)
-        now_ns = self._clock.now_ns()
-        with readable("candles"):
-            found = [
-                market.normalize_candle(row, asset, venue=self.name, now_ns=now_ns)
-                for row in rows
-                if start_ms <= row.open_time < end_ms
-            ]
-        return [candle for candle in found if candle is not None]
+        return await self._reads.fetch_candles(symbol, interval, from_ns, to_ns)
 
     async def fetch_statistics(self, symbol: str) -> market_data_pb2.MarketStatistics:
         """Mark, index, funding and so on now."""
-        asset = self._directory.universe.by_symbol(symbol)
-        found = await self._rest.fetch_asset_ctxs(asset.dex)
-        if asset.index >= len(found.ctxs) or found.meta.universe[asset.index].name != asset.coin:
-            raise ProtocolViolation(f"the contexts of dex {asset.dex!r} do not fit its list", sent=Sent.YES)
-        ctx = found.ctxs[asset.index]
-        with readable("statistics"):
-            return market.normalize_statistics(ctx, asset, venue=self.name, received_ns=self._clock.now_ns())
+        return await self._reads.fetch_statistics(symbol)
 
     # --- helpers -------------------------------------------------------------------------------------------
-
-    def _asset(self, instrument: instrument_pb2.Instrument) -> Asset:
-        return self._directory.universe.by_coin(instrument.venue_symbol)
 
     def _wallet(self, account_id: str) -> Wallet:
         return _found(self._wallets, account_id)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from hypercore import account_messages as wire
-from hypercore.adapter import normalizer
+from hypercore.adapter import normalizer, twaps
 from hypercore.adapter.settings import AccountSettings
 from hypercore.assets import Asset, Universe
 from venuemesh.errors import ProtocolViolation, VenueUnavailable
@@ -72,6 +72,11 @@ class AccountView:
         """An order with its status."""
         with normalizer.readable("an order"):
             return normalizer.normalize_reported_order(row, self._directory.universe)
+
+    def twap(self, row: wire.TwapHistoryRow) -> VenueOrder | None:
+        """A TWAP with its status."""
+        with normalizer.readable("a TWAP"):
+            return twaps.normalize_twap(row, self._directory.universe)
 
     def fill(self, fill: wire.Fill) -> VenueFill | None:
         """A fill."""

@@ -71,6 +71,7 @@ PURE = [
     "hypercore/adapter/market_normalizer.py",
     "hypercore/adapter/answers.py",
     "hypercore/adapter/capabilities.py",
+    "hypercore/adapter/twaps.py",
     "gateway_lighter/goldilocks.py",
     "gateway_lighter/poseidon2.py",
     "gateway_lighter/ecgfp5.py",

@@ -17,7 +17,15 @@ from venuemesh.gateway import orders
 from venuemesh.gateway.facts import Fact, Filled
 from venuemesh.gateway.order_wire import from_order, timestamp, to_fill, to_order
 from venuemesh.gateway.orders import Change, IllegalTransition, OrderState
-from venuemesh.gateway.positions import PositionState, PositionStep, apply_fill, apply_funding, reconcile
+from venuemesh.gateway.positions import (
+    PositionState,
+    PositionStep,
+    apply_fill,
+    apply_funding,
+    liquidation_distance_bps,
+    makes_position,
+    reconcile,
+)
 from venuemesh.gateway.recovery import Recovery, position_state
 from venuemesh.gateway.seen import Seen
 from venuemesh.gateway.venue import VenueFill, VenuePosition
@@ -28,6 +36,14 @@ from venuemesh.v1 import account_pb2, event_pb2, order_pb2, reconciliation_pb2, 
 log = logging.getLogger(__name__)
 
 ZERO = Decimal(0)
+RESTATED = frozenset(
+    (
+        order_pb2.EXECUTION_TYPE_CANCELED,
+        order_pb2.EXECUTION_TYPE_EXPIRED,
+        order_pb2.EXECUTION_TYPE_REJECTED,
+        order_pb2.EXECUTION_TYPE_ORDER_STATUS,
+    )
+)
 
 
 class Log(Protocol):
@@ -85,6 +101,7 @@ class Account:
         self.history_from_ns = clock.now_ns()
         """Fills and money changes before this instant are none of the mesh's business."""
         self.on_change: Callable[[OrderState], None] = lambda _: None
+        self.on_illegal: Callable[[OrderState, IllegalTransition], None] = lambda _state, _error: None
 
     # reading
 
@@ -139,6 +156,7 @@ class Account:
         except IllegalTransition as error:
             self.illegal_transitions += 1
             log.warning("illegal_transition", extra={"order_id": order_id, "fact": str(fact), "error": str(error)})
+            self.on_illegal(state, error)
             return state
         if change is None:
             return state
@@ -187,7 +205,11 @@ class Account:
         event = self._event(state.terms.symbol, received_ns, state.venue_time_ns, state.terms.correlation_id)
         event.execution_report.CopyFrom(
             order_pb2.ExecutionReport(
-                execution_type=change.execution_type, origin=change.origin, order=order, fill=fill, text=change.text
+                execution_type=execution_type_of(change),
+                origin=change.origin,
+                order=order,
+                fill=fill,
+                text=change.text,
             )
         )
         self._log.append(Kind.ORDER if fill is None else Kind.FILL, event, state.terms.client_order_id)
@@ -247,6 +269,8 @@ class Account:
 
     def _fold_fill(self, fill: VenueFill, received_ns: int) -> None:
         self.fills.add(fill.execution_id, fill.venue_time_ns)
+        if not makes_position(fill.symbol):
+            return
         fee = fill.fee if fill.fee_asset == self._settle_asset_of(fill.symbol) else ZERO
         step = apply_fill(
             self._position(fill.symbol), side=fill.side, quantity=fill.quantity, price=fill.price, fee=fee
@@ -302,6 +326,9 @@ class Account:
             value = getattr(seen, name)
             if value is not None:
                 setattr(message, name, format_decimal(value))
+        if state.quantity and seen.mark_price and seen.liquidation_price is not None:
+            distance = liquidation_distance_bps(state.quantity, seen.mark_price, seen.liquidation_price)
+            message.liquidation_distance_bps = format_decimal(distance)
         if seen.mark_price is not None:
             unrealized = EXACT.subtract(EXACT.multiply(state.quantity, seen.mark_price), state.open_cost)
             message.unrealized_pnl = format_decimal(unrealized)
@@ -444,6 +471,15 @@ class Account:
         for entry in recovery.unfolded_funding():
             step = apply_funding(self._position(entry.symbol), Decimal(entry.amount))
             self._step_position(step, now_ns, entry.venue_time.ToNanoseconds())
+
+
+def execution_type_of(change: Change) -> order_pb2.ExecutionType.ValueType:
+    """How a change is reported: what only a comparison with the venue brought to light is a restatement.
+
+    Fills stay trades, and an answer to an uncertain order stays its resolution, whoever found them.
+    """
+    found_out = change.origin == order_pb2.ORIGIN_RECONCILIATION and change.execution_type in RESTATED
+    return order_pb2.EXECUTION_TYPE_RESTATED if found_out else change.execution_type
 
 
 def _amounts(summary: account_pb2.AccountSummary) -> bytes:

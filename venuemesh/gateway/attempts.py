@@ -11,6 +11,8 @@ from venuemesh.errors import ClientOrderIdReused
 from venuemesh.gateway.evidence import outcome_of
 from venuemesh.gateway.order_wire import to_order
 from venuemesh.gateway.orders import OrderState
+from venuemesh.gateway.venue import OrderTicket
+from venuemesh.v1 import order_pb2
 from venuemesh.v1 import order_service_pb2 as service
 
 
@@ -31,12 +33,21 @@ class Attempt:
         self.journalled.exception()
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An order of one action: what is sent, and what it is before it is sent."""
+
+    attempt: Attempt
+    ticket: OrderTicket
+    state: OrderState
+
+
 def response_of(state: OrderState, *, in_flight: bool, replayed: bool) -> service.SubmitOrderResponse:
     """What is known of a submit: the same for the first call and every repeat."""
     response = service.SubmitOrderResponse(
         order=to_order(state), outcome=outcome_of(state, in_flight=in_flight), replayed=replayed
     )
-    if state.reject is not None:
+    if state.status == order_pb2.ORDER_STATUS_REJECTED and state.reject is not None:
         response.reject.CopyFrom(state.reject)
     return response
 

@@ -10,42 +10,82 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from venuemesh import deadlines
 from venuemesh.bus import Bus
 from venuemesh.clock import Clock
-from venuemesh.errors import MeshError
+from venuemesh.errors import MeshError, Reason
 from venuemesh.gateway.account import Account
+from venuemesh.gateway.account_operations import AccountOperations
+from venuemesh.gateway.alerts import (
+    ACCOUNT_STALE,
+    DISCREPANCY,
+    ILLEGAL_TRANSITION,
+    LINK_LOST,
+    UNKNOWN_TEXT,
+    Alerts,
+)
 from venuemesh.gateway.books import Books
+from venuemesh.gateway.dead_mans_switch import DeadMansSwitches, SwitchStore
 from venuemesh.gateway.desk import Desk, DeskSettings
 from venuemesh.gateway.evidence import facts_of
 from venuemesh.gateway.facts import OutcomeLost
 from venuemesh.gateway.instruments import Instruments
 from venuemesh.gateway.market_data import MarketData
 from venuemesh.gateway.order_wire import from_order, timestamp
-from venuemesh.gateway.orders import OrderState
+from venuemesh.gateway.orders import IllegalTransition, OrderState
 from venuemesh.gateway.reconciler import Reconciler, ReconcilerSettings
 from venuemesh.gateway.recovery import Recovery
 from venuemesh.gateway.resolver import Resolver, ResolverSettings
-from venuemesh.gateway.venue import BookSnapshot, Level, Reservation, Venue, VenueFill, VenueOrder, VenuePosition
+from venuemesh.gateway.venue import (
+    BookSnapshot,
+    Level,
+    Reservation,
+    Venue,
+    VenueFill,
+    VenueOrder,
+    VenueOrderState,
+    VenuePosition,
+)
 from venuemesh.gateway.working import WorkingOrders
 from venuemesh.journal import INTENT_OVERLAP, AccountHistory, EventLog, LogOverflow, OrderJournal
-from venuemesh.v1 import account_pb2, event_pb2, market_data_pb2, stream_pb2, venue_pb2
+from venuemesh.v1 import account_pb2, error_pb2, event_pb2, market_data_pb2, reconciliation_pb2, stream_pb2, venue_pb2
 from venuemesh.v1 import order_pb2 as pb
 
 log = logging.getLogger(__name__)
 
+RULE_HINTS = frozenset(
+    error_pb2.Reason.Value(f"REASON_{reason}")
+    for reason in (
+        Reason.PRICE_OFF_TICK,
+        Reason.QUANTITY_OFF_LOT,
+        Reason.BELOW_MIN_NOTIONAL,
+        Reason.ABOVE_MAX_NOTIONAL,
+        Reason.INSTRUMENT_NOT_TRADING,
+        Reason.OPEN_INTEREST_CAP,
+        Reason.POSITION_LIMIT_REACHED,
+    )
+)
+"""A venue's refusals of orders that our own checks let pass: a rule may have changed since it was read."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoreSettings:
-    """Bounds and periods of a gateway."""
+    """Bounds and periods of a gateway, in seconds.
+
+    Attributes:
+        instrument_refresh_s: between two readings of the instruments.
+        instrument_hint_s: a refusal that hints at a changed rule has them read at once, at most this often.
+    """
 
     desk: DeskSettings = field(default_factory=DeskSettings)
     resolver: ResolverSettings = field(default_factory=ResolverSettings)
     reconciler: ReconcilerSettings = field(default_factory=ReconcilerSettings)
     instrument_refresh_s: float = 600.0
     instrument_retry_s: float = 0.5
+    instrument_hint_s: float = 10.0
 
 
 class GatewayCore:
@@ -94,6 +134,9 @@ class GatewayCore:
         self.working = WorkingOrders(
             self.desk, journal=self.journal, clock=clock, spawn=self.spawn, writer_id=writer_id
         )
+        self.operations = AccountOperations(
+            self.desk, journal=self.journal, log=self.log, clock=clock, spawn=self.spawn, writer_id=writer_id
+        )
         self.resolver = Resolver(self.desk, clock=clock, settings=settings.resolver)
         self.reconciler = Reconciler(self.desk, self.resolver, clock=clock, settings=settings.reconciler)
         self.on_status: list[Callable[[venue_pb2.VenueStatus], None]] = []
@@ -101,8 +144,20 @@ class GatewayCore:
         self._recoveries: dict[str, Recovery] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._instruments_known = asyncio.Event()
+        self._hinted = asyncio.Event()
+        self._refreshed_s = float("-inf")
         self._status = self._new_status(venue_pb2.VENUE_STATE_RECONCILING, "starting")
-        self.reconciler.on_gate = self._publish_status
+        self.reconciler.on_gate = self._on_gate
+        self.alerts = Alerts(venue.name, clock)
+        self.switches = DeadMansSwitches(
+            self.desk, self.working, SwitchStore(bus, venue.name, clock), clock=clock, alerts=self.alerts
+        )
+        self.on_unknown_text: list[Callable[[str], None]] = []
+        """Called with each text of the venue that nobody has seen before."""
+        self.reconciler.on_discrepancy.append(self._on_discrepancy)
+        for account in self.accounts.values():
+            account.on_illegal = self._on_illegal
+            account.on_change = partial(self._on_order_change, account.on_change)
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> object:
         """Run something that outlives the call it began in; if it fails, the gateway ends."""
@@ -126,6 +181,7 @@ class GatewayCore:
         await self.log.open()
         for account in self.accounts.values():
             await self._recover_account(account)
+        await self.switches.recover()
 
     async def _recover_account(self, account: Account) -> None:
         history = self.history(account.account_id)
@@ -183,6 +239,7 @@ class GatewayCore:
                 self.accounts[account_id].catch_up_positions(recovery)
             tasks.create_task(self.venue.run(self), name="venue")
             tasks.create_task(self.resolver.run(), name="resolver")
+            tasks.create_task(self.switches.run(), name="dead-mans-switches")
             tasks.create_task(self.books.run(), name="books")
             tasks.create_task(self.market.run(), name="market")
             for account_id in self.accounts:
@@ -198,7 +255,26 @@ class GatewayCore:
                 continue
             log.info("instruments_refreshed", extra={"count": len(self.instruments), "changed": len(changed)})
             self._instruments_known.set()
-            await asyncio.sleep(self.settings.instrument_refresh_s)
+            self._refreshed_s = self.clock.monotonic_s()
+            await self._pause_refresh()
+
+    async def _pause_refresh(self) -> None:
+        """Wait for the period, or until a refusal hints that a rule has changed."""
+        self._hinted.clear()
+        try:
+            async with asyncio.timeout(self.settings.instrument_refresh_s):
+                await self._hinted.wait()
+        except TimeoutError:
+            return
+
+    def _on_order_change(self, inner: Callable[[OrderState], None], order: OrderState) -> None:
+        inner(order)
+        refused = order.status == pb.ORDER_STATUS_REJECTED and order.reject is not None
+        if not refused or order.reject is None or order.reject.reason not in RULE_HINTS:
+            return
+        if self.clock.monotonic_s() - self._refreshed_s >= self.settings.instrument_hint_s:
+            log.info("instruments_doubted", extra={"symbol": order.terms.symbol, "reason": order.reject.reason})
+            self._hinted.set()
 
     def drain(self) -> None:
         """Take no new orders from here on."""
@@ -268,7 +344,35 @@ class GatewayCore:
             "link_changed",
             extra={"link_id": link_id, "state": stream_pb2.LinkState.Name(state), "cause": cause},
         )
+        if state == stream_pb2.LINK_STATE_DOWN and not self.desk.draining:
+            self.alerts.begin(LINK_LOST, link_id, f"{link_id}: {cause}")
+        elif state == stream_pb2.LINK_STATE_LIVE:
+            self.alerts.end(LINK_LOST, link_id)
         self._publish_status()
+
+    def _on_gate(self) -> None:
+        """An account's gate was opened or closed."""
+        for account_id, gate in self.desk.gates.items():
+            if gate.ready:
+                self.alerts.end(ACCOUNT_STALE, account_id)
+        self._publish_status()
+
+    def _on_discrepancy(self, found: reconciliation_pb2.Discrepancy) -> None:
+        kind = reconciliation_pb2.DiscrepancyType.Name(found.discrepancy_type).removeprefix("DISCREPANCY_TYPE_")
+        what = found.order_id or found.symbol
+        message = f"{kind.lower()} of {what}: {found.ours!r} here, {found.venues!r} at the venue"
+        self.alerts.note(DISCREPANCY, message, account_id=found.account_id)
+
+    def _on_illegal(self, order: OrderState, error: IllegalTransition) -> None:
+        message = f"order {order.order_id}: {error}"
+        self.alerts.note(ILLEGAL_TRANSITION, message, account_id=order.terms.account_id)
+
+    def on_unknown_words(self, account_id: str, text: str) -> None:
+        """The venue said something nobody has seen: told in full, counted, and a person should look."""
+        log.warning("venue_text_unknown", extra={"account_id": account_id, "text": text})
+        for listener in self.on_unknown_text:
+            listener(text)
+        self.alerts.note(UNKNOWN_TEXT, text, account_id=account_id)
 
     def on_account_live(self, account_id: str) -> None:
         """The account's private stream is subscribed."""
@@ -277,6 +381,8 @@ class GatewayCore:
 
     def on_account_lost(self, account_id: str, cause: str) -> None:
         """The account's private stream is gone."""
+        if not self.desk.draining:
+            self.alerts.begin(ACCOUNT_STALE, account_id, f"{account_id}: {cause}", account_id=account_id)
         self.reconciler.on_lost(account_id, cause)
         self._publish_status()
 
@@ -285,8 +391,11 @@ class GatewayCore:
         account = self.accounts[account_id]
         known = account.order_by_venue_client_id(order.venue_client_order_id or "")
         known = known or account.order_by_venue_id(order.venue_order_id)
-        if known is None:
+        if known is None or (order.state is VenueOrderState.REJECTED and self.desk.awaits_answer(known)):
+            # Of a refusal the answer under way says more than the status word; if it is lost, the venue is asked.
             return
+        if order.state is VenueOrderState.UNRECOGNISED:
+            self.on_unknown_words(account_id, f"order status {order.text}")
         for fact in facts_of(order):
             known = account.apply(known.order_id, fact)
         if known.ending is not None:

@@ -1,25 +1,19 @@
-"""Submitting orders: journal, send, settle; idempotent by `client_order_id`.
+"""Taking orders: one order per key, checked before its key is used up, answered from its state and from nothing else.
 
-The order of steps is the promise: the intent is in the journal before the first byte leaves, the answer is taken from
-the order's state and from nothing else, and an order whose answer was lost is UNCERTAIN until evidence settles it.
-Once journalled, an attempt runs to its end whatever becomes of the call that began it.
+The order of steps is the promise: the intent is in the journal before the first byte leaves, and an order whose answer
+was lost is UNCERTAIN until evidence settles it. Once journalled, an attempt runs to its end whatever becomes of the
+call that began it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
-
-from google.protobuf.duration_pb2 import Duration
 
 from venuemesh import deadlines
 from venuemesh.clock import Clock
-from venuemesh.crashpoints import CrashPoint, reach
 from venuemesh.errors import (
     AccountNotFound,
     Draining,
@@ -34,50 +28,24 @@ from venuemesh.errors import (
 )
 from venuemesh.gateway import rules
 from venuemesh.gateway.account import Account
-from venuemesh.gateway.attempts import Attempt, duration, response_of, reused
+from venuemesh.gateway.attempts import Attempt, Entry, response_of, reused
 from venuemesh.gateway.books import Books
-from venuemesh.gateway.evidence import facts_of_placed, proves_not_done
-from venuemesh.gateway.facts import OutcomeLost, RejectedByVenue, refusal
+from venuemesh.gateway.facts import Armed, RejectedByVenue
 from venuemesh.gateway.instruments import Instruments
-from venuemesh.gateway.order_wire import (
-    fingerprint_of,
-    from_order,
-    new_order_state,
-    order_id_of,
-    timestamp,
-    to_order,
-)
+from venuemesh.gateway.order_wire import fingerprint_of, from_order, order_id_of
 from venuemesh.gateway.orders import OrderState
-from venuemesh.gateway.venue import OrderTarget, OrderTicket, Refused, Reservation, Venue
+from venuemesh.gateway.sending import Sending
+from venuemesh.gateway.tickets import DeskSettings, Draft, Tickets, twap_target
+from venuemesh.gateway.venue import Grouping, OrderTarget, Reservation, Venue
 from venuemesh.gateway.waits import OrderWaits
 from venuemesh.journal import OrderJournal, SubjectTaken
-from venuemesh.money import EXACT, Rounding
-from venuemesh.v1 import event_pb2, instrument_pb2
+from venuemesh.v1 import event_pb2
 from venuemesh.v1 import order_pb2 as pb
 from venuemesh.v1 import order_service_pb2 as service
 
-log = logging.getLogger(__name__)
+__all__ = ["Begun", "Desk", "DeskSettings", "Gate"]
 
-BPS = Decimal(10_000)
-MAX_UNSENT = 1_000
 Key = tuple[str, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeskSettings:
-    """Bounds of the desk, in seconds unless said otherwise.
-
-    Attributes:
-        reserve_s: kept of a caller's deadline to send the answer.
-        default_wait_s: how long a call without a deadline waits.
-        order_lifetime_s: longest time in which a sent order may still reach the venue.
-        max_slippage_bps: worst price of a market order that names none.
-    """
-
-    reserve_s: float = 0.1
-    default_wait_s: float = 2.0
-    order_lifetime_s: float = 15.0
-    max_slippage_bps: int = 100
 
 
 @dataclass(slots=True)
@@ -86,6 +54,30 @@ class Gate:
 
     ready: bool = False
     cause: str = "starting"
+
+
+@dataclass(slots=True, kw_only=True)
+class Begun:
+    """One order of a call: what it became when its key was looked at.
+
+    Attributes:
+        answer: the first result, where the key is known.
+        draft: an order to send, where it is not; neither is set where the first call is still under way.
+        joined: whether the attempt is another call's.
+    """
+
+    account: Account
+    terms: pb.NewOrder
+    fingerprint: bytes
+    answer: service.SubmitOrderResponse | None = None
+    draft: Draft | None = None
+    attempt: Attempt | None = None
+    joined: bool = False
+
+    @property
+    def key(self) -> Key:
+        """What makes the order unique."""
+        return self.account.account_id, self.terms.client_order_id
 
 
 class Desk:
@@ -108,20 +100,21 @@ class Desk:
         self.accounts = accounts
         self.instruments = instruments
         self.settings = settings
+        self.tickets = Tickets(venue=venue, instruments=instruments, books=books, clock=clock, settings=settings)
         self.waits = OrderWaits()
         self.gates: dict[str, Gate] = {account_id: Gate() for account_id in accounts}
         self.draining = False
-        self.reservations: dict[str, Reservation] = {}
-        """What was reserved for orders that are not terminal, by order id: tells when absence becomes proof."""
         self.on_doubt: Callable[[Account, str], None] = lambda _account, _order_id: None
         """Called with an order nobody can tell the state of; the resolver takes it from there."""
+        self._sending = Sending(venue=venue, journal=journal, clock=clock, writer_id=writer_id)
+        self._sending.on_doubt = lambda account, order_id: self.on_doubt(account, order_id)
+        self.reservations: dict[str, Reservation] = self._sending.reservations
+        """What was reserved for orders that are not terminal, by order id: tells when absence becomes proof."""
+        self._unsent = self._sending.unsent
         self._journal = journal
-        self._books = books
         self._clock = clock
         self._spawn = spawn
-        self._writer_id = writer_id
         self._attempts: dict[Key, Attempt] = {}
-        self._unsent: OrderedDict[Key, None] = OrderedDict()
         for account in accounts.values():
             account.on_change = self._on_change
 
@@ -133,7 +126,15 @@ class Desk:
     def _on_change(self, state: OrderState) -> None:
         if state.terminal:
             self.reservations.pop(state.order_id, None)
+        if state.status == pb.ORDER_STATUS_FILLED and state.order_list_id:
+            self._arm_children(self.accounts[state.terms.account_id], state)
         self.waits.on_change(state)
+
+    def _arm_children(self, account: Account, parent: OrderState) -> None:
+        """What waited for the parent waits for its price from now on; the venue has no word for that."""
+        for order in account.open_orders():
+            if order.order_list_id == parent.order_list_id:
+                account.apply(order.order_id, Armed())
 
     # finding
 
@@ -198,6 +199,7 @@ class Desk:
             instrument=self.instruments.last_known(order.terms.symbol, self.venue.name),
             venue_client_order_id=order.venue_client_order_id,
             venue_order_id=order.venue_order_id,
+            twap=twap_target(account, order, self.reservations.get(order.order_id), self.settings.order_lifetime_s),
         )
 
     # submitting
@@ -211,92 +213,134 @@ class Desk:
             InvalidRequest, NotFound, PreconditionFailed, Unavailable: nothing was sent and the key is still free.
             ClientOrderIdReused: the key belongs to an order with other content.
         """
-        received_s = self._clock.monotonic_s()
+        begun = await self.examine(order)
+        self.start([begun])
+        return await self.result(begun, ack_level)
+
+    async def submit_all(
+        self, orders: Sequence[pb.NewOrder], ack_level: service.AckLevel.ValueType = service.ACK_LEVEL_UNSPECIFIED
+    ) -> list[service.SubmitOrderResponse | BaseException]:
+        """Submit several orders in as few actions as the venue takes; what `submit` would raise stands in its place."""
+        looked = await asyncio.gather(*(self.examine(order) for order in orders), return_exceptions=True)
+        self.start([begun for begun in looked if isinstance(begun, Begun)])
+        return await asyncio.gather(*(self._result_of(begun, ack_level) for begun in looked), return_exceptions=True)
+
+    async def _result_of(
+        self, begun: Begun | BaseException, ack_level: service.AckLevel.ValueType
+    ) -> service.SubmitOrderResponse:
+        if isinstance(begun, BaseException):
+            raise begun
+        return await self.result(begun, ack_level)
+
+    async def examine(self, order: pb.NewOrder, *, reduce_only: bool = False) -> Begun:
+        """Everything that can refuse an order before its key is used up, or the result its key already has.
+
+        Args:
+            reduce_only: whether the order only makes a position smaller, even if it does not say so.
+        Raises:
+            As `submit`.
+        """
         self.check_venue(order.venue, "order.venue")
         rules.check_client_id(order.client_order_id, field="order.client_order_id")
         account = self.account(order.account_id, "order.account_id")
-        terms = self._complete(order)
-        key = (account.account_id, terms.client_order_id)
-        fingerprint = fingerprint_of(terms)
-        if (running := self._attempts.get(key)) is not None:
-            return await self._join(running, account, terms, fingerprint, ack_level)
+        terms = self.tickets.complete(order, reduce_only=reduce_only)
+        begun = Begun(account=account, terms=terms, fingerprint=fingerprint_of(terms))
+        if begun.key in self._attempts:
+            return begun
         if (known := account.order_by_key(terms.client_order_id)) is not None:
-            return self._replay(known, fingerprint)
+            begun.answer = self._replay(known, begun.fingerprint)
+            return begun
         try:
-            ticket, state = await self._prepare(account, terms)
+            begun.draft = await self.tickets.draft(terms, lambda: self.check_ready(account))
         except MeshError:
             # A key that was used long ago must give its first result even where a new order would be refused.
-            if (replayed := await self._replay_from_journal(account, terms, fingerprint)) is not None:
-                return replayed
-            raise
-        if (running := self._attempts.get(key)) is not None:
-            return await self._join(running, account, terms, fingerprint, ack_level)
-        attempt = Attempt(
-            fingerprint=fingerprint, received_s=received_s, journalled=asyncio.get_running_loop().create_future()
+            begun.answer = await self._replay_from_journal(begun)
+            if begun.answer is None:
+                raise
+        return begun
+
+    async def recall(self, begun: Begun) -> None:
+        """Look in the journal whether the key of an order about to be sent was used before."""
+        if begun.draft is not None and (answer := await self._replay_from_journal(begun)) is not None:
+            begun.draft, begun.answer = None, answer
+
+    def is_under_way(self, begun: Begun) -> bool:
+        """Whether another call is submitting the same key right now."""
+        return begun.key in self._attempts
+
+    def awaits_answer(self, order: OrderState) -> bool:
+        """Whether the venue's answer to the submit of an order is still to come."""
+        key = (order.terms.account_id, order.terms.client_order_id)
+        return order.status == pb.ORDER_STATUS_PENDING_NEW and key in self._attempts
+
+    def start(self, begun: Sequence[Begun]) -> None:
+        """Send what has a draft: in batches where the venue takes them, each account on its own.
+
+        From here on an order is an attempt that others join; nothing waits, so that no key can begin twice.
+        """
+        most = max(1, self.venue.capabilities.max_batch_orders)
+        batches: dict[Key, list[Begun]] = {}
+        for one in begun:
+            if one.draft is None or self._join(one):
+                continue
+            one.attempt = self._attempts[one.key] = self._new_attempt(one)
+            # A TWAP is an action of its own at every venue.
+            apart = one.terms.client_order_id if one.terms.order_type == pb.ORDER_TYPE_TWAP else ""
+            batches.setdefault((one.account.account_id, apart), []).append(one)
+        for batch in batches.values():
+            for first in range(0, len(batch), most):
+                self._start_action(batch[first : first + most])
+        for one in begun:
+            if one.answer is None and one.attempt is None:
+                self._join(one)
+
+    def start_list(self, begun: Sequence[Begun], grouping: Grouping, order_list_id: str) -> None:
+        """Send orders that belong together, in one action; none of their keys may be known or under way."""
+        for one in begun:
+            one.attempt = self._attempts[one.key] = self._new_attempt(one)
+        self._start_action(begun, grouping, order_list_id)
+
+    def _join(self, begun: Begun) -> bool:
+        running = self._attempts.get(begun.key)
+        if running is None:
+            return False
+        begun.attempt, begun.joined = running, True
+        return True
+
+    def _new_attempt(self, begun: Begun) -> Attempt:
+        return Attempt(
+            fingerprint=begun.fingerprint,
+            received_s=self._clock.monotonic_s(),
+            journalled=asyncio.get_running_loop().create_future(),
         )
-        self._spawn(self._attempt(key, attempt, account, ticket, state), f"submit-{state.order_id}")
-        self._attempts[key] = attempt
+
+    def _start_action(
+        self, begun: Sequence[Begun], grouping: Grouping = Grouping.NONE, order_list_id: str = ""
+    ) -> None:
+        """One action with one reservation. What fails here is told to each of its orders, with its key free."""
         try:
-            await asyncio.shield(attempt.journalled)
-        except SubjectTaken:
-            replayed = await self._replay_from_journal(account, terms, fingerprint)
-            if replayed is None:
-                raise OutcomeUnknown(f"the journal lost {terms.client_order_id}", sent=Sent.MAYBE) from None
-            return replayed
-        await self._wait_for_level(attempt, account, state, ack_level)
-        return self._answer(account, state, attempt, replayed=False)
+            account = begun[0].account
+            reservation = self.tickets.reserve(account.account_id)
+            entries = [self._entry(one, reservation, grouping, order_list_id) for one in begun]
+            name = f"submit-{order_list_id or entries[0].state.order_id}"
+            self._spawn(self._sending.run(account, entries, self._ended, grouping), name)
+        except Exception as error:
+            for one in begun:
+                del self._attempts[one.key]
+                if one.attempt is not None:
+                    one.attempt.fail(error)
 
-    def _complete(self, order: pb.NewOrder) -> pb.NewOrder:
-        """The order with everything spelled out that the caller may leave to us."""
-        terms = pb.NewOrder()
-        terms.CopyFrom(order)
-        terms.venue = self.venue.name
-        if terms.order_type == pb.ORDER_TYPE_MARKET and terms.time_in_force == pb.TIME_IN_FORCE_UNSPECIFIED:
-            terms.time_in_force = pb.TIME_IN_FORCE_IOC
-        if not terms.correlation_id:
-            terms.correlation_id = deadlines.request_id() or terms.client_order_id
-        return terms
+    def _entry(self, begun: Begun, reservation: Reservation, grouping: Grouping, order_list_id: str) -> Entry:
+        assert begun.draft is not None and begun.attempt is not None  # the caller has just made them
+        waits = grouping is Grouping.BRACKET and begun.terms.HasField("trigger")
+        trigger_state = pb.TRIGGER_STATE_WAITING_FOR_PARENT if waits else pb.TRIGGER_STATE_UNSPECIFIED
+        ticket, state = self.tickets.issue(
+            begun.draft, reservation, order_list_id=order_list_id, trigger_state=trigger_state
+        )
+        return Entry(begun.attempt, ticket, state)
 
-    async def _prepare(self, account: Account, terms: pb.NewOrder) -> tuple[OrderTicket, OrderState]:
-        """Everything that can refuse an order before its key is used up."""
-        checked = rules.check_fields(terms)
-        rules.check_capabilities(terms, self.venue.capabilities)
-        instrument = self.instruments.get(terms.symbol, self.venue.name, field="order.symbol")
-        self.check_ready(account)
-        reduce_only = pb.EXECUTION_INSTRUCTION_REDUCE_ONLY in terms.instructions
-        worst = checked.price
-        if worst is None:
-            worst = await self._worst_price(terms, instrument)
-        rules.check_instrument(checked, instrument, reduce_only=reduce_only, reference_price=worst)
-        deadlines.require_remaining(self.settings.reserve_s)
-        now_ns = self._clock.now_ns()
-        reservation = self.venue.reserve(
-            account.account_id, not_after_ns=now_ns + int(self.settings.order_lifetime_s * 1e9)
-        )
-        order_id = order_id_of(self.venue.name, account.account_id, terms.client_order_id)
-        state = new_order_state(
-            terms,
-            order_id=order_id,
-            venue_symbol=instrument.venue_symbol,
-            venue_client_order_id=self.venue.venue_client_order_id(order_id),
-            now_ns=now_ns,
-        )
-        ticket = OrderTicket(
-            account_id=account.account_id,
-            order_id=order_id,
-            venue_client_order_id=state.venue_client_order_id,
-            instrument=instrument,
-            side=terms.side,
-            order_type=terms.order_type,
-            quantity=checked.quantity,
-            price=worst,
-            trigger_price=checked.trigger_price,
-            time_in_force=rules.time_in_force_of(terms),
-            post_only=pb.EXECUTION_INSTRUCTION_POST_ONLY in terms.instructions,
-            reduce_only=reduce_only,
-            reservation=reservation,
-        )
-        return ticket, state
+    def _ended(self, entry: Entry) -> None:
+        self._attempts.pop((entry.ticket.account_id, entry.state.terms.client_order_id), None)
 
     def check_ready(self, account: Account) -> None:
         """Refuse new orders while draining or while the account's private stream is not caught up."""
@@ -310,98 +354,40 @@ class Desk:
                 metadata={"account_id": account.account_id, "cause": gate.cause},
             )
 
-    async def _worst_price(self, terms: pb.NewOrder, instrument: instrument_pb2.Instrument) -> Decimal:
-        """The worst price a market order accepts: a bound away from the best opposite price of a fresh book."""
-        buy = terms.side == pb.SIDE_BUY
-        best = await self._books.best_opposite(terms.symbol, buy=buy)
-        bound = terms.max_slippage_bps if terms.HasField("max_slippage_bps") else self.settings.max_slippage_bps
-        factor = (BPS + bound if buy else BPS - bound) / BPS
-        rounding = Rounding.FLOOR if buy else Rounding.CEILING
-        return rules.nearest_price(EXACT.multiply(best, factor), instrument.price_rule, rounding)
+    # answering
 
-    async def _attempt(
-        self, key: Key, attempt: Attempt, account: Account, ticket: OrderTicket, state: OrderState
-    ) -> None:
-        """Journal, send, settle. Never raises: whatever happens ends in the order's state."""
+    async def result(
+        self, begun: Begun, ack_level: service.AckLevel.ValueType = service.ACK_LEVEL_UNSPECIFIED
+    ) -> service.SubmitOrderResponse:
+        """The answer to one order of a call that was started, waiting for it as long as asked.
+
+        Raises:
+            As `submit`.
+        """
+        if begun.answer is not None:
+            return begun.answer
+        attempt, account, key = begun.attempt, begun.account, begun.terms.client_order_id
+        order_id = order_id_of(self.venue.name, account.account_id, key)
+        if attempt is None:
+            # It was under way when it was looked at and has ended since.
+            return await self._recalled(begun)
+        if attempt.fingerprint != begun.fingerprint:
+            raise reused(key, order_id)
         try:
-            if not await self._write_intent(attempt, account, ticket, state):
-                return
-            reach(CrashPoint.INTENT_WRITTEN)
-            account.take(state)
-            self.reservations[state.order_id] = ticket.reservation
-            reach(CrashPoint.EVENT_QUEUED)
-            attempt.journalled.set_result(None)
-            await self._send(attempt, account, ticket)
-        finally:
-            if not attempt.journalled.done():
-                # Cancelled or broken before the intent was confirmed: whoever waits must not wait for ever.
-                stopped = Draining(f"{self.venue.name} gateway is stopping; nothing was sent", retry_after_s=1.0)
-                attempt.fail(stopped)
-            # An attempt that ended without sending is answered too.
-            attempt.sent.set()
-            attempt.answered.set()
-            del self._attempts[key]
+            await asyncio.shield(attempt.journalled)
+        except SubjectTaken:
+            return await self._recalled(begun)
+        state = account.order(order_id)
+        if state is None:
+            raise OrderNotFound(f"order {order_id} is no longer retained")
+        await self._wait_for_level(attempt, account, state, ack_level)
+        return self._answer(account, state, attempt, replayed=begun.joined)
 
-    async def _write_intent(self, attempt: Attempt, account: Account, ticket: OrderTicket, state: OrderState) -> bool:
-        intent = event_pb2.OrderIntent(
-            order=to_order(state),
-            nonce=ticket.reservation.nonce,
-            expires_unix_nanos=ticket.reservation.expires_ns,
-            journalled_time=timestamp(self._clock.now_ns()),
-            writer_id=self._writer_id,
-        )
-        try:
-            await self._journal.write_intent(account.account_id, state.terms.client_order_id, intent)
-        except (SubjectTaken, MeshError) as error:
-            if not isinstance(error, SubjectTaken):
-                self._remember_unsent(account.account_id, state.terms.client_order_id)
-            attempt.fail(error)
-            return False
-        self._unsent.pop((account.account_id, state.terms.client_order_id), None)
-        attempt.timings.journal.CopyFrom(self._since(attempt.received_s))
-        return True
-
-    async def _send(self, attempt: Attempt, account: Account, ticket: OrderTicket) -> None:
-        journalled_s = self._clock.monotonic_s()
-        written_s = journalled_s
-
-        def sent() -> None:
-            nonlocal written_s
-            written_s = self._clock.monotonic_s()
-            attempt.timings.send.CopyFrom(duration(written_s - journalled_s))
-            attempt.sent.set()
-            reach(CrashPoint.REQUEST_WRITTEN)
-
-        try:
-            answer = await self.venue.place_order(ticket, sent)
-        except MeshError as error:
-            self._settle_failure(account, ticket.order_id, error, written=attempt.sent.is_set())
-            return
-        except Exception as error:
-            log.exception("place_order_failed", extra={"order_id": ticket.order_id})
-            self._lose(account, ticket.order_id, f"fault of ours: {type(error).__name__}")
-            return
-        reach(CrashPoint.ANSWER_READ)
-        attempt.timings.acknowledgement.CopyFrom(duration(self._clock.monotonic_s() - written_s))
-        if isinstance(answer, Refused):
-            account.apply(ticket.order_id, refusal(answer))
-            return
-        order = account.order(ticket.order_id)
-        for fact in facts_of_placed(answer, order) if order else ():
-            account.apply(ticket.order_id, fact)
-        reach(CrashPoint.ANSWER_FOLDED)
-
-    def _settle_failure(self, account: Account, order_id: str, error: MeshError, *, written: bool) -> None:
-        """A failed send: proved not to have taken effect, or unknown."""
-        if not proves_not_done(error) or (written and error.sent is Sent.NO):
-            self._lose(account, order_id, error.message)
-            return
-        fact = RejectedByVenue(reason=error.reason, text=error.message, origin=pb.ORIGIN_GATEWAY)
-        account.apply(order_id, fact)
-
-    def _lose(self, account: Account, order_id: str, cause: str) -> None:
-        account.apply(order_id, OutcomeLost(cause=cause))
-        self.on_doubt(account, order_id)
+    async def _recalled(self, begun: Begun) -> service.SubmitOrderResponse:
+        replayed = await self._replay_from_journal(begun)
+        if replayed is None:
+            raise OutcomeUnknown(f"the journal lost {begun.terms.client_order_id}", sent=Sent.MAYBE)
+        return replayed
 
     async def _wait_for_level(
         self, attempt: Attempt, account: Account, state: OrderState, ack_level: service.AckLevel.ValueType
@@ -423,33 +409,6 @@ class Desk:
         left_s = deadlines.remaining_s()
         return self.settings.default_wait_s if left_s is None else left_s - self.settings.reserve_s
 
-    # answering
-
-    async def _join(
-        self,
-        attempt: Attempt,
-        account: Account,
-        terms: pb.NewOrder,
-        fingerprint: bytes,
-        ack_level: service.AckLevel.ValueType,
-    ) -> service.SubmitOrderResponse:
-        """A repeat that came while the first call is under way: the same order, the same answer."""
-        order_id = order_id_of(self.venue.name, account.account_id, terms.client_order_id)
-        if attempt.fingerprint != fingerprint:
-            raise reused(terms.client_order_id, order_id)
-        try:
-            await asyncio.shield(attempt.journalled)
-        except SubjectTaken:
-            replayed = await self._replay_from_journal(account, terms, fingerprint)
-            if replayed is None:
-                raise OutcomeUnknown(f"the journal lost {terms.client_order_id}", sent=Sent.MAYBE) from None
-            return replayed
-        state = account.order(order_id)
-        if state is None:
-            raise OrderNotFound(f"order {order_id} is no longer retained")
-        await self._wait_for_level(attempt, account, state, ack_level)
-        return self._answer(account, state, attempt, replayed=True)
-
     def _answer(
         self, account: Account, state: OrderState, attempt: Attempt, *, replayed: bool
     ) -> service.SubmitOrderResponse:
@@ -464,19 +423,18 @@ class Desk:
             raise reused(known.terms.client_order_id, known.order_id)
         return response_of(known, in_flight=False, replayed=True)
 
-    async def _replay_from_journal(
-        self, account: Account, terms: pb.NewOrder, fingerprint: bytes
-    ) -> service.SubmitOrderResponse | None:
-        intent = await self._journal.read_intent(account.account_id, terms.client_order_id)
+    async def _replay_from_journal(self, begun: Begun) -> service.SubmitOrderResponse | None:
+        account, key = begun.account, begun.terms.client_order_id
+        intent = await self._journal.read_intent(account.account_id, key)
         if intent is None:
             return None
-        known = account.order_by_key(terms.client_order_id)
+        known = account.order_by_key(key)
         if known is None:
-            outcome = await self._journal.read_outcome(account.account_id, terms.client_order_id)
+            outcome = await self._journal.read_outcome(account.account_id, key)
             # Another repeat may have taken the order over meanwhile.
-            known = account.order_by_key(terms.client_order_id)
+            known = account.order_by_key(key)
             known = known or (from_order(outcome.order, []) if outcome else self._adopt(account, intent))
-        return self._replay(known, fingerprint)
+        return self._replay(known, begun.fingerprint)
 
     def _adopt(self, account: Account, intent: event_pb2.OrderIntent) -> OrderState:
         """An intent that another process wrote, or one of ours whose confirmation was lost: find out what it became."""
@@ -489,17 +447,11 @@ class Desk:
         self.adopt_intent(account, state, intent)
         return account.order(state.order_id) or state
 
-    def _remember_unsent(self, account_id: str, client_order_id: str) -> None:
-        """A key whose intent may be stored later than we waited: certain not to have been sent. Bounded."""
-        self._unsent[(account_id, client_order_id)] = None
-        while len(self._unsent) > MAX_UNSENT:
-            self._unsent.popitem(last=False)
-
     def adopt_intent(self, account: Account, state: OrderState, intent: event_pb2.OrderIntent) -> None:
         """Take over an order of which only the intent is known: it may or may not have been sent."""
         self.reservations[state.order_id] = Reservation(nonce=intent.nonce, expires_ns=intent.expires_unix_nanos)
         account.take(state)
-        self._lose(account, state.order_id, "only the intent was journalled: it may have been sent")
+        self._sending.lose(account, state.order_id, "only the intent was journalled: it may have been sent")
 
     def check_version(self, order: OrderState, expected: int | None) -> None:
         """Refuse a change that was decided on another version of the order."""
@@ -508,9 +460,6 @@ class Desk:
                 f"order {order.order_id} has version {order.version}, not {expected}",
                 metadata={"order_version": str(order.version)},
             )
-
-    def _since(self, start_s: float) -> Duration:
-        return duration(self._clock.monotonic_s() - start_s)
 
 
 def _look_up(account: Account, reference: service.OrderReference) -> OrderState | None:

@@ -16,7 +16,16 @@ from venuemesh.errors import (
     Sent,
     VenueRejected,
 )
-from venuemesh.gateway.facts import Accepted, Ended, Ending, Fact, RejectedByVenue, Unrecognised
+from venuemesh.gateway.facts import (
+    Accepted,
+    Ended,
+    Ending,
+    Fact,
+    RejectedByVenue,
+    ReplaceConfirmed,
+    Triggered,
+    Unrecognised,
+)
 from venuemesh.gateway.orders import OrderState
 from venuemesh.gateway.venue import Placed, VenueOrder, VenueOrderState
 from venuemesh.v1 import order_pb2 as pb
@@ -58,6 +67,7 @@ def facts_of(view: VenueOrder, origin: pb.Origin.ValueType = pb.ORIGIN_VENUE) ->
             RejectedByVenue(
                 reason=view.reason or Reason.VENUE_REJECTED,
                 text=view.text,
+                venue_order_id=view.venue_order_id,
                 venue_text=view.text,
                 venue_time_ns=view.venue_time_ns,
                 origin=origin,
@@ -65,22 +75,50 @@ def facts_of(view: VenueOrder, origin: pb.Origin.ValueType = pb.ORIGIN_VENUE) ->
         ]
     if view.state == VenueOrderState.UNRECOGNISED:
         return [Unrecognised(text=view.text, venue_time_ns=view.venue_time_ns, origin=origin)]
+    fired = view.trigger_state == pb.TRIGGER_STATE_TRIGGERED
     accepted = Accepted(
         venue_order_id=view.venue_order_id,
         venue_time_ns=view.venue_time_ns,
-        trigger_state=view.trigger_state,
+        trigger_state=pb.TRIGGER_STATE_UNSPECIFIED if fired else view.trigger_state,
         origin=origin,
     )
+    facts: list[Fact] = [accepted]
+    if fired:
+        # An event of its own, even where it is learnt together with the acceptance.
+        facts.append(Triggered(venue_time_ns=view.venue_time_ns))
     status = ENDINGS.get(view.state)
-    if status is None:
-        return [accepted]
-    filled = view.quantity if view.state == VenueOrderState.FILLED else view.filled_quantity
-    ended = Ended(
-        ending=Ending(status=status, filled_quantity=filled, text=view.text, venue_order_id=view.venue_order_id),
-        venue_time_ns=view.venue_time_ns,
-        origin=origin,
+    if status is not None:
+        ending = Ending(
+            status=status,
+            # Of an order that shrank with the position the venue does not say what filled: its fills must tell.
+            filled_quantity=view.filled_quantity,
+            text=view.text,
+            venue_order_id=view.venue_order_id,
+            reason=None if view.state is VenueOrderState.FILLED else view.reason,
+        )
+        facts.append(Ended(ending=ending, venue_time_ns=view.venue_time_ns, origin=origin))
+    return facts
+
+
+def amended_terms(order: OrderState, view: VenueOrder) -> ReplaceConfirmed | None:
+    """The amendment that a view proves to have taken effect: a new life, or other terms; None when it proves none.
+
+    A market type is shown with a worst price, which is none of its terms; a size of 0 follows the position.
+    """
+    price = view.price if order.price is not None else None
+    trigger_price = view.trigger_price if order.trigger_price is not None else None
+    quantity = view.quantity or None
+    same = (
+        view.venue_order_id in order.venue_order_ids
+        and quantity in (None, order.quantity_in(view.venue_order_id))
+        and price in (None, order.price)
+        and trigger_price in (None, order.trigger_price)
     )
-    return [accepted, ended]
+    if same:
+        return None
+    return ReplaceConfirmed(
+        venue_order_id=view.venue_order_id, quantity=quantity, price=price, trigger_price=trigger_price
+    )
 
 
 def facts_of_placed(placed: Placed, order: OrderState) -> list[Fact]:

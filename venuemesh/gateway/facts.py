@@ -20,12 +20,14 @@ class Ending:
     Attributes:
         filled_quantity: what the venue says was filled, of that life alone; None when it does not.
         venue_order_id: which of the order's lives it ended; None when it is said of the order.
+        reason: why the venue ended it, where nobody asked for that.
     """
 
     status: pb.OrderStatus.ValueType
     filled_quantity: Decimal | None
     text: str
     venue_order_id: str | None = None
+    reason: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +58,14 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectedByVenue:
-    """The venue refused it, or it is proved that it was never sent."""
+    """The venue refused it, or it is proved that it was never sent.
+
+    `venue_order_id` is the id under which the venue shows the refused order; empty in an answer, which has none.
+    """
 
     reason: Reason
     text: str
+    venue_order_id: str = ""
     venue_text: str = ""
     venue_time_ns: int = 0
     origin: pb.Origin.ValueType = pb.ORIGIN_VENUE
@@ -124,6 +130,16 @@ class Triggered:
     venue_time_ns: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Armed:
+    """The parent it waited for has filled: from here on it waits for its price."""
+
+
+@dataclass(frozen=True, slots=True)
+class FillsComplete:
+    """Every fill the venue has of the order was fetched, long enough after it was called done."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unrecognised:
     """The venue knows the order, in a state whose word we do not know: proof of nothing."""
@@ -146,6 +162,8 @@ Fact = (
     | ReplaceConfirmed
     | ReplaceFailed
     | Triggered
+    | Armed
+    | FillsComplete
     | Unrecognised
 )
 

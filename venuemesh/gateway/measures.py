@@ -10,6 +10,7 @@ from venuemesh.gateway.desk import Gate
 from venuemesh.metrics import Metrics
 from venuemesh.transport.link import LinkState
 from venuemesh.transport.observer import RequestRecord, StateRecord
+from venuemesh.v1 import reconciliation_pb2
 
 
 class LinkMetrics:
@@ -48,6 +49,20 @@ def watch_core(metrics: Metrics, core: GatewayCore) -> None:
     illegal = metrics.gauge(
         "illegal_transitions", "Venue facts that contradicted proof since the start", ("venue", "account")
     )
+    unknown = metrics.counter("venue_unknown_refusals", "Texts of the venue nobody had seen before", ("venue",))
+    unknown.labels(venue)
+    core.on_unknown_text.append(lambda _text: unknown.labels(venue).inc())
+    differences = metrics.counter(
+        "reconcile_discrepancies", "Differences from the venue, by account and type", ("venue", "account", "type")
+    )
+
+    def count(found: reconciliation_pb2.Discrepancy) -> None:
+        kind = reconciliation_pb2.DiscrepancyType.Name(found.discrepancy_type)
+        differences.labels(venue, found.account_id, kind.removeprefix("DISCREPANCY_TYPE_").lower()).inc()
+
+    core.reconciler.on_discrepancy.append(count)
+    lasting = metrics.gauge("alerts_lasting", "Conditions a person should know of that last", ("venue",))
+    lasting.labels(venue).set_function(lambda: len(core.alerts.lasting()))
     for account_id, account in core.accounts.items():
         gate = core.desk.gates[account_id]
         ready.labels(venue, account_id).set_function(partial(_ready, gate))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from decimal import Decimal
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -22,6 +23,12 @@ def order_id_of(venue: str, account_id: str, client_order_id: str) -> str:
     """
     name = "\0".join((venue, account_id, client_order_id)).encode()
     return hashlib.blake2b(name, digest_size=16, person=b"venuemesh-order").hexdigest()
+
+
+def order_list_id_of(venue: str, account_id: str, contingency: int, client_order_ids: Sequence[str]) -> str:
+    """The mesh's id of a list of orders: 32 hex digits, a function of its kind and its orders' keys."""
+    name = "\0".join((venue, account_id, str(contingency), *client_order_ids)).encode()
+    return hashlib.blake2b(name, digest_size=16, person=b"venuemesh-list").hexdigest()
 
 
 def fingerprint_of(terms: pb.NewOrder) -> bytes:
@@ -46,9 +53,21 @@ def nanoseconds(stamp: Timestamp) -> int:
 
 
 def new_order_state(
-    terms: pb.NewOrder, *, order_id: str, venue_symbol: str, venue_client_order_id: str, now_ns: int
+    terms: pb.NewOrder,
+    *,
+    order_id: str,
+    venue_symbol: str,
+    venue_client_order_id: str,
+    now_ns: int,
+    order_list_id: str = "",
+    trigger_state: pb.TriggerState.ValueType = pb.TRIGGER_STATE_UNSPECIFIED,
 ) -> OrderState:
-    """The state of an order that has just been taken; its terms are valid."""
+    """The state of an order that has just been taken; its terms are valid.
+
+    Args:
+        trigger_state: where it waits for its parent; else its terms tell.
+    """
+    waits = pb.TRIGGER_STATE_WAITING if terms.HasField("trigger") else pb.TRIGGER_STATE_UNSPECIFIED
     kept = pb.NewOrder()
     kept.CopyFrom(terms)
     return OrderState(
@@ -62,7 +81,8 @@ def new_order_state(
         created_ns=now_ns,
         updated_ns=now_ns,
         fingerprint=fingerprint_of(terms),
-        trigger_state=pb.TRIGGER_STATE_WAITING if terms.HasField("trigger") else pb.TRIGGER_STATE_UNSPECIFIED,
+        trigger_state=trigger_state or waits,
+        order_list_id=order_list_id,
     )
 
 

@@ -6,7 +6,8 @@ venue). Filled quantity comes from fills alone: an order that the venue calls do
 add up to what the venue says was filled (`ending`).
 
 Invariants: while working, filled + leaves = quantity; when terminal, leaves = 0; a terminal state is only left when a
-fill proves it wrong.
+fill proves it wrong. REJECTED is proved never to have been live: an order that the venue refuses later, as it may when
+a trigger fires, ends CANCELED with the reason. A trigger only ever goes forward, and a fill proves that it has fired.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from typing import assert_never
 from venuemesh.errors import Reason
 from venuemesh.gateway.facts import (
     Accepted,
+    Armed,
     CancelFailed,
     CancelRequested,
     Ended,
     Ending,
     Fact,
     Filled,
+    FillsComplete,
     OutcomeLost,
     ProvedAbsent,
     RejectedByVenue,
@@ -166,6 +169,10 @@ def apply(state: OrderState, fact: Fact, now_ns: int) -> Change | None:
             return _replace_failed(state, fact, now_ns)
         case Triggered():
             return _triggered(state, fact, now_ns)
+        case Armed():
+            return _armed(state, now_ns)
+        case FillsComplete():
+            return _fills_complete(state, now_ns)
         case Unrecognised():
             return _unrecognised(state, fact, now_ns)
         case _ as unreachable:
@@ -186,11 +193,13 @@ def _accepted(state: OrderState, fact: Accepted, now_ns: int) -> Change | None:
     if state.status == pb.ORDER_STATUS_REJECTED:
         raise IllegalTransition(f"accepted as {fact.venue_order_id} after it was rejected")
     ids = _with_id(state, fact.venue_order_id)
+    trigger_state = _further(state, fact.trigger_state)
     if state.status not in UNANSWERED:
-        # Known to be live or done: only the id can be news, and ids make no report of their own.
-        if ids == state.venue_order_ids:
+        # Known to be live or done: only the id and the trigger can be news.
+        if ids == state.venue_order_ids and trigger_state == state.trigger_state:
             return None
-        known = _drop_superseded_ending(_changed(state, now_ns, fact.venue_time_ns, venue_order_ids=ids))
+        told = _changed(state, now_ns, fact.venue_time_ns, venue_order_ids=ids, trigger_state=trigger_state)
+        known = _drop_superseded_ending(told)
         return Change(state=known, execution_type=pb.EXECUTION_TYPE_ORDER_STATUS, origin=fact.origin)
     resolved = state.status == pb.ORDER_STATUS_UNCERTAIN
     after = _changed(
@@ -199,7 +208,7 @@ def _accepted(state: OrderState, fact: Accepted, now_ns: int) -> Change | None:
         fact.venue_time_ns,
         status=pb.ORDER_STATUS_PARTIALLY_FILLED if state.filled else pb.ORDER_STATUS_NEW,
         venue_order_ids=ids,
-        trigger_state=fact.trigger_state or state.trigger_state,
+        trigger_state=trigger_state,
         venue_status_text="",
         uncertain_since_ns=0,
     )
@@ -208,6 +217,13 @@ def _accepted(state: OrderState, fact: Accepted, now_ns: int) -> Change | None:
         execution_type=pb.EXECUTION_TYPE_RESOLVED if resolved else pb.EXECUTION_TYPE_NEW,
         origin=fact.origin,
     )
+
+
+def _further(state: OrderState, told: pb.TriggerState.ValueType) -> pb.TriggerState.ValueType:
+    """Where its trigger stands, by what is known and told: the states are numbered in the order of a life."""
+    if state.terminal or state.trigger_state == pb.TRIGGER_STATE_UNSPECIFIED:
+        return state.trigger_state
+    return max(state.trigger_state, told)
 
 
 def _filled(state: OrderState, fact: Filled, now_ns: int) -> Change | None:
@@ -241,8 +257,11 @@ def _filled(state: OrderState, fact: Filled, now_ns: int) -> Change | None:
             fill.venue_order_id: EXACT.add(state.filled_by_life.get(fill.venue_order_id, ZERO), fill.quantity),
         },
         uncertain_since_ns=0,
-        reject=None,
+        reject=None if state.status == pb.ORDER_STATUS_REJECTED else state.reject,
+        trigger_state=state.trigger_state and pb.TRIGGER_STATE_TRIGGERED,
     )
+    if after.status == pb.ORDER_STATUS_FILLED:
+        after = replace(after, reject=None)
     after = _settle_ending(_drop_superseded_ending(after))
     return Change(state=after, execution_type=pb.EXECUTION_TYPE_TRADE, origin=pb.ORIGIN_VENUE, text=text)
 
@@ -270,15 +289,23 @@ def _settle_ending(state: OrderState) -> OrderState:
     )
     if due is not None and state.filled_in(ending.venue_order_id) < due:
         return state
+    status = pb.ORDER_STATUS_FILLED if state.filled == state.quantity else ending.status
     return replace(
         state,
-        status=pb.ORDER_STATUS_FILLED if state.filled == state.quantity else ending.status,
-        # Filled for less than we asked, by the venue's word: it was changed behind our back.
+        status=status,
+        # Filled for less than we asked, by the venue's word: it shrank with the position, or behind our back.
         quantity=state.filled if full else state.quantity,
+        reject=_why(ending) if status in (pb.ORDER_STATUS_CANCELED, pb.ORDER_STATUS_EXPIRED) else None,
         ending=None,
         pending_cancel=False,
         pending_replace=False,
     )
+
+
+def _why(ending: Ending) -> pb.Reject | None:
+    if ending.reason is None:
+        return None
+    return pb.Reject(reason=reason_number(ending.reason), message=ending.text, venue_text=ending.text)
 
 
 def _drop_superseded_ending(state: OrderState) -> OrderState:
@@ -327,7 +354,7 @@ def _rejected(state: OrderState, fact: RejectedByVenue, now_ns: int) -> Change |
     if state.status == pb.ORDER_STATUS_REJECTED:
         return None
     if state.status not in UNANSWERED or state.filled or state.venue_order_ids:
-        raise IllegalTransition(f"refused ({fact.text}) although the venue had taken it")
+        return _refused_when_live(state, fact, now_ns)
     after = _changed(
         state,
         now_ns,
@@ -339,6 +366,30 @@ def _rejected(state: OrderState, fact: RejectedByVenue, now_ns: int) -> Change |
         uncertain_since_ns=0,
     )
     return Change(state=after, execution_type=pb.EXECUTION_TYPE_REJECTED, origin=fact.origin, text=fact.text)
+
+
+def _refused_when_live(state: OrderState, fact: RejectedByVenue, now_ns: int) -> Change | None:
+    """The venue shows as refused what it had taken: a trigger that fired into an empty book, for one."""
+    contradiction = f"refused ({fact.text}) although the venue had taken it"
+    if not fact.venue_order_id:
+        raise IllegalTransition(contradiction)
+    if state.venue_order_id not in (None, fact.venue_order_id):
+        if state.pending_replace or fact.venue_order_id in state.venue_order_ids:
+            # The new life of an amendment, or a former one: what becomes of the order is told otherwise.
+            return None
+        raise IllegalTransition(contradiction)
+    if state.terminal:
+        if state.status == pb.ORDER_STATUS_FILLED:
+            raise IllegalTransition(contradiction)
+        return None
+    ending = Ending(
+        status=pb.ORDER_STATUS_CANCELED,
+        filled_quantity=None,
+        text=fact.text,
+        venue_order_id=fact.venue_order_id,
+        reason=fact.reason,
+    )
+    return _ended(state, Ended(ending=ending, venue_time_ns=fact.venue_time_ns, origin=fact.origin), now_ns)
 
 
 def _outcome_lost(state: OrderState, fact: OutcomeLost, now_ns: int) -> Change | None:
@@ -402,10 +453,33 @@ def _settle_full(state: OrderState) -> OrderState:
 
 
 def _triggered(state: OrderState, fact: Triggered, now_ns: int) -> Change | None:
-    if state.terminal or state.trigger_state == pb.TRIGGER_STATE_TRIGGERED:
+    trigger_state = _further(state, pb.TRIGGER_STATE_TRIGGERED)
+    if trigger_state == state.trigger_state:
         return None
-    after = _changed(state, now_ns, fact.venue_time_ns, trigger_state=pb.TRIGGER_STATE_TRIGGERED)
+    after = _changed(state, now_ns, fact.venue_time_ns, trigger_state=trigger_state)
     return Change(state=after, execution_type=pb.EXECUTION_TYPE_TRIGGERED, origin=pb.ORIGIN_VENUE)
+
+
+def _armed(state: OrderState, now_ns: int) -> Change | None:
+    if state.terminal or state.trigger_state != pb.TRIGGER_STATE_WAITING_FOR_PARENT:
+        return None
+    after = _changed(state, now_ns, trigger_state=pb.TRIGGER_STATE_WAITING)
+    text = "its parent has filled"
+    return Change(state=after, execution_type=pb.EXECUTION_TYPE_ORDER_STATUS, origin=pb.ORIGIN_VENUE, text=text)
+
+
+def _fills_complete(state: OrderState, now_ns: int) -> Change | None:
+    """A reduce-only order shrinks with the position and is then called filled with less than its quantity."""
+    ending = state.ending
+    if ending is None or ending.status != pb.ORDER_STATUS_FILLED or ending.filled_quantity is not None:
+        return None
+    if not state.filled:
+        # Called filled and without a fill: that proves nothing, and the venue goes on being asked.
+        return None
+    counted = replace(ending, filled_quantity=state.filled_in(ending.venue_order_id))
+    after = _settle_ending(_changed(state, now_ns, ending=counted))
+    text = f"the venue calls it filled, and has no more fills of it than {state.filled} of {state.quantity}"
+    return Change(state=after, execution_type=pb.EXECUTION_TYPE_ORDER_STATUS, origin=pb.ORIGIN_VENUE, text=text)
 
 
 def _unrecognised(state: OrderState, fact: Unrecognised, now_ns: int) -> Change | None:

@@ -11,12 +11,14 @@ holds to the last digit, and a full close leaves no dust.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Decimal
 
 from venuemesh.money import EXACT, divide
 from venuemesh.v1 import account_pb2, order_pb2
 
 ZERO = Decimal(0)
+BPS = Decimal(10_000)
+CENT = Decimal("0.01")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,14 @@ class PositionStep:
 
     state: PositionState
     change: account_pb2.PositionChange.ValueType
+
+
+def makes_position(symbol: str) -> bool:
+    """Whether fills in a symbol make a position: those of perpetuals do, spot only moves balances.
+
+    The contract names a perpetual with its settlement asset, `BTC/USDC:USDC`, and spot without, `HYPE/USDC`.
+    """
+    return ":" in symbol
 
 
 def apply_fill(
@@ -78,6 +88,15 @@ def reconcile(state: PositionState, *, quantity: Decimal, entry_price: Decimal |
     """Take the venue's quantity and entry as the truth; what was realized before stays as it is."""
     cost = EXACT.multiply(quantity, entry_price) if entry_price is not None else ZERO
     return PositionStep(replace(state, quantity=quantity, open_cost=cost), account_pb2.POSITION_CHANGE_RECONCILE)
+
+
+def liquidation_distance_bps(quantity: Decimal, mark: Decimal, liquidation: Decimal) -> Decimal:
+    """How far the mark may move against a position, in hundredths of a percent of the mark; two decimals, rounded down.
+
+    Negative when the mark is past the liquidation price. `quantity` is signed and not 0, `mark` is above 0.
+    """
+    room = EXACT.subtract(mark, liquidation) if quantity > 0 else EXACT.subtract(liquidation, mark)
+    return divide(EXACT.multiply(room, BPS), mark).quantize(CENT, rounding=ROUND_FLOOR)
 
 
 def _same_or_less(signed: Decimal, before: Decimal) -> Decimal:

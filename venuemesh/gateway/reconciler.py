@@ -58,6 +58,8 @@ class Reconciler:
         self._link_changes: dict[str, int] = dict.fromkeys(desk.accounts, 0)
         self.on_gate: Callable[[], None] = lambda: None
         """Called when an account's gate was opened or closed."""
+        self.on_discrepancy: list[Callable[[reconciliation_pb2.Discrepancy], None]] = []
+        """Called with each difference found."""
 
     def last_report(self, account_id: str) -> reconciliation_pb2.ReconciliationReport | None:
         """The last comparison that ended; None before the first."""
@@ -177,6 +179,8 @@ class Reconciler:
                 self._restate(account, report, after, before)
         for order in plan.to_query:
             await self._ask_about(account, order, report)
+        for order in plan.unsettled:
+            self._resolver.recheck(account, order.order_id)
         self._note_unexpected(account, plan.unexpected, snapshot.taken_ns, report)
 
     async def _ask_about(
@@ -309,6 +313,8 @@ class Reconciler:
         )
         report.discrepancies.append(discrepancy)
         account.report_discrepancy(discrepancy)
+        for listener in self.on_discrepancy:
+            listener(discrepancy)
         log.warning(
             "discrepancy",
             extra={"account_id": account.account_id, "symbol": symbol, "ours": ours, "venues": venues},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from decimal import Decimal
 
-from venuemesh.gateway.positions import PositionState
+from venuemesh.gateway.positions import PositionState, makes_position
 from venuemesh.v1 import account_pb2, event_pb2, order_pb2
 
 
@@ -32,7 +32,7 @@ class Recovery:
             if report.HasField("fill"):
                 self._fills.setdefault(order.order_id, []).append(report.fill)
             self._shrink()
-        if report.HasField("fill"):
+        if report.HasField("fill") and makes_position(event.symbol):
             self._unfolded.setdefault(event.symbol, []).append(report.fill)
 
     def _shrink(self) -> None:

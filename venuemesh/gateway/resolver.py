@@ -21,8 +21,8 @@ from venuemesh.clock import Clock
 from venuemesh.errors import MeshError
 from venuemesh.gateway.account import Account
 from venuemesh.gateway.desk import Desk
-from venuemesh.gateway.evidence import facts_of
-from venuemesh.gateway.facts import CancelFailed, ProvedAbsent, ReplaceConfirmed, ReplaceFailed
+from venuemesh.gateway.evidence import amended_terms, facts_of
+from venuemesh.gateway.facts import CancelFailed, FillsComplete, ProvedAbsent, ReplaceFailed
 from venuemesh.gateway.order_wire import timestamp, to_order
 from venuemesh.gateway.orders import OrderState
 from venuemesh.gateway.venue import CancelAnswer, Refused, Reservation, VenueOrder, VenueOrderState
@@ -53,6 +53,8 @@ class Doubt:
     order_id: str
     next_s: float
     wait_s: float
+    recheck: bool = False
+    """Ask once, although nothing about the order is in doubt but that the venue did not list it."""
     evidence: deque[reconciliation_pb2.Evidence] = field(default_factory=lambda: deque(maxlen=MAX_EVIDENCE))
 
 
@@ -84,6 +86,15 @@ class Resolver:
             self._doubts[order_id] = Doubt(account, order_id, next_s=next_s, wait_s=self._settings.first_s)
         else:
             known.next_s = min(known.next_s, next_s)
+        self._wake.set()
+
+    def recheck(self, account: Account, order_id: str) -> None:
+        """Ask about an order once its last change has settled: a list of open orders, perhaps older, left it out."""
+        next_s = self._clock.monotonic_s() + self.settle_ns / 1e9
+        doubt = self._doubts.setdefault(
+            order_id, Doubt(account, order_id, next_s=next_s, wait_s=self._settings.first_s)
+        )
+        doubt.recheck = True
         self._wake.set()
 
     def hurry(self, account_id: str) -> None:
@@ -127,9 +138,10 @@ class Resolver:
     async def ask(self, doubt: Doubt) -> None:
         """Gather evidence once and act on it."""
         order = doubt.account.order(doubt.order_id)
-        if order is not None and self._in_doubt(order):
+        if order is not None and self._is_open(doubt, order):
             try:
                 await self._gather(doubt, order)
+                doubt.recheck = False
             except MeshError as error:
                 self._note(doubt, "venue", f"not reached: {error.message}")
             except LogOverflow:
@@ -139,11 +151,14 @@ class Resolver:
                 log.exception("resolve_failed", extra={"order_id": doubt.order_id})
                 self._note(doubt, "gateway", f"fault of ours: {type(error).__name__}")
             order = doubt.account.order(doubt.order_id)
-        if order is None or not self._in_doubt(order):
+        if order is None or not self._is_open(doubt, order):
             self._doubts.pop(doubt.order_id, None)
             return
         doubt.next_s = self._clock.monotonic_s() + doubt.wait_s
         doubt.wait_s = min(doubt.wait_s * 2, self._settings.last_s)
+
+    def _is_open(self, doubt: Doubt, order: OrderState) -> bool:
+        return self._in_doubt(order) or (doubt.recheck and not order.terminal)
 
     def _in_doubt(self, order: OrderState) -> bool:
         if order.terminal:
@@ -154,8 +169,12 @@ class Resolver:
     async def _gather(self, doubt: Doubt, order: OrderState) -> None:
         account = doubt.account
         if order.ending is not None:
+            asked_ns = self._clock.now_ns()
             await self._fetch_due_fills(account, order.order_id, order.ending.venue_order_id, ZERO)
             order = account.order(order.order_id) or order
+            if asked_ns >= order.updated_ns + self.settle_ns:
+                # Asked for all its fills, and long after it ended: there are no others.
+                order = account.apply(order.order_id, FillsComplete())
             if order.terminal:
                 return
         if order.pending_cancel:
@@ -226,10 +245,11 @@ class Resolver:
         """Tell from the venue's view whether an amendment without an answer took effect."""
         if view.state is VenueOrderState.UNRECOGNISED:
             return
-        new_life = view.venue_order_id not in order.venue_order_ids
-        changed = view.quantity != order.quantity_in(view.venue_order_id) or view.price not in (None, order.price)
-        if new_life or changed:
-            confirmed = ReplaceConfirmed(venue_order_id=view.venue_order_id, quantity=view.quantity, price=view.price)
+        if view.state is VenueOrderState.REJECTED:
+            account.apply(order.order_id, ReplaceFailed(text=f"its new terms were refused: {view.text}"))
+            return
+        confirmed = amended_terms(order, view)
+        if confirmed is not None:
             account.apply(order.order_id, confirmed)
             return
         if view.state is not VenueOrderState.WORKING:

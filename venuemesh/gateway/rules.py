@@ -19,6 +19,7 @@ CLIENT_ORDER_ID = re.compile(r"[A-Za-z0-9_-]{1,36}", re.ASCII)
 MARKET_TYPES = frozenset(
     (pb.ORDER_TYPE_MARKET, pb.ORDER_TYPE_STOP_MARKET, pb.ORDER_TYPE_TAKE_PROFIT_MARKET, pb.ORDER_TYPE_TWAP)
 )
+TAKE_PROFITS = frozenset((pb.ORDER_TYPE_TAKE_PROFIT_MARKET, pb.ORDER_TYPE_TAKE_PROFIT_LIMIT))
 TRIGGER_TYPES = frozenset(
     (
         pb.ORDER_TYPE_STOP_MARKET,
@@ -176,6 +177,8 @@ def check_capabilities(order: pb.NewOrder, capabilities: venue_pb2.VenueCapabili
             pb.OrderType.Name(order.order_type),
             [pb.OrderType.Name(entry.order_type) for entry in capabilities.order_types],
         )
+    if order.order_type == pb.ORDER_TYPE_TWAP:
+        _check_schedule(order, capabilities)
     time_in_force = time_in_force_of(order)
     if time_in_force not in support.times_in_force:
         raise _unsupported(
@@ -198,6 +201,27 @@ def check_capabilities(order: pb.NewOrder, capabilities: venue_pb2.VenueCapabili
         )
 
 
+def _check_schedule(order: pb.NewOrder, capabilities: venue_pb2.VenueCapabilities) -> None:
+    """A TWAP runs for whole minutes, within the venue's bounds."""
+    field = "order.twap.duration"
+    if not order.HasField("twap"):
+        raise _invalid(Reason.REQUIRED_FIELD_MISSING, "order.twap", "is required for TWAP orders")
+    seconds, nanos = order.twap.duration.seconds, order.twap.duration.nanos
+    if nanos or seconds % 60 or seconds <= 0:
+        raise _invalid(Reason.INVALID_ARGUMENT, field, f"must be whole minutes, got {seconds}s {nanos}ns")
+    shortest, longest = capabilities.min_twap_duration.seconds, capabilities.max_twap_duration.seconds
+    if not shortest <= seconds <= longest:
+        raise _invalid(
+            Reason.INVALID_ARGUMENT,
+            field,
+            f"{seconds // 60} minutes; this venue takes {shortest // 60} to {longest // 60}",
+            {"min_minutes": str(shortest // 60), "max_minutes": str(longest // 60)},
+        )
+    if order.HasField("max_slippage_bps"):
+        # No venue lets it be chosen; leaving it out silently would promise a worst price there is not.
+        raise _invalid(Reason.UNSUPPORTED_INSTRUCTION, "order.max_slippage_bps", "must be absent for TWAP orders")
+
+
 def check_instrument(
     order: CheckedOrder, instrument: instrument_pb2.Instrument, *, reduce_only: bool, reference_price: Decimal | None
 ) -> None:
@@ -214,6 +238,12 @@ def check_instrument(
             f"{instrument.symbol} is {instrument_pb2.InstrumentState.Name(instrument.state)} at {instrument.venue}",
             reason=Reason.INSTRUMENT_NOT_TRADING,
             metadata={"symbol": instrument.symbol},
+        )
+    if reduce_only and instrument.instrument_type == instrument_pb2.INSTRUMENT_TYPE_SPOT:
+        raise _invalid(
+            Reason.UNSUPPORTED_INSTRUCTION,
+            "order.instructions",
+            "REDUCE_ONLY means nothing on spot: there is no position",
         )
     check_price(order.price, instrument.price_rule, field="order.price")
     check_price(order.trigger_price, instrument.price_rule, field="order.trigger.price")

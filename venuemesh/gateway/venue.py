@@ -16,7 +16,15 @@ from enum import Enum, StrEnum
 from typing import Protocol
 
 from venuemesh.errors import Reason
-from venuemesh.v1 import account_pb2, instrument_pb2, market_data_pb2, order_pb2, stream_pb2, venue_pb2
+from venuemesh.v1 import (
+    account_pb2,
+    instrument_pb2,
+    market_data_pb2,
+    operations_pb2,
+    order_pb2,
+    stream_pb2,
+    venue_pb2,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +41,21 @@ class Reservation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TwapTerms:
+    """Schedule of a TWAP."""
+
+    minutes: int
+    randomize: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrderTicket:
     """An order ready to send: validated, with every id it will ever need.
 
     Attributes:
-        price: limit price; for market types the worst price accepted, already on tick.
-        venue_client_order_id: the id the venue will know the caller's key by.
+        price: limit price; for market types the worst price accepted, already on tick; 0 of a TWAP.
+        venue_client_order_id: the id the venue will know the caller's key by, where it takes one.
+        twap: set for a TWAP alone.
     """
 
     account_id: str
@@ -54,6 +71,37 @@ class OrderTicket:
     post_only: bool
     reduce_only: bool
     reservation: Reservation
+    twap: TwapTerms | None = None
+
+
+class Grouping(Enum):
+    """How orders of one action belong together."""
+
+    NONE = "none"
+    BRACKET = "bracket"
+    """The first is the entry; the others start when it has filled, and end with it."""
+    POSITION = "position"
+    """Each follows the whole position."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwapTarget:
+    """What a TWAP is known by where its venue id is not: its terms and when it was sent.
+
+    Attributes:
+        not_before_ns, not_after_ns: when the venue can have taken it, our clock.
+        others: venue ids of the account's other TWAPs, which it cannot be.
+        rivals: True when another TWAP of equal terms waits for its id too, so that neither can be told from the other.
+    """
+
+    side: order_pb2.Side.ValueType
+    quantity: Decimal
+    reduce_only: bool
+    terms: TwapTerms
+    not_before_ns: int
+    not_after_ns: int
+    others: frozenset[str]
+    rivals: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +112,7 @@ class OrderTarget:
     instrument: instrument_pb2.Instrument
     venue_client_order_id: str
     venue_order_id: str | None
+    twap: TwapTarget | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +132,13 @@ class Refused:
 
     reason: Reason
     text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unclear:
+    """What became of one element of a batch cannot be told from the answer; of the others it can."""
+
+    cause: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +176,8 @@ class VenueOrder:
 
     Attributes:
         filled_quantity: None where the venue's numbers do not tell it.
+        price: limit price; for market types perhaps a worst price.
+        trigger_price: None where it has none, or where the row does not say.
         reason: why it ended, when it was not by fill or by request.
         text: the venue's status word.
     """
@@ -136,6 +194,7 @@ class VenueOrder:
     text: str
     venue_time_ns: int
     trigger_state: order_pb2.TriggerState.ValueType = order_pb2.TRIGGER_STATE_UNSPECIFIED
+    trigger_price: Decimal | None = None
     reduce_only: bool = False
 
 
@@ -171,6 +230,26 @@ class VenuePosition:
     leverage: Decimal | None = None
     margin_mode: instrument_pb2.MarginMode.ValueType = instrument_pb2.MARGIN_MODE_UNSPECIFIED
     margin_used: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeverageSetting:
+    """Leverage and margin mode of one instrument, as the venue has them."""
+
+    leverage: Decimal
+    margin_mode: instrument_pb2.MarginMode.ValueType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollateralTransfer:
+    """Money to move between two sections of the venue; the main section is empty."""
+
+    account_id: str
+    asset: str
+    amount: Decimal
+    from_section: str
+    to_section: str
+    reservation: Reservation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,6 +348,9 @@ class VenueSink(Protocol):
     def on_feed_lost(self, symbol: str, cause: str) -> None:
         """Market data of the symbol is not current any more."""
 
+    def on_unknown_words(self, account_id: str, text: str) -> None:
+        """The venue refused something, or answered, in words that no table of the adapter has; the whole text."""
+
 
 class Venue(Protocol):
     """What an adapter offers. One instance serves all accounts of the gateway."""
@@ -282,6 +364,9 @@ class Venue(Protocol):
 
     def links(self) -> Sequence[venue_pb2.LinkStatus]:
         """Health of each connection now."""
+
+    def quotas(self) -> Sequence[operations_pb2.Quota]:
+        """What is left of each limit of the venue; read often, so it must be cheap."""
 
     async def fetch_instruments(self) -> Sequence[instrument_pb2.Instrument]:
         """Everything that trades, with its rules."""
@@ -304,8 +389,19 @@ class Venue(Protocol):
     async def place_order(self, ticket: OrderTicket, sent: Callable[[], None]) -> Placed | Refused:
         """Send an order; call `sent` once the request is written, before waiting for the answer."""
 
+    async def place_orders(
+        self, tickets: Sequence[OrderTicket], sent: Callable[[], None], *, grouping: Grouping = Grouping.NONE
+    ) -> Sequence[Placed | Refused | Unclear]:
+        """Send orders of one account, at most `capabilities.max_batch_orders`, in one request under one reservation.
+
+        One answer per order, in order; a failure of the request as a whole is an exception.
+        """
+
     async def cancel_order(self, target: OrderTarget) -> CancelAnswer | Refused:
         """Send a cancel, by the venue's id where known, else by ours. Passes every limit."""
+
+    async def cancel_orders(self, targets: Sequence[OrderTarget]) -> Sequence[CancelAnswer | Refused | Unclear]:
+        """Cancel orders of one account, at most `capabilities.max_batch_cancels`; one answer each, in order."""
 
     async def amend_order(self, target: OrderTarget, ticket: OrderTicket) -> Amended | Refused:
         """Change a working order into `ticket`."""
@@ -322,10 +418,32 @@ class Venue(Protocol):
     async def fetch_snapshot(self, account_id: str) -> VenueSnapshot:
         """Open orders, positions, balances and margin."""
 
+    async def fetch_leverage(self, account_id: str, instrument: instrument_pb2.Instrument) -> LeverageSetting:
+        """Leverage and margin mode in force, with or without a position."""
+
     async def set_leverage(
         self, account_id: str, instrument: instrument_pb2.Instrument, leverage: int, cross: bool
     ) -> Refused | None:
         """Set leverage and margin mode."""
+
+    async def adjust_isolated_margin(
+        self, account_id: str, instrument: instrument_pb2.Instrument, amount: Decimal, reservation: Reservation
+    ) -> Refused | None:
+        """Add margin to an isolated position, or take it out where `amount` is negative; settlement asset."""
+
+    async def transfer_collateral(self, transfer: CollateralTransfer) -> Refused | None:
+        """Move money between two of `capabilities.collateral_sections`, within one account."""
+
+    async def schedule_cancel(self, account_id: str, at_ns: int | None) -> Refused | None:
+        """Have the venue cancel every order of the account at a time unless it is moved; None takes that back.
+
+        Called only where `capabilities.dead_mans_switch` is NATIVE.
+        """
+
+    async def fetch_section_balances(
+        self, account_id: str, asset: str, sections: Sequence[str]
+    ) -> Sequence[account_pb2.Balance]:
+        """What an account holds of an asset in sections of the venue, also those this gateway does not trade in."""
 
     async def watch(
         self, feed: Feed, symbol: str, interval: market_data_pb2.CandleInterval.ValueType | None = None

@@ -1,4 +1,4 @@
-"""Cancels and amendments of working orders.
+"""Cancels of working orders, one by one and many at once; amendments are in `venuemesh.gateway.amendments`.
 
 A cancel passes every gate: it is tried while the account reconciles, while the gateway drains, while the journal is
 away. Its answer is the venue's; the order is CANCELED when the venue has said so, with what was filled before.
@@ -8,32 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from dataclasses import replace
-from decimal import Decimal
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from venuemesh.clock import Clock
-from venuemesh.errors import Draining, InvalidOrder, MeshError, NotSupported, PreconditionFailed, Reason
-from venuemesh.gateway import rules
+from venuemesh.errors import MeshError, ProtocolViolation, Reason, Sent
 from venuemesh.gateway.account import Account
+from venuemesh.gateway.amendments import Amendments
 from venuemesh.gateway.desk import Desk
 from venuemesh.gateway.evidence import facts_of, proves_not_done
-from venuemesh.gateway.facts import (
-    CancelFailed,
-    CancelRequested,
-    Ended,
-    Ending,
-    ReplaceConfirmed,
-    ReplaceFailed,
-    ReplaceRequested,
-)
-from venuemesh.gateway.order_wire import timestamp, to_order
+from venuemesh.gateway.facts import CancelFailed, CancelRequested, Ended, Ending
+from venuemesh.gateway.order_wire import to_order
 from venuemesh.gateway.orders import OrderState, reason_number
-from venuemesh.gateway.venue import Amended, CancelAnswer, OrderTicket, Refused
-from venuemesh.journal import OrderJournal, SubjectTaken
-from venuemesh.money import EXACT, format_decimal, parse_decimal
-from venuemesh.v1 import event_pb2, venue_pb2
+from venuemesh.gateway.venue import CancelAnswer, OrderTarget, Refused, Unclear
+from venuemesh.journal import OrderJournal
 from venuemesh.v1 import order_pb2 as pb
 from venuemesh.v1 import order_service_pb2 as service
 
@@ -41,25 +29,9 @@ log = logging.getLogger(__name__)
 
 CANCEL_TRIES = 3
 CONFIRM_WAIT_S = 0.5
-AMEND_PREFIX = "amend."
-MAX_REMEMBERED_AMENDMENTS = 10_000
 
-
-class Amendment:
-    """One amendment on its way or done: what the call that made it, and repeats of it, wait for."""
-
-    def __init__(self, content: bytes, ticket: OrderTicket, loop: asyncio.AbstractEventLoop) -> None:
-        self.content = content
-        self.ticket = ticket
-        self.journalled: asyncio.Future[None] = loop.create_future()
-        self.answered = asyncio.Event()
-        self.outcome: service.SubmitOutcome.ValueType = service.SUBMIT_OUTCOME_UNKNOWN
-        self.reject: pb.Reject | None = None
-
-    def fail(self, error: Exception) -> None:
-        """Nothing was sent. Nobody may be waiting any more, and an error nobody reads is reported as ours."""
-        self.journalled.set_exception(error)
-        self.journalled.exception()
+Found = tuple[Account, OrderState]
+Answer = CancelAnswer | Refused | Unclear
 
 
 class WorkingOrders:
@@ -74,15 +46,14 @@ class WorkingOrders:
         spawn: Callable[[Coroutine[Any, Any, None], str], object],
         writer_id: str,
     ) -> None:
+        self.amendments = Amendments(desk, journal=journal, clock=clock, spawn=spawn, writer_id=writer_id)
         self._desk = desk
         self._venue = desk.venue
-        self._journal = journal
-        self._clock = clock
         self._spawn = spawn
-        self._writer_id = writer_id
-        self._amendments: dict[tuple[str, str], Amendment] = {}
 
-    # cancels
+    async def replace(self, request: service.ReplaceOrderRequest) -> service.ReplaceOrderResponse:
+        """Amend a working order; see `Amendments.replace`."""
+        return await self.amendments.replace(request)
 
     async def cancel(
         self, reference: service.OrderReference, expected_version: int | None = None
@@ -98,57 +69,101 @@ class WorkingOrders:
 
     async def cancel_order(self, account: Account, order: OrderState) -> service.CancelOrderResponse:
         """Cancel an order that was found."""
-        if order.terminal:
-            return _canceled(order, service.CANCEL_OUTCOME_ALREADY_TERMINAL)
-        done: asyncio.Future[service.CancelOrderResponse] = asyncio.get_running_loop().create_future()
-
-        async def attempt() -> None:
-            response = await self._cancel(account, order)
-            if not done.done():
-                done.set_result(response)
-
-        # The attempt outlives the call: a caller that hangs up does not stop a cancel.
-        self._spawn(attempt(), f"cancel-{order.order_id}")
-        try:
-            async with asyncio.timeout(max(self._desk.wait_s(), 0)):
-                return await done
-        except TimeoutError:
-            now = account.order(order.order_id) or order
-            return _canceled(now, service.CANCEL_OUTCOME_UNKNOWN)
+        (response,) = await self.cancel_orders([(account, order)])
+        return response
 
     async def cancel_all(self, request: service.CancelAllOrdersRequest) -> service.CancelAllOrdersResponse:
         """Cancel every order of an account that is not terminal, at once."""
         self._desk.check_venue(request.venue)
         account = self._desk.account(request.account_id)
         chosen = [order for order in account.open_orders() if _matches(order, request)]
-        results = await asyncio.gather(*(self.cancel_order(account, order) for order in chosen))
+        results = await self.cancel_orders([(account, order) for order in chosen])
         return service.CancelAllOrdersResponse(results=results)
 
-    async def _cancel(self, account: Account, order: OrderState) -> service.CancelOrderResponse:
-        order = account.apply(order.order_id, CancelRequested())
-        answer: CancelAnswer | Refused | None = None
+    async def cancel_orders(self, found: Sequence[Found]) -> list[service.CancelOrderResponse]:
+        """Cancel orders that were found, in as few requests as the venue takes; one answer each, in order."""
+        loop = asyncio.get_running_loop()
+        waiting: dict[str, asyncio.Future[service.CancelOrderResponse]] = {}
+        batches: dict[str, list[OrderState]] = {}
+        for account, order in found:
+            if not order.terminal and order.order_id not in waiting:
+                waiting[order.order_id] = loop.create_future()
+                batches.setdefault(account.account_id, []).append(order)
+        most = max(1, self._venue.capabilities.max_batch_cancels)
+        for account_id, orders in batches.items():
+            for first in range(0, len(orders), most):
+                chunk = orders[first : first + most]
+                # The attempt outlives the call: a caller that hangs up does not stop a cancel.
+                work = self._attempt(self._desk.account(account_id), chunk, waiting)
+                self._spawn(work, f"cancel-{chunk[0].order_id}")
+        if waiting:
+            # Every future is waited for under one bound: the first that is late must not take the time of the others.
+            await asyncio.wait(waiting.values(), timeout=max(self._desk.wait_s(), 0))
+        return [self._answer(account, order, waiting.get(order.order_id)) for account, order in found]
+
+    def _answer(
+        self, account: Account, order: OrderState, future: asyncio.Future[service.CancelOrderResponse] | None
+    ) -> service.CancelOrderResponse:
+        if future is None:
+            return _canceled(order, service.CANCEL_OUTCOME_ALREADY_TERMINAL)
+        if future.done():
+            return future.result()
+        return _canceled(account.order(order.order_id) or order, service.CANCEL_OUTCOME_UNKNOWN)
+
+    async def _attempt(
+        self,
+        account: Account,
+        orders: Sequence[OrderState],
+        waiting: dict[str, asyncio.Future[service.CancelOrderResponse]],
+    ) -> None:
+        """Send, then settle each order on its own. Runs to its end whatever becomes of the call that began it."""
+
+        async def settle(order: OrderState, answer: Answer | None, failure: str) -> None:
+            response = await self._settle(account, order, answer, failure)
+            if not waiting[order.order_id].done():
+                waiting[order.order_id].set_result(response)
+
+        orders = [account.apply(order.order_id, CancelRequested()) for order in orders]
+        answers, failure = await self._send(account, orders)
+        await asyncio.gather(*(settle(order, answers.get(order.order_id), failure) for order in orders))
+
+    async def _send(self, account: Account, orders: Sequence[OrderState]) -> tuple[dict[str, Answer], str]:
+        """The venue's answers by order id, and why there are none for the rest of them."""
         failure = ""
         for _ in range(CANCEL_TRIES):
-            order = account.order(order.order_id) or order
-            if order.terminal:
+            now = [account.order(order.order_id) or order for order in orders]
+            live = [order for order in now if not order.terminal]
+            if not live:
                 break
             try:
-                answer = await self._venue.cancel_order(self._desk.target_of(account, order))
-                break
+                answers = await self._ask([self._desk.target_of(account, order) for order in live])
+                return {order.order_id: answer for order, answer in zip(live, answers, strict=True)}, failure
             except MeshError as error:
                 failure = error.message
                 if proves_not_done(error):
                     # Nothing left the process, or the venue would not hear it: trying again at once is no use.
                     break
             except Exception as error:
-                log.exception("cancel_order_failed", extra={"order_id": order.order_id})
+                log.exception("cancel_order_failed", extra={"order_ids": [order.order_id for order in live]})
                 failure = f"fault of ours: {type(error).__name__}"
                 break
-        return await self._settle_cancel(account, order, answer, failure)
+        return {}, failure
 
-    async def _settle_cancel(
-        self, account: Account, order: OrderState, answer: CancelAnswer | Refused | None, failure: str
+    async def _ask(self, targets: Sequence[OrderTarget]) -> Sequence[Answer]:
+        if len(targets) == 1:
+            return [await self._venue.cancel_order(targets[0])]
+        answers = await self._venue.cancel_orders(targets)
+        if len(answers) != len(targets):
+            raise ProtocolViolation(f"{len(answers)} answers to {len(targets)} cancels", sent=Sent.MAYBE)
+        return answers
+
+    async def _settle(
+        self, account: Account, order: OrderState, answer: Answer | None, failure: str
     ) -> service.CancelOrderResponse:
+        order = account.order(order.order_id) or order
+        if isinstance(answer, Unclear):
+            failure = answer.cause
+            answer = None
         if answer is None and not order.terminal:
             # The order keeps its pending_cancel; the resolver sends the cancel again until the venue has spoken.
             self._desk.on_doubt(account, order.order_id)
@@ -189,217 +204,6 @@ class WorkingOrders:
             self._desk.on_doubt(account, order.order_id)
             await self._desk.waits.until(now, lambda state: state.terminal, CONFIRM_WAIT_S)
         return account.order(order.order_id) or now
-
-    # amendments
-
-    async def replace(self, request: service.ReplaceOrderRequest) -> service.ReplaceOrderResponse:
-        """Amend a working order; applied when the venue confirms, and only then.
-
-        Raises:
-            OrderNotFound, InvalidOrder, PreconditionFailed, VersionConflict: nothing was sent.
-        """
-        rules.check_client_id(request.request_id, field="request_id")
-        account, order = await self._desk.find(request.reference)
-        key = (account.account_id, request.request_id)
-        content = request.SerializeToString(deterministic=True)
-        known = self._amendments.get(key)
-        if known is None:
-            amendment = Amendment(content, self._ticket(account, order, request), asyncio.get_running_loop())
-            self._spawn(self._attempt(key, amendment, account, order), f"amend-{order.order_id}")
-            self._remember(key, amendment)
-        elif known.content != content:
-            raise InvalidOrder(
-                f"request_id: {request.request_id!r} belongs to another amendment",
-                reason=Reason.CLIENT_ORDER_ID_REUSED,
-                field="request_id",
-            )
-        else:
-            amendment = known
-        await asyncio.shield(amendment.journalled)
-        outcome, reject = await self._outcome(amendment)
-        now = account.order(order.order_id) or order
-        return service.ReplaceOrderResponse(
-            order=to_order(now), outcome=outcome, reject=reject, replayed=known is not None
-        )
-
-    async def _outcome(self, amendment: Amendment) -> tuple[service.SubmitOutcome.ValueType, pb.Reject | None]:
-        try:
-            async with asyncio.timeout(max(self._desk.wait_s(), 0)):
-                await amendment.answered.wait()
-        except TimeoutError:
-            return service.SUBMIT_OUTCOME_PENDING, None
-        return amendment.outcome, amendment.reject
-
-    def _remember(self, key: tuple[str, str], amendment: Amendment) -> None:
-        self._amendments[key] = amendment
-        while len(self._amendments) > MAX_REMEMBERED_AMENDMENTS:
-            del self._amendments[next(iter(self._amendments))]
-
-    async def _attempt(self, key: tuple[str, str], amendment: Amendment, account: Account, order: OrderState) -> None:
-        """Journal and send. Runs to its end whatever becomes of the call that began it."""
-        try:
-            await self._write_intent(account, order, amendment.ticket, key[1])
-            order = account.order(order.order_id) or order
-            # The journal took its time: the order may have ended, or another amendment may have overtaken this one.
-            _require_amendable(order)
-        except MeshError as error:
-            self._amendments.pop(key, None)
-            amendment.fail(error)
-            return
-        except BaseException:
-            amendment.fail(Draining(f"{self._venue.name} gateway is stopping; nothing was sent", retry_after_s=1.0))
-            raise
-        account.apply(order.order_id, ReplaceRequested())
-        amendment.journalled.set_result(None)
-        try:
-            amendment.outcome, amendment.reject = await self._amend(account, order, amendment.ticket)
-        finally:
-            amendment.answered.set()
-
-    def _ticket(self, account: Account, order: OrderState, request: service.ReplaceOrderRequest) -> OrderTicket:
-        if self._venue.capabilities.amend_mode in (venue_pb2.AMEND_MODE_NONE, venue_pb2.AMEND_MODE_UNSPECIFIED):
-            raise NotSupported(f"{self._venue.name} cannot amend orders: cancel and submit anew")
-        expected = request.expected_version if request.HasField("expected_version") else None
-        self._desk.check_version(order, expected)
-        _require_amendable(order)
-        self._desk.check_ready(account)
-        quantity, price, trigger = _amended_terms(order, request)
-        if quantity <= order.filled:
-            raise InvalidOrder(
-                f"quantity: {format_decimal(quantity)} must be more than the {format_decimal(order.filled)} filled",
-                field="quantity",
-            )
-        instrument = self._desk.instruments.get(order.terms.symbol, self._venue.name)
-        reduce_only = pb.EXECUTION_INSTRUCTION_REDUCE_ONLY in order.terms.instructions
-        checked = rules.CheckedOrder(quantity=quantity, price=price, trigger_price=trigger)
-        rules.check_instrument(checked, instrument, reduce_only=reduce_only, reference_price=None)
-        if price is None:
-            raise NotSupported("amending an order without a limit price is not offered")
-        lifetime_ns = int(self._desk.settings.order_lifetime_s * 1e9)
-        return OrderTicket(
-            account_id=account.account_id,
-            order_id=order.order_id,
-            venue_client_order_id=order.venue_client_order_id,
-            instrument=instrument,
-            side=order.terms.side,
-            order_type=order.terms.order_type,
-            quantity=self._quantity_sent(order, quantity),
-            price=price,
-            trigger_price=trigger,
-            time_in_force=order.terms.time_in_force,
-            post_only=pb.EXECUTION_INSTRUCTION_POST_ONLY in order.terms.instructions,
-            reduce_only=reduce_only,
-            reservation=self._venue.reserve(account.account_id, not_after_ns=self._clock.now_ns() + lifetime_ns),
-        )
-
-    def _quantity_sent(self, order: OrderState, quantity: Decimal) -> Decimal:
-        """Of a new total, what to ask for: a venue that places anew counts fills from 0 again."""
-        anew = self._venue.capabilities.amend_mode == venue_pb2.AMEND_MODE_CANCEL_REPLACE
-        return EXACT.subtract(quantity, order.filled) if anew else quantity
-
-    async def _write_intent(self, account: Account, order: OrderState, ticket: OrderTicket, request_id: str) -> None:
-        wanted = replace(order, quantity=ticket.quantity, price=ticket.price, trigger_price=ticket.trigger_price)
-        intent = event_pb2.OrderIntent(
-            order=to_order(wanted),
-            nonce=ticket.reservation.nonce,
-            expires_unix_nanos=ticket.reservation.expires_ns,
-            journalled_time=timestamp(self._clock.now_ns()),
-            writer_id=self._writer_id,
-        )
-        try:
-            await self._journal.write_intent(account.account_id, AMEND_PREFIX + request_id, intent)
-        except SubjectTaken:
-            raise PreconditionFailed(
-                f"request_id: {request_id!r} was used for an amendment before; read the order for its result",
-                reason=Reason.STATE_VERSION_CONFLICT,
-                field="request_id",
-                metadata={"order_id": order.order_id},
-            ) from None
-
-    async def _amend(
-        self, account: Account, order: OrderState, ticket: OrderTicket
-    ) -> tuple[service.SubmitOutcome.ValueType, pb.Reject | None]:
-        try:
-            answer = await self._venue.amend_order(self._desk.target_of(account, order), ticket)
-        except MeshError as error:
-            if not proves_not_done(error):
-                self._desk.on_doubt(account, order.order_id)
-                return service.SUBMIT_OUTCOME_UNKNOWN, None
-            answer = Refused(reason=error.reason, text=error.message)
-        except Exception:
-            log.exception("amend_order_failed", extra={"order_id": order.order_id})
-            self._desk.on_doubt(account, order.order_id)
-            return service.SUBMIT_OUTCOME_UNKNOWN, None
-        if isinstance(answer, Refused):
-            account.apply(order.order_id, ReplaceFailed(text=answer.text))
-            return service.SUBMIT_OUTCOME_REJECTED, _reject(answer.reason, answer.text)
-        self.confirm_amendment(account, order.order_id, answer, ticket)
-        return service.SUBMIT_OUTCOME_ACKNOWLEDGED, None
-
-    def confirm_amendment(self, account: Account, order_id: str, answer: Amended, ticket: OrderTicket) -> OrderState:
-        """Fold in an amendment that the venue confirmed."""
-        now = account.apply(
-            order_id,
-            ReplaceConfirmed(
-                venue_order_id=answer.venue_order_id,
-                quantity=ticket.quantity,
-                price=ticket.price,
-                trigger_price=ticket.trigger_price,
-            ),
-        )
-        if answer.ended:
-            full = answer.filled_quantity is not None and answer.filled_quantity >= ticket.quantity
-            ending = Ending(
-                status=pb.ORDER_STATUS_FILLED if full else pb.ORDER_STATUS_EXPIRED,
-                filled_quantity=answer.filled_quantity,
-                text="ended on amendment",
-                venue_order_id=answer.venue_order_id,
-            )
-            now = account.apply(order_id, Ended(ending=ending))
-        return now
-
-
-def _require_amendable(order: OrderState) -> None:
-    if not order.working or order.pending_replace or order.ending is not None:
-        raise PreconditionFailed(
-            f"order {order.order_id} is {pb.OrderStatus.Name(order.status)} and cannot be amended now",
-            reason=Reason.ORDER_NOT_WORKING,
-            metadata={"order_id": order.order_id},
-        )
-
-
-def _amended_terms(
-    order: OrderState, request: service.ReplaceOrderRequest
-) -> tuple[Decimal, Decimal | None, Decimal | None]:
-    if not (request.HasField("quantity") or request.HasField("price") or request.HasField("trigger_price")):
-        raise InvalidOrder(
-            "quantity, price or trigger_price: at least one is required",
-            reason=Reason.REQUIRED_FIELD_MISSING,
-            field="quantity",
-        )
-    quantity, price, trigger = order.quantity, order.price, order.trigger_price
-    if request.HasField("quantity"):
-        quantity = _positive(request.quantity, "quantity")
-    if request.HasField("price"):
-        _require_term(price, "price")
-        price = _positive(request.price, "price")
-    if request.HasField("trigger_price"):
-        _require_term(trigger, "trigger_price")
-        trigger = _positive(request.trigger_price, "trigger_price")
-    return quantity, price, trigger
-
-
-def _require_term(before: Decimal | None, field: str) -> None:
-    if before is None:
-        raise InvalidOrder(f"{field}: the order has none to change", reason=Reason.CONTRADICTORY_FIELDS, field=field)
-
-
-def _positive(text: str, field: str) -> Decimal:
-    value = parse_decimal(text, field=field)
-    if value <= 0:
-        reason = Reason.QUANTITY_NOT_POSITIVE if field == "quantity" else Reason.PRICE_NOT_POSITIVE
-        raise InvalidOrder(f"{field}: must be more than 0, got {text}", reason=reason, field=field)
-    return value
 
 
 def _matches(order: OrderState, request: service.CancelAllOrdersRequest) -> bool:

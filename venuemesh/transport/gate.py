@@ -58,6 +58,10 @@ class LimiterGate:
         """How many requests wait now."""
         return len(self._queue)
 
+    def waiting_for(self, category: str) -> int:
+        """How many requests wait now that need this budget."""
+        return self._queue.waiting_for(category)
+
     async def acquire(self, category: str, weight: int, priority: Priority, timeout_s: float) -> None:
         """Pass with one budget; see `acquire_all`."""
         await self.acquire_all(Charge(costs={category: weight}, priority=priority), timeout_s)

@@ -259,6 +259,10 @@ class LimiterQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def waiting_for(self, name: str) -> int:
+        """How many wait that need this budget."""
+        return sum(1 for ticket in self._waiting if ticket.costs.get(name))
+
     def ticket(self, costs: Mapping[str, int], priority: Priority, deadline_s: float) -> Ticket:
         """A ticket not yet in the queue.
 

@@ -162,6 +162,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The venue sent something its protocol does not allow."""
     REASON_INTERNAL: _Reason.ValueType  # 69
     """A fault of ours."""
+    REASON_SIBLING_FILLED: _Reason.ValueType  # 70
+    """Another order of its group has filled, so the venue cancelled this one."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Stable reasons. `google.rpc.ErrorInfo.reason` of every error is one of these names without the prefix, with the
@@ -308,4 +310,6 @@ REASON_VENUE_PROTOCOL_ERROR: Reason.ValueType  # 68
 """The venue sent something its protocol does not allow."""
 REASON_INTERNAL: Reason.ValueType  # 69
 """A fault of ours."""
+REASON_SIBLING_FILLED: Reason.ValueType  # 70
+"""Another order of its group has filled, so the venue cancelled this one."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015

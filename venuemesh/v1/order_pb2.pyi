@@ -460,7 +460,7 @@ class TwapSchedule(_message.Message):
     """True to vary the slices."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
-        """Over how long, whole minutes."""
+        """Over how long, whole minutes, within the venue's bounds."""
 
     def __init__(
         self,
@@ -541,8 +541,8 @@ class NewOrder(_message.Message):
     time_in_force: Global___TimeInForce.ValueType
     """How long it stays. Required for limit types. FIX 59."""
     max_slippage_bps: _builtins.int
-    """Worst price of a market order, in hundredths of a percent away from the best opposite price now. Absent: the
-    gateway's configured bound.
+    """Worst price of a market order, in hundredths of a percent away from the best opposite price now; of a market order
+    that waits for a trigger, away from the trigger price. Absent: the gateway's configured bound. Refused with TWAP.
     """
     self_trade_prevention: Global___SelfTradePrevention.ValueType
     """Against trading with oneself."""
@@ -754,7 +754,7 @@ class Order(_message.Message):
 
     @_builtins.property
     def reject(self) -> Global___Reject:
-        """Why it was refused. Absent otherwise."""
+        """Why it was refused, or why the venue ended it where nobody asked for that. Absent otherwise."""
 
     @_builtins.property
     def created_time(self) -> _timestamp_pb2.Timestamp:

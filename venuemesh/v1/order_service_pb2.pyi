@@ -97,7 +97,7 @@ class _ContingencyTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Conti
     CONTINGENCY_TYPE_BRACKET: _ContingencyType.ValueType  # 2
     """The first, once filled, starts the others; they cancel each other."""
     CONTINGENCY_TYPE_POSITION: _ContingencyType.ValueType  # 3
-    """Take-profit and stop-loss that follow the whole position."""
+    """Take-profit and stop-loss that follow the whole position, whatever their quantity."""
 
 class ContingencyType(_ContingencyType, metaclass=_ContingencyTypeEnumTypeWrapper):
     """How orders of a list depend on each other. FIX 1385."""
@@ -109,7 +109,7 @@ CONTINGENCY_TYPE_OCO: ContingencyType.ValueType  # 1
 CONTINGENCY_TYPE_BRACKET: ContingencyType.ValueType  # 2
 """The first, once filled, starts the others; they cancel each other."""
 CONTINGENCY_TYPE_POSITION: ContingencyType.ValueType  # 3
-"""Take-profit and stop-loss that follow the whole position."""
+"""Take-profit and stop-loss that follow the whole position, whatever their quantity."""
 Global___ContingencyType: _TypeAlias = ContingencyType  # noqa: Y015
 
 class _CancelOutcome:
@@ -285,7 +285,9 @@ class SubmitOrderListRequest(_message.Message):
     """How long to wait."""
     @_builtins.property
     def orders(self) -> _containers.RepeatedCompositeFieldContainer[_order_pb2.NewOrder]:
-        """The orders, all of one account, venue and symbol; the first of a bracket is the entry."""
+        """The orders, all of one account, venue and symbol; the first of a bracket is the entry. Take-profits and stop-losses
+        only make a position smaller, whether they say so or not.
+        """
 
     def __init__(
         self,
@@ -311,7 +313,7 @@ class SubmitOrderListResponse(_message.Message):
     ORDER_LIST_ID_FIELD_NUMBER: _builtins.int
     RESULTS_FIELD_NUMBER: _builtins.int
     order_list_id: _builtins.str
-    """Group id."""
+    """Group id; a function of the keys of its orders, so that a repeat gives the same."""
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubmitOrderResponse]:
         """One result per order, in the order of the request."""

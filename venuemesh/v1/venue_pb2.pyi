@@ -240,6 +240,8 @@ class VenueCapabilities(_message.Message):
     ISOLATED_MARGIN_FIELD_NUMBER: _builtins.int
     SPOT_FIELD_NUMBER: _builtins.int
     PERPETUALS_FIELD_NUMBER: _builtins.int
+    MIN_TWAP_DURATION_FIELD_NUMBER: _builtins.int
+    MAX_TWAP_DURATION_FIELD_NUMBER: _builtins.int
     COLLATERAL_SECTIONS_FIELD_NUMBER: _builtins.int
     amend_mode: Global___AmendMode.ValueType
     """How ReplaceOrder works."""
@@ -282,6 +284,14 @@ class VenueCapabilities(_message.Message):
         """Order books."""
 
     @_builtins.property
+    def min_twap_duration(self) -> _duration_pb2.Duration:
+        """Shortest TWAP taken. Absent without TWAP."""
+
+    @_builtins.property
+    def max_twap_duration(self) -> _duration_pb2.Duration:
+        """Longest TWAP taken. Absent without TWAP."""
+
+    @_builtins.property
     def collateral_sections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Sections of the venue between which TransferCollateral moves money, such as "spot"; the main one is empty. None:
         the venue keeps everything in one place, or lets no API key move it.
@@ -307,13 +317,22 @@ class VenueCapabilities(_message.Message):
         isolated_margin: _builtins.bool = ...,
         spot: _builtins.bool = ...,
         perpetuals: _builtins.bool = ...,
+        min_twap_duration: _duration_pb2.Duration | None = ...,
+        max_twap_duration: _duration_pb2.Duration | None = ...,
         collateral_sections: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["book", b"book", "settle_delay", b"settle_delay"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_twap_duration", b"_max_twap_duration", "_min_twap_duration", b"_min_twap_duration", "book", b"book", "max_twap_duration", b"max_twap_duration", "min_twap_duration", b"min_twap_duration", "settle_delay", b"settle_delay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amend_mode", b"amend_mode", "book", b"book", "brackets", b"brackets", "cancel_all", b"cancel_all", "collateral_sections", b"collateral_sections", "dead_mans_switch", b"dead_mans_switch", "dead_mans_switch_cancels_stops", b"dead_mans_switch_cancels_stops", "expires_after", b"expires_after", "isolated_margin", b"isolated_margin", "max_batch_cancels", b"max_batch_cancels", "max_batch_orders", b"max_batch_orders", "order_types", b"order_types", "perpetuals", b"perpetuals", "private_stream_replay", b"private_stream_replay", "query_by_client_order_id", b"query_by_client_order_id", "settle_delay", b"settle_delay", "spot", b"spot", "twap", b"twap"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_twap_duration", b"_max_twap_duration", "_min_twap_duration", b"_min_twap_duration", "amend_mode", b"amend_mode", "book", b"book", "brackets", b"brackets", "cancel_all", b"cancel_all", "collateral_sections", b"collateral_sections", "dead_mans_switch", b"dead_mans_switch", "dead_mans_switch_cancels_stops", b"dead_mans_switch_cancels_stops", "expires_after", b"expires_after", "isolated_margin", b"isolated_margin", "max_batch_cancels", b"max_batch_cancels", "max_batch_orders", b"max_batch_orders", "max_twap_duration", b"max_twap_duration", "min_twap_duration", b"min_twap_duration", "order_types", b"order_types", "perpetuals", b"perpetuals", "private_stream_replay", b"private_stream_replay", "query_by_client_order_id", b"query_by_client_order_id", "settle_delay", b"settle_delay", "spot", b"spot", "twap", b"twap"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__max_twap_duration: _TypeAlias = _typing.Literal["max_twap_duration"]  # noqa: Y015
+    _WhichOneofArgType__max_twap_duration: _TypeAlias = _typing.Literal["_max_twap_duration", b"_max_twap_duration"]  # noqa: Y015
+    _WhichOneofReturnType__min_twap_duration: _TypeAlias = _typing.Literal["min_twap_duration"]  # noqa: Y015
+    _WhichOneofArgType__min_twap_duration: _TypeAlias = _typing.Literal["_min_twap_duration", b"_min_twap_duration"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_twap_duration) -> _WhichOneofReturnType__max_twap_duration | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_twap_duration) -> _WhichOneofReturnType__min_twap_duration | None: ...
 
 Global___VenueCapabilities: _TypeAlias = VenueCapabilities  # noqa: Y015
 

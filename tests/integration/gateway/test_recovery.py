@@ -17,7 +17,7 @@ from tests.unit.venuemesh.gateway.gateway_world import new_order
 from venuemesh.bus import Bus, BusOptions
 from venuemesh.crashpoints import CrashPoint
 from venuemesh.errors import ClientOrderIdReused
-from venuemesh.gateway import desk
+from venuemesh.gateway import sending
 from venuemesh.gateway.core import CoreSettings, GatewayCore
 from venuemesh.gateway.orders import OrderState
 from venuemesh.gateway.venue import OrderTicket, Placed, Refused
@@ -134,7 +134,7 @@ def dies_at(monkeypatch: pytest.MonkeyPatch, wanted: CrashPoint) -> asyncio.Even
             dead.set()
             raise CrashedError
 
-    monkeypatch.setattr(desk, "reach", reach)
+    monkeypatch.setattr(sending, "reach", reach)
     return dead
 
 

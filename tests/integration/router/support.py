@@ -334,7 +334,7 @@ class _Accounts(_Part):
         raise AssertionError("not scripted")
 
     GetAccount = ListBalances = ListFills = ListLedgerEntries = SetLeverage = SetMarginMode = ListAccounts
-    AdjustIsolatedMargin = TransferCollateral = StreamAccountEvents = ListAccounts
+    AdjustIsolatedMargin = TransferCollateral = StreamAccountEvents = ListPositionHistory = ListAccounts
 
 
 def settings(broker_url: str, gateways: dict[str, str], **more: Any) -> RouterSettings:

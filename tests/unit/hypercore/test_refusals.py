@@ -324,7 +324,7 @@ CANCELED = {
     "openInterestCapCanceled": Reason.OPEN_INTEREST_CAP,
     "selfTradeCanceled": Reason.SELF_TRADE,
     "reduceOnlyCanceled": Reason.REDUCE_ONLY_WOULD_INCREASE,
-    "siblingFilledCanceled": None,
+    "siblingFilledCanceled": Reason.SIBLING_FILLED,
     "delistedCanceled": Reason.INSTRUMENT_NOT_TRADING,
     "liquidatedCanceled": Reason.INSUFFICIENT_MARGIN,
     "outcomeSettledCanceled": Reason.INSTRUMENT_NOT_TRADING,

@@ -10,6 +10,7 @@ from typing import Any
 from venuemesh.gateway.account import Account
 from venuemesh.gateway.services.account_feed import AccountFeeds
 from venuemesh.gateway.services.account_view import AccountView
+from venuemesh.gateway.services.collateral import Collateral
 from venuemesh.gateway.services.history import newest_first, oldest_first
 from venuemesh.gateway.services.margin import MarginSettings
 from venuemesh.gateway.services.parts import Context, GatewayParts
@@ -17,7 +18,6 @@ from venuemesh.gateway.services.requests import (
     check_enum,
     check_enums,
     check_symbols,
-    not_yet,
     required,
     time_range,
 )
@@ -47,6 +47,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         self._hub = hub
         self._pager = pager
         self._margin = MarginSettings(parts)
+        self._collateral = Collateral(parts)
         self._venue_accounts = {account.account_id: account.venue_account for account in parts.venue.accounts}
         self._respond = responder(wire.StreamAccountEventsResponse, _body)
 
@@ -108,6 +109,39 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         token = self._pager.token(request, cursor, now_ns=now_ns) if cursor else ""
         return wire.ListFillsResponse(fills=rows, next_page_token=token)
 
+    async def ListPositionHistory(
+        self, request: wire.ListPositionHistoryRequest, context: Context
+    ) -> wire.ListPositionHistoryResponse:
+        """Position changes out of the account's stored events, newest first, a page at a time; a page can be short."""
+        account = self._account(request)
+        check_enums(request.changes, account_pb2.PositionChange, "changes")
+        changes = frozenset(request.changes)
+        from_ns, to_ns = time_range(request)
+
+        def pick(event: event_pb2.Event) -> account_pb2.Position | None:
+            if not event.HasField("position"):
+                return None
+            position = event.position
+            wanted = (
+                request.symbol in ("", position.symbol)
+                and (not changes or position.change in changes)
+                and _within(_position_time_ns(position), from_ns, to_ns)
+            )
+            return position if wanted else None
+
+        now_ns = self._parts.clock.now_ns()
+        page = self._pager.read(request, now_ns=now_ns)
+        rows, cursor = await newest_first(
+            self._parts.history(account.account_id),
+            self._feeds.get(account.account_id).newest,
+            page.cursor,
+            page.size,
+            pick,
+            not_before_ns=from_ns - CLOCK_SKEW_NS,
+        )
+        token = self._pager.token(request, cursor, now_ns=now_ns) if cursor else ""
+        return wire.ListPositionHistoryResponse(positions=rows, next_page_token=token)
+
     async def ListLedgerEntries(
         self, request: wire.ListLedgerEntriesRequest, context: Context
     ) -> wire.ListLedgerEntriesResponse:
@@ -151,14 +185,16 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
     async def AdjustIsolatedMargin(
         self, request: wire.AdjustIsolatedMarginRequest, context: Context
     ) -> wire.AdjustIsolatedMarginResponse:
-        """Not served yet."""
-        raise not_yet("AdjustIsolatedMargin")
+        """Add margin to an isolated position, or take it out; a repeat of the key gives the first result."""
+        account, symbol = self._account(request), required(request.symbol, "symbol")
+        return wire.AdjustIsolatedMarginResponse(position=await self._collateral.adjust(account, symbol, request))
 
     async def TransferCollateral(
         self, request: wire.TransferCollateralRequest, context: Context
     ) -> wire.TransferCollateralResponse:
-        """Not served yet."""
-        raise not_yet("TransferCollateral")
+        """Move money between sections of the venue; a repeat of the key gives the first result."""
+        balances = await self._collateral.transfer(self._account(request), request)
+        return wire.TransferCollateralResponse(balances=balances)
 
     # following
 
@@ -208,6 +244,12 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
             summary=account.summary,
             position=stream_pb2.StreamPosition(epoch=topic.epoch, sequence=topic.sequence),
         )
+
+
+def _position_time_ns(position: account_pb2.Position) -> int:
+    """The venue's time of a change; ours where it gave none."""
+    stamp = position.venue_time if position.HasField("venue_time") else position.updated_time
+    return stamp.ToNanoseconds()
 
 
 def _within(time_ns: int, from_ns: int, to_ns: int | None) -> bool:

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 from venuemesh.errors import InvalidRequest
-from venuemesh.gateway.services.parts import Context, GatewayParts, HasQuotas
+from venuemesh.gateway.services.alert_stream import AlertStream
+from venuemesh.gateway.services.parts import Context, GatewayParts
 from venuemesh.gateway.services.requests import not_yet, required
 from venuemesh.streaming import StreamHub
 from venuemesh.telemetry import set_log_level
@@ -26,14 +29,14 @@ class OperationsServicer(operations_service_pb2_grpc.OperationsServiceServicer):
     def __init__(self, parts: GatewayParts, hub: StreamHub) -> None:
         self._parts = parts
         self._hub = hub
+        self._alerts = AlertStream(parts, hub)
         self._restore: asyncio.TimerHandle | None = None
         self._configured = ""
 
     async def GetQuota(self, request: wire.GetQuotaRequest, context: Context) -> wire.GetQuotaResponse:
-        """What is left of the venue's limits; nothing where the adapter has none."""
+        """What is left of the venue's limits."""
         self._parts.desk.check_venue(request.venue)
-        venue = self._parts.venue
-        return wire.GetQuotaResponse(quotas=venue.quotas() if isinstance(venue, HasQuotas) else ())
+        return wire.GetQuotaResponse(quotas=self._parts.venue.quotas())
 
     async def ListSubscribers(
         self, request: wire.ListSubscribersRequest, context: Context
@@ -87,9 +90,13 @@ class OperationsServicer(operations_service_pb2_grpc.OperationsServiceServicer):
         """Not served yet."""
         raise not_yet("ReloadConfiguration")
 
-    async def StreamAlerts(self, request: wire.StreamAlertsRequest, context: Context) -> None:  # type: ignore[override]
-        """Not served yet."""
-        raise not_yet("StreamAlerts")
+    async def StreamAlerts(
+        self, request: wire.StreamAlertsRequest, context: Context
+    ) -> AsyncGenerator[wire.StreamAlertsResponse, None]:
+        """Alerts that last, then each that begins, ends or happens."""
+        async with aclosing(self._alerts.serve(request, context)) as messages:
+            async for message in messages:
+                yield message
 
     async def ListAuditEntries(
         self, request: wire.ListAuditEntriesRequest, context: Context

@@ -8,11 +8,12 @@ from contextlib import aclosing
 from typing import Any
 
 from venuemesh.errors import DeadlineTooShort, InstrumentNotFound
+from venuemesh.gateway.lists import MAX_LIST, OrderLists
 from venuemesh.gateway.order_wire import to_order
 from venuemesh.gateway.orders import OrderState
 from venuemesh.gateway.services.account_feed import AccountFeeds
 from venuemesh.gateway.services.account_view import AccountView
-from venuemesh.gateway.services.batches import MAX_BATCH, each
+from venuemesh.gateway.services.batches import MAX_BATCH, cancel_batch, submit_batch
 from venuemesh.gateway.services.parts import Context, GatewayParts
 from venuemesh.gateway.services.preview import preview_order
 from venuemesh.gateway.services.requests import (
@@ -45,6 +46,7 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
         self._feeds = feeds
         self._hub = hub
         self._pager = pager
+        self._lists = OrderLists(parts.desk)
         self._respond = responder(wire.StreamExecutionReportsResponse, _body)
 
     # writing
@@ -62,16 +64,7 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
         """Submit several orders; each has its own result."""
         check_enum(request.ack_level, wire.AckLevel, "ack_level", optional=True)
         check_count(len(request.orders), MAX_BATCH, "orders")
-        desk = self._parts.desk
-        results = await each(desk.submit(order, request.ack_level) for order in request.orders)
-        return wire.BatchSubmitOrdersResponse(
-            results=[
-                wire.BatchSubmitResult(error=result)
-                if isinstance(result, wire.ElementError)
-                else wire.BatchSubmitResult(response=result)
-                for result in results
-            ]
-        )
+        return await submit_batch(self._parts.desk, request.orders, request.ack_level)
 
     async def ReplaceOrder(self, request: wire.ReplaceOrderRequest, context: Context) -> wire.ReplaceOrderResponse:
         """Amend a working order; a repeat of the `request_id` gives the first result."""
@@ -87,15 +80,7 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
     ) -> wire.BatchCancelOrdersResponse:
         """Cancel several orders; each has its own result."""
         check_count(len(request.references), MAX_BATCH, "references")
-        results = await each(self._parts.working.cancel(reference) for reference in request.references)
-        return wire.BatchCancelOrdersResponse(
-            results=[
-                wire.BatchCancelResult(error=result)
-                if isinstance(result, wire.ElementError)
-                else wire.BatchCancelResult(response=result)
-                for result in results
-            ]
-        )
+        return await cancel_batch(self._parts.desk, self._parts.working, request.references)
 
     async def CancelAllOrders(
         self, request: wire.CancelAllOrdersRequest, context: Context
@@ -108,8 +93,11 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
     async def SubmitOrderList(
         self, request: wire.SubmitOrderListRequest, context: Context
     ) -> wire.SubmitOrderListResponse:
-        """Not served yet."""
-        raise not_yet("SubmitOrderList")
+        """Submit orders that belong together: all of them or none."""
+        check_enum(request.ack_level, wire.AckLevel, "ack_level", optional=True)
+        check_enum(request.contingency_type, wire.ContingencyType, "contingency_type")
+        check_count(len(request.orders), MAX_LIST, "orders")
+        return await self._lists.submit(request)
 
     async def OpenOrderSession(  # type: ignore[override]
         self, request_iterator: AsyncIterator[wire.OpenOrderSessionRequest], context: Context

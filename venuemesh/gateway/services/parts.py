@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
 
 from venuemesh.clock import Clock
+from venuemesh.gateway.account_operations import AccountOperations
+from venuemesh.gateway.alerts import Alerts
 from venuemesh.gateway.books import Books
+from venuemesh.gateway.dead_mans_switch import DeadMansSwitches
 from venuemesh.gateway.desk import Desk
 from venuemesh.gateway.instruments import Instruments
 from venuemesh.gateway.market_data import MarketData
@@ -15,7 +18,7 @@ from venuemesh.gateway.resolver import Resolver
 from venuemesh.gateway.venue import Venue
 from venuemesh.gateway.working import WorkingOrders
 from venuemesh.journal import AccountHistory, EventLog
-from venuemesh.v1 import operations_pb2, venue_pb2
+from venuemesh.v1 import venue_pb2
 
 Context: TypeAlias = Any
 """`grpc.aio.ServicerContext`; its stub type is generic in two parameters that matter to nobody here."""
@@ -27,6 +30,9 @@ class GatewayParts(Protocol):
     venue: Venue
     desk: Desk
     working: WorkingOrders
+    operations: AccountOperations
+    alerts: Alerts
+    switches: DeadMansSwitches
     instruments: Instruments
     books: Books
     market: MarketData
@@ -45,11 +51,3 @@ class GatewayParts(Protocol):
 
     def venue_message(self) -> venue_pb2.Venue:
         """The venue as VenueService shows it."""
-
-
-@runtime_checkable
-class HasQuotas(Protocol):
-    """A venue adapter that can tell what is left of its limits."""
-
-    def quotas(self) -> Sequence[operations_pb2.Quota]:
-        """One row per limiter."""

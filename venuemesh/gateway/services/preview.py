@@ -25,6 +25,7 @@ T = TypeVar("T")
 MAX_ROUNDS = 24
 PLACEHOLDER = "preview"
 ONE = "1"
+TWAP_S = 1_800
 
 
 async def preview_order(parts: GatewayParts, order: pb.NewOrder) -> wire.PreviewOrderResponse:
@@ -70,7 +71,7 @@ class _Preview:
         quantity = checked.quantity if known_quantity else Decimal(instrument.quantity_rule.step_size)
         before = len(self.response.rejects)
         self._ask(lambda: self._check_quantity(quantity, instrument, None))
-        reference = price if checked.price is not None else await self._best_price()
+        reference = price if checked.price is not None else await self._worst_price(checked, instrument)
         if reference is None or not known_quantity:
             return
         if len(self.response.rejects) == before:
@@ -84,9 +85,13 @@ class _Preview:
         reduce_only = pb.EXECUTION_INSTRUCTION_REDUCE_ONLY in self._order.instructions
         rules.check_instrument(only_quantity, instrument, reduce_only=reduce_only, reference_price=reference)
 
-    async def _best_price(self) -> Decimal | None:
-        if "order.side" in self._mended or "order.order_type" in self._mended:
+    async def _worst_price(self, checked: CheckedOrder, instrument: instrument_pb2.Instrument) -> Decimal | None:
+        """The price an order without a limit is judged by: beyond its trigger, or the best one now."""
+        if self._mended & {"order.side", "order.order_type", "order.trigger", "order.trigger.price"}:
             return None
+        bounded = self._parts.desk.tickets.bounded_price(self._order, checked, instrument)
+        if bounded is not None:
+            return bounded
         try:
             return await self._parts.books.best_opposite(self._order.symbol, buy=self._order.side == pb.SIDE_BUY)
         except MeshError as error:
@@ -133,6 +138,7 @@ class _Preview:
 def _mend_type(order: pb.NewOrder) -> None:
     order.order_type = pb.ORDER_TYPE_LIMIT if order.HasField("price") else pb.ORDER_TYPE_MARKET
     order.ClearField("trigger")
+    order.ClearField("twap")
     if order.HasField("price"):
         order.ClearField("max_slippage_bps")
 
@@ -151,11 +157,23 @@ def _mend_trigger(order: pb.NewOrder) -> None:
         order.ClearField("trigger")
 
 
+def _mend_time_in_force(order: pb.NewOrder) -> None:
+    order.time_in_force = pb.TIME_IN_FORCE_GTC
+    order.ClearField("expire_time")
+
+
 def _mend_expiry(order: pb.NewOrder) -> None:
     if order.time_in_force == pb.TIME_IN_FORCE_GTD:
         order.expire_time.seconds = 1
     else:
         order.ClearField("expire_time")
+
+
+def _mend_schedule(order: pb.NewOrder) -> None:
+    if order.order_type == pb.ORDER_TYPE_TWAP:
+        order.twap.duration.seconds, order.twap.duration.nanos = TWAP_S, 0
+    else:
+        order.ClearField("twap")
 
 
 def _set(name: str, value: str | int) -> Callable[[pb.NewOrder], None]:
@@ -176,9 +194,11 @@ _MENDS: dict[str, Callable[[pb.NewOrder], None]] = {
     "order.price": _mend_price,
     "order.trigger": _mend_trigger,
     "order.trigger.price": _mend_trigger,
-    "order.time_in_force": _set("time_in_force", pb.TIME_IN_FORCE_GTC),
+    "order.time_in_force": _mend_time_in_force,
     "order.expire_time": _mend_expiry,
     "order.instructions": _clear("instructions"),
+    "order.twap": _mend_schedule,
+    "order.twap.duration": _mend_schedule,
     "order.max_slippage_bps": _clear("max_slippage_bps"),
     "order.tags": _clear("tags"),
     "order.correlation_id": _clear("correlation_id"),

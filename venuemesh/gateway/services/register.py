@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from google.protobuf.descriptor import ServiceDescriptor
 
 from venuemesh.draining import Drain
+from venuemesh.gateway.quota_trailers import QuotaTrailers
 from venuemesh.gateway.services.account_feed import AccountFeeds
 from venuemesh.gateway.services.accounts import AccountServicer
 from venuemesh.gateway.services.instruments import InstrumentServicer
@@ -17,6 +18,7 @@ from venuemesh.gateway.services.operations import OperationsServicer
 from venuemesh.gateway.services.orders import OrderServicer
 from venuemesh.gateway.services.parts import GatewayParts
 from venuemesh.gateway.services.reconciliation import ReconciliationServicer
+from venuemesh.gateway.services.risk import RiskServicer
 from venuemesh.gateway.services.venue import VenueServicer
 from venuemesh.metrics import Metrics
 from venuemesh.paging import Pager
@@ -35,6 +37,8 @@ from venuemesh.v1 import (
     order_service_pb2_grpc,
     reconciliation_service_pb2,
     reconciliation_service_pb2_grpc,
+    risk_service_pb2,
+    risk_service_pb2_grpc,
     venue_service_pb2,
     venue_service_pb2_grpc,
 )
@@ -105,6 +109,7 @@ def build_services(
             "OperationsService",
             OperationsServicer(parts, hub),
         ),
+        served(risk_service_pb2, risk_service_pb2_grpc, "RiskService", RiskServicer(parts)),
     ]
 
 
@@ -116,6 +121,7 @@ def add_services(
     Call it when the accounts are restored and before the event log runs: streams begin where the log stands then.
     """
     services = build_services(parts, server.drain, surroundings.metrics, hub=hub)
+    server.trailers = QuotaTrailers(parts.venue.quotas, parts.clock)
     for served in services:
         server.add(served.descriptor, served.add, served.servicer)
     return tuple(served.descriptor.full_name for served in services)

@@ -25,8 +25,8 @@ def quote(found: World, bid: str = "3890", ask: str = "3900") -> None:
 
 
 async def test_instruments_follow_the_venues_rules(tmp_path: Path) -> None:
-    """Perpetuals of the dex with their decimals, leverage and state; no spot yet."""
-    async with world(tmp_path, accounts=[], live=False) as found:
+    """Perpetuals of the dex with their decimals, leverage and state."""
+    async with world(tmp_path, accounts=[], live=False, spot=False) as found:
         eth = found.instruments[SYMBOL]
         assert eth.venue_symbol == "ETH"
         assert eth.quantity_rule.step_size == "0.0001"
@@ -43,7 +43,7 @@ async def test_builder_dex_is_the_same_adapter_with_another_setting(tmp_path: Pa
     async with world(tmp_path, accounts=[], live=False, dex="xyz", venue="tradexyz") as found:
         tesla = found.instruments["TSLA/USDC:USDC"]
         assert (tesla.venue, tesla.venue_symbol, tesla.venue_section) == ("tradexyz", "xyz:TSLA", "xyz")
-        assert found.venue._asset(tesla).asset_id >= 110_000
+        assert found.venue._directory.universe.by_coin(tesla.venue_symbol).asset_id >= 110_000
         found.simulator.house_order("xyz:TSLA", Side.BUY, "429", "1")
         book = await found.venue.fetch_book("TSLA/USDC:USDC")
         assert book.bids[0].price == 429

@@ -17,7 +17,7 @@ from hypercore.stream import StreamConfig
 from simulator.server import Simulator
 from simulator.settings import SimulatorSettings
 from simulator.testing import quiet, running_simulator
-from venuemesh.clock import SystemClock
+from venuemesh.clock import Clock, SystemClock
 from venuemesh.gateway.venue import BookSnapshot, Level, OrderTarget, OrderTicket, VenueFill, VenueOrder, VenuePosition
 from venuemesh.transport.backoff import BackoffPolicy
 from venuemesh.transport.observer import Observer
@@ -51,6 +51,7 @@ class Recorder:
     statistics: list[market_data_pb2.MarketStatistics] = field(default_factory=list)
     candles: list[market_data_pb2.Candle] = field(default_factory=list)
     feed_losses: list[tuple[str, str]] = field(default_factory=list)
+    unknown_words: list[tuple[str, str]] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def on_link(self, link_id: str, state: stream_pb2.LinkState.ValueType, cause: str) -> None:
@@ -109,6 +110,10 @@ class Recorder:
 
     def on_feed_lost(self, symbol: str, cause: str) -> None:
         self.feed_losses.append((symbol, cause))
+        self.changed.set()
+
+    def on_unknown_words(self, account_id: str, text: str) -> None:
+        self.unknown_words.append((account_id, text))
         self.changed.set()
 
     async def until(self, condition: Callable[[], object]) -> None:
@@ -205,11 +210,12 @@ async def world(
     live: bool = True,
     stream_options: dict[str, Any] | None = None,
     observer: Observer | None = None,
+    simulator_clock: Clock | None = None,
     **changes: Any,
 ) -> AsyncIterator[World]:
     """Run both while the block runs; by default the account is live when the block begins."""
     options = fast_streams() if stream_options is None else stream_options
-    async with running_simulator(simulator_settings or sim_settings()) as simulator:
+    async with running_simulator(simulator_settings or sim_settings(), clock=simulator_clock) as simulator:
         settings = gateway_settings(simulator, folder, **changes)
         venue = HyperCoreVenue(settings, SystemClock(), observer=observer, stream_options=options)
         found = World(simulator, venue, Recorder())

@@ -10,7 +10,7 @@ from hypercore.assets import Universe, build_universe
 from hypercore.codec import parse_info
 from hypercore.exchange_codec import ExchangeAnswer, parse_exchange_answer
 from tests import recordings
-from venuemesh.gateway.venue import OrderTicket, Reservation
+from venuemesh.gateway.venue import OrderTicket, Reservation, TwapTerms
 from venuemesh.v1 import instrument_pb2, order_pb2
 
 FIXTURES = recordings.recordings("hyperliquid")
@@ -75,6 +75,9 @@ def ticket(
     time_in_force: order_pb2.TimeInForce.ValueType = order_pb2.TIME_IN_FORCE_GTC,
     post_only: bool = False,
     side: order_pb2.Side.ValueType = order_pb2.SIDE_BUY,
+    trigger_price: str | None = None,
+    reduce_only: bool = False,
+    twap: TwapTerms | None = None,
 ) -> OrderTicket:
     """A limit order of ETH unless told otherwise."""
     return OrderTicket(
@@ -86,11 +89,12 @@ def ticket(
         order_type=order_type,
         quantity=Decimal(quantity),
         price=Decimal(price),
-        trigger_price=None,
+        trigger_price=None if trigger_price is None else Decimal(trigger_price),
         time_in_force=time_in_force,
         post_only=post_only,
-        reduce_only=False,
+        reduce_only=reduce_only,
         reservation=Reservation(nonce=1, expires_ns=2_000_000),
+        twap=twap,
     )
 
 

@@ -108,6 +108,8 @@ def test_a_shrunk_reduce_only_order_tells_no_filled_quantity(
         ("canceled", VenueOrderState.CANCELED, None),
         ("scheduledCancel", VenueOrderState.CANCELED, None),
         ("selfTradeCanceled", VenueOrderState.CANCELED, Reason.SELF_TRADE),
+        ("siblingFilledCanceled", VenueOrderState.CANCELED, Reason.SIBLING_FILLED),
+        ("badTriggerPxRejected", VenueOrderState.REJECTED, Reason.INVALID_TRIGGER_PRICE),
         ("marginCanceled", VenueOrderState.CANCELED, Reason.INSUFFICIENT_MARGIN),
         ("tickRejected", VenueOrderState.REJECTED, Reason.PRICE_OFF_TICK),
         ("iocCancelRejected", VenueOrderState.REJECTED, Reason.NO_LIQUIDITY),
@@ -129,14 +131,28 @@ def test_filled_order_with_a_rest_has_expired() -> None:
     assert (view.state, view.filled_quantity) == (VenueOrderState.EXPIRED, Decimal("0.4"))
 
 
-def test_trigger_orders_wait_until_triggered() -> None:
-    """A resting trigger waits; its status word tells when it has fired."""
-    waiting = normalizer.normalize_order(row(isTrigger=True), UNIVERSE)
-    fired = normalizer.normalize_order(row(isTrigger=True), UNIVERSE, status="triggered")
+def test_trigger_orders_are_said_to_have_fired_by_their_word_alone() -> None:
+    """An open row may wait for its price, for its parent, or rest after it has fired: it does not say which."""
+    waiting = normalizer.normalize_order(row(isTrigger=True, triggerPx="2900.0"), UNIVERSE)
+    fired = normalizer.normalize_order(row(isTrigger=True, triggerPx="2900.0"), UNIVERSE, status="triggered")
     assert waiting is not None
     assert fired is not None
-    assert waiting.trigger_state == order_pb2.TRIGGER_STATE_WAITING
+    assert waiting.trigger_state == order_pb2.TRIGGER_STATE_UNSPECIFIED
     assert fired.trigger_state == order_pb2.TRIGGER_STATE_TRIGGERED
+    assert waiting.trigger_price == fired.trigger_price == Decimal(2900)
+    plain = normalizer.normalize_order(row(), UNIVERSE)
+    assert plain is not None
+    assert plain.trigger_price is None
+
+
+def test_latest_order_does_not_let_a_refused_new_life_hide_the_old_one() -> None:
+    """A modify whose new order was refused: the old life tells how the order ended."""
+    old = normalizer.normalize_order(row(oid=7), UNIVERSE, status="canceled", status_ms=9)
+    refused = normalizer.normalize_order(row(oid=8), UNIVERSE, status="badAloPxRejected", status_ms=9)
+    assert old is not None
+    assert refused is not None
+    assert normalizer.latest_order([refused, old]) is old
+    assert normalizer.latest_order([refused]) is refused
 
 
 def test_orders_of_other_products_are_left_out() -> None:
@@ -201,6 +217,16 @@ def test_execution_id_without_trade_id_is_that_of_the_facts(
     assert (ids[0] == ids[1]) == (left == right)
     respelt = left | {"px": left["px"] + "00"}
     assert normalizer.execution_id(fill(**respelt, tid=0)) == ids[0]
+
+
+def test_fill_of_a_slice_is_the_twaps() -> None:
+    """Its own order id is nobody's; the trade's identity does not depend on which list told it."""
+    plain = normalizer.normalize_fill(fill(), UNIVERSE, user=USER)
+    slice_ = normalizer.normalize_fill(fill(twapId=5), UNIVERSE, user=USER)
+    assert plain is not None
+    assert slice_ is not None
+    assert (plain.venue_order_id, slice_.venue_order_id) == ("7", "twap:5")
+    assert plain.execution_id == slice_.execution_id
 
 
 def test_fee_is_taken_as_it_is_and_may_be_a_rebate() -> None:

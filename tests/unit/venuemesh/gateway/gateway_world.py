@@ -66,6 +66,12 @@ class MemoryBus:
             raise SubjectTaken(subject)
         return self._store(subject, payload)
 
+    async def publish(self, subject: str, payload: bytes, *, message_id: str | None = None) -> int:
+        await asyncio.sleep(0)
+        if not self.connected:
+            raise JournalUnavailable("NATS is not connected")
+        return self._store(subject, payload, message_id or "")
+
     async def publish_soon(self, subject: str, payload: bytes, *, message_id: str) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
@@ -163,6 +169,7 @@ SHORT_NAMES = {
     "venuemesh.v1.AccountService": "accounts",
     "venuemesh.v1.ReconciliationService": "reconciliation",
     "venuemesh.v1.OperationsService": "operations",
+    "venuemesh.v1.RiskService": "risk",
 }
 
 

@@ -90,7 +90,11 @@ def check_invariants(state: OrderState) -> None:
     else:
         assert state.filled + state.leaves == state.quantity
     assert (state.status == pb.ORDER_STATUS_FILLED) <= (state.filled == state.quantity)
-    assert (state.status == pb.ORDER_STATUS_REJECTED) == (state.reject is not None)
+    assert (state.status == pb.ORDER_STATUS_REJECTED) <= (state.reject is not None)
+    ended_short = (pb.ORDER_STATUS_REJECTED, pb.ORDER_STATUS_CANCELED, pb.ORDER_STATUS_EXPIRED)
+    assert (state.reject is not None) <= (state.status in ended_short)
+    if state.filled and not state.terminal:
+        assert state.trigger_state in (pb.TRIGGER_STATE_UNSPECIFIED, pb.TRIGGER_STATE_TRIGGERED)
     assert (state.status == pb.ORDER_STATUS_UNCERTAIN) == bool(state.uncertain_since_ns)
     assert sum([state.terminal, state.working, state.uncertain]) <= 1
     assert sum(state.filled_by_life.values(), Decimal(0)) == state.filled
@@ -110,6 +114,7 @@ def step(state: OrderState, fact: Fact, now_ns: int = NOW_NS) -> Change | None:
         assert change.state.execution_ids >= state.execution_ids
         assert change.state.fingerprint == state.fingerprint
         assert change.state.terms == state.terms
+        assert change.state.trigger_state >= state.trigger_state
         if state.terminal and not change.state.terminal:
             assert change.execution_type == pb.EXECUTION_TYPE_TRADE
     return change

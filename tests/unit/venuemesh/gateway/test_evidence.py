@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -18,8 +20,8 @@ from venuemesh.errors import (
     Sent,
     VenueUnavailable,
 )
-from venuemesh.gateway.evidence import facts_of, facts_of_placed, outcome_of, proves_not_done
-from venuemesh.gateway.facts import OutcomeLost, RejectedByVenue
+from venuemesh.gateway.evidence import amended_terms, facts_of, facts_of_placed, outcome_of, proves_not_done
+from venuemesh.gateway.facts import Accepted, Ended, OutcomeLost, RejectedByVenue, Triggered
 from venuemesh.gateway.venue import Placed, VenueOrder, VenueOrderState
 from venuemesh.v1 import order_pb2 as pb
 from venuemesh.v1 import order_service_pb2 as service
@@ -112,3 +114,51 @@ def test_outcome_follows_the_state_alone() -> None:
     assert outcome_of(lost, in_flight=False) == service.SUBMIT_OUTCOME_UNKNOWN
     assert outcome_of(refused, in_flight=False) == service.SUBMIT_OUTCOME_REJECTED
     assert outcome_of(live, in_flight=True) == service.SUBMIT_OUTCOME_ACKNOWLEDGED
+
+
+def test_fired_trigger_is_a_fact_of_its_own() -> None:
+    """Learnt with the acceptance or later, it is reported once, as what it is."""
+    fired = replace(view(VenueOrderState.WORKING), trigger_state=pb.TRIGGER_STATE_TRIGGERED)
+    accepted, triggered = facts_of(fired)
+    assert isinstance(accepted, Accepted)
+    assert isinstance(triggered, Triggered)
+    assert accepted.trigger_state == pb.TRIGGER_STATE_UNSPECIFIED
+
+
+def test_reason_of_an_end_nobody_asked_for_is_kept() -> None:
+    """Of a fill there is nothing to explain."""
+    for state, kept in ((VenueOrderState.CANCELED, Reason.SELF_TRADE), (VenueOrderState.FILLED, None)):
+        _, ended = facts_of(replace(view(state), reason=Reason.SELF_TRADE))
+        assert isinstance(ended, Ended)
+        assert ended.ending.reason is kept
+
+
+@pytest.mark.parametrize(
+    ("shown", "proved"),
+    [
+        ({}, False),
+        ({"venue_order_id": "2"}, True),
+        ({"price": Decimal(101)}, True),
+        ({"quantity": Decimal(9)}, True),
+        ({"trigger_price": Decimal(90)}, False),
+        ({"price": None}, False),
+        ({"quantity": Decimal(0)}, False),
+    ],
+    ids=str,
+)
+def test_amendment_of_a_limit_order_is_proved_by_a_new_life_or_other_terms(shown: dict[str, Any], proved: bool) -> None:
+    """A term the order does not have, or that the row leaves out, proves nothing; a size of 0 follows the position."""
+    order = run(new_order(), [Accepted(venue_order_id="1")])
+    seen = replace(view(VenueOrderState.WORKING), **shown)
+    assert (amended_terms(order, seen) is not None) is proved
+
+
+@pytest.mark.parametrize(("trigger", "proved"), [("90", False), ("95", True), (None, False)])
+def test_amendment_of_a_market_trigger_is_not_proved_by_its_worst_price(trigger: str | None, proved: bool) -> None:
+    """Which is none of its terms, and never becomes one."""
+    accepted = run(new_order(), [Accepted(venue_order_id="1")])
+    order = replace(accepted, price=None, trigger_price=Decimal(90))
+    seen = replace(view(VenueOrderState.WORKING), trigger_price=None if trigger is None else Decimal(trigger))
+    confirmed = amended_terms(order, seen)
+    assert (confirmed is not None) is proved
+    assert confirmed is None or (confirmed.price, confirmed.trigger_price) == (None, Decimal(95))

@@ -15,8 +15,6 @@ from venuemesh.gateway.services.register import build_services
 from venuemesh.metrics import Metrics
 
 NOT_IMPLEMENTED = {
-    "AccountService/AdjustIsolatedMargin",
-    "AccountService/TransferCollateral",
     "InstrumentService/StreamInstrumentUpdates",
     "OperationsService/DrainVenue",
     "OperationsService/ListAuditEntries",
@@ -25,12 +23,17 @@ NOT_IMPLEMENTED = {
     "OperationsService/ReloadConfiguration",
     "OperationsService/RequeueDeadLetter",
     "OperationsService/SetCircuitBreaker",
-    "OperationsService/StreamAlerts",
     "OrderService/OpenOrderSession",
-    "OrderService/SubmitOrderList",
     "ReconciliationService/ListDiscrepancies",
     "ReconciliationService/ResolveUncertainOrder",
     "ReconciliationService/StreamDiscrepancies",
+    "RiskService/EngageKillSwitch",
+    "RiskService/GetRiskState",
+    "RiskService/ListLimits",
+    "RiskService/ReleaseKillSwitch",
+    "RiskService/SetTradingState",
+    "RiskService/StreamRiskEvents",
+    "RiskService/UpdateLimit",
 }
 
 

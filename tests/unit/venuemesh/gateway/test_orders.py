@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -13,10 +14,12 @@ from tests.unit.venuemesh.gateway.order_facts import NOW_NS, check_invariants, e
 from venuemesh.errors import Reason
 from venuemesh.gateway.facts import (
     Accepted,
+    Armed,
     CancelFailed,
     CancelRequested,
     Fact,
     Filled,
+    FillsComplete,
     OutcomeLost,
     ProvedAbsent,
     RejectedByVenue,
@@ -37,8 +40,11 @@ ABSENT = ProvedAbsent(evidence="asked")
 
 quantities = st.integers(1, 12).map(Decimal)
 lives = st.sampled_from(["1", "2", "3"])
+trigger_states = st.sampled_from(pb.TriggerState.values())
 facts = st.one_of(
     lives.map(lambda life: Accepted(venue_order_id=life)),
+    st.builds(lambda life, state: Accepted(venue_order_id=life, trigger_state=state), lives, trigger_states),
+    lives.map(lambda life: RejectedByVenue(reason=Reason.NO_LIQUIDITY, text="no", venue_order_id=life)),
     st.builds(
         lambda number, amount, life: Filled(fill=fill(f"x{number}", amount, venue_order_id=life)),
         st.integers(1, 8),
@@ -61,6 +67,8 @@ facts = st.one_of(
             ReplaceRequested(),
             ReplaceFailed(text="no"),
             Triggered(),
+            Armed(),
+            FillsComplete(),
             Unrecognised(text="marmalade"),
         ]
     ),
@@ -72,11 +80,19 @@ facts = st.one_of(
 )
 
 
+def waiting(state: pb.TriggerState.ValueType = pb.TRIGGER_STATE_WAITING) -> OrderState:
+    """A stop that waits for its price, or for its parent."""
+    return replace(new_order(), trigger_price=Decimal(90), trigger_state=state)
+
+
+beginnings = st.sampled_from([new_order(), waiting(), waiting(pb.TRIGGER_STATE_WAITING_FOR_PARENT)])
+
+
 @settings(max_examples=400, deadline=None)
-@given(st.lists(facts, max_size=14))
-def test_apply_over_any_facts_keeps_every_invariant(history: list[Fact]) -> None:
+@given(beginnings, st.lists(facts, max_size=14))
+def test_apply_over_any_facts_keeps_every_invariant(begin: OrderState, history: list[Fact]) -> None:
     """Whatever comes in whatever order: quantities add up, versions rise by one, terminal is left only by a fill."""
-    state = run(new_order(), history)
+    state = run(begin, history)
     check_invariants(state)
 
 
@@ -294,3 +310,113 @@ def test_reason_numbers_exist_for_every_reason() -> None:
     """The contract knows each reason under the same name."""
     for reason in Reason:
         assert error_pb2.Reason.Name(reason_number(reason)) == f"REASON_{reason}"
+
+
+# triggers
+
+
+LIVE = Accepted(venue_order_id="1")
+REFUSED_LATER = RejectedByVenue(reason=Reason.NO_LIQUIDITY, text="marketOrderNoLiquidityRejected", venue_order_id="1")
+
+
+def test_trigger_goes_forward_only() -> None:
+    """Waiting for its parent, for its price, fired: a view that knows less takes nothing back."""
+    state = waiting(pb.TRIGGER_STATE_WAITING_FOR_PARENT)
+    seen = []
+    for fact in (
+        LIVE,
+        Armed(),
+        Armed(),
+        Triggered(),
+        Armed(),
+        Accepted(venue_order_id="1", trigger_state=pb.TRIGGER_STATE_WAITING),
+    ):
+        change = step(state, fact)
+        state = change.state if change else state
+        seen.append(state.trigger_state)
+    assert seen == [1, 2, 2, 3, 3, 3]
+    assert (state.status, state.version) == (pb.ORDER_STATUS_NEW, 4)
+
+
+def test_answer_that_arms_a_child_after_the_stream_told_it_is_news() -> None:
+    """Its parent filled at once: the answer says what the stream's row leaves out."""
+    state = run(waiting(pb.TRIGGER_STATE_WAITING_FOR_PARENT), [LIVE])
+    armed = step(state, Accepted(venue_order_id="", trigger_state=pb.TRIGGER_STATE_WAITING))
+    assert armed is not None
+    assert armed.state.trigger_state == pb.TRIGGER_STATE_WAITING
+
+
+def test_fill_proves_that_the_trigger_has_fired() -> None:
+    """Also where the venue never said so."""
+    assert run(waiting(), [Filled(fill=fill("a", 1))]).trigger_state == pb.TRIGGER_STATE_TRIGGERED
+    assert run(new_order(), [Filled(fill=fill("a", 1))]).trigger_state == pb.TRIGGER_STATE_UNSPECIFIED
+
+
+@pytest.mark.parametrize("filled", [0, 4])
+def test_triggered_order_that_the_venue_refuses_ends_canceled_with_the_reason(filled: int) -> None:
+    """It was live, so REJECTED would be untrue; what it filled before stays."""
+    fills: list[Fact] = [Filled(fill=fill("a", filled))] if filled else []
+    state = run(waiting(), [LIVE, Triggered(), *fills])
+    change = step(state, REFUSED_LATER)
+    assert change is not None
+    assert (change.state.status, change.execution_type) == (CANCELED, pb.EXECUTION_TYPE_CANCELED)
+    assert change.state.filled == filled
+    assert change.state.reject is not None
+    assert change.state.reject.reason == error_pb2.REASON_NO_LIQUIDITY
+    assert change.text == change.state.reject.venue_text == REFUSED_LATER.text
+    assert step(change.state, REFUSED_LATER) is None
+
+
+def test_order_refused_after_its_answer_was_lost_is_rejected() -> None:
+    """Nothing shows that it ever lived."""
+    assert run(waiting(), [OutcomeLost(cause="cut"), REFUSED_LATER]).status == pb.ORDER_STATUS_REJECTED
+
+
+def test_refused_new_life_of_an_amendment_ends_nothing() -> None:
+    """What became of the order is told by the end of its old life and by the answer."""
+    before = run(new_order(), [LIVE, ReplaceRequested()])
+    new_life = RejectedByVenue(reason=Reason.POST_ONLY_WOULD_CROSS, text="badAloPxRejected", venue_order_id="2")
+    assert step(before, new_life) is None
+    after = run(before, [ended(CANCELED, "0", life="1"), new_life, ReplaceFailed(text="no")])
+    assert after.status == CANCELED
+
+
+@pytest.mark.parametrize(
+    "end", [RejectedByVenue(reason=Reason.NO_LIQUIDITY, text="no", venue_order_id="9"), REFUSED_LATER]
+)
+def test_refusal_that_contradicts_a_known_life_is_illegal(end: RejectedByVenue) -> None:
+    """Another id than the one it lives under, or an order that has filled: reconciliation must look."""
+    state = run(new_order(), [LIVE, Filled(fill=fill("a", 10 if end is REFUSED_LATER else 1))])
+    with pytest.raises(IllegalTransition):
+        apply(state, end, NOW_NS)
+
+
+def test_cancel_by_the_venue_keeps_why_until_a_fill_completes_the_order() -> None:
+    """A late fill is counted without forgetting the reason; a full one leaves nothing to explain."""
+    told = ended(CANCELED, None)
+    why = replace(told, ending=replace(told.ending, reason=Reason.INSUFFICIENT_MARGIN))
+    state = run(new_order(), [LIVE, why])
+    assert state.reject is not None
+    assert state.reject.reason == error_pb2.REASON_INSUFFICIENT_MARGIN
+    partly = run(state, [Filled(fill=fill("a", 4))])
+    assert (partly.status, partly.reject) == (CANCELED, state.reject)
+    full = run(partly, [Filled(fill=fill("b", 6))])
+    assert (full.status, full.reject) == (FILLED, None)
+
+
+def test_order_that_shrank_with_the_position_is_filled_once_all_its_fills_are_known() -> None:
+    """The venue calls it filled and does not say how much: neither guessed at once nor waited for for ever."""
+    told: list[Fact] = [LIVE, Filled(fill=fill("a", 3)), ended(FILLED, None)]
+    state = run(new_order(), told)
+    assert state.working
+    done = run(state, [FillsComplete()])
+    assert (done.status, done.filled, done.quantity, done.leaves) == (FILLED, Decimal(3), Decimal(3), Decimal(0))
+    late = run(done, [Filled(fill=fill("b", 1))])
+    assert (late.status, late.filled, late.quantity) == (FILLED, Decimal(4), Decimal(4))
+
+
+@pytest.mark.parametrize("told", [[], [ended(FILLED, None)], [Filled(fill=fill("a", 3)), ended(FILLED, "10")]])
+def test_complete_fills_do_not_make_an_order_filled_that_the_venue_does_not_call_so(told: list[Fact]) -> None:
+    """Without its word, without any fill, or with a count that its fills do not reach."""
+    state = run(new_order(), [LIVE, *told])
+    assert step(state, FillsComplete()) is None

@@ -69,7 +69,8 @@ def test_missing_order_is_asked_about_unless_the_snapshot_may_be_older() -> None
     order = known("a", "1")
     assert plan_orders([order], snapshot([]), settle_ns=SETTLE_NS).to_query == [order]
     fresh = replace(order, updated_ns=NOW_NS + 1)
-    assert not plan_orders([fresh], snapshot([]), settle_ns=SETTLE_NS).to_query
+    later = plan_orders([fresh], snapshot([]), settle_ns=SETTLE_NS)
+    assert (later.to_query, later.unsettled) == ([], [fresh])
 
 
 def test_position_differences_cover_both_sides() -> None:

@@ -263,3 +263,33 @@ async def test_asking_slows_down_to_the_longest_wait() -> None:
             waits.append(doubt.next_s - world.clock.monotonic_s())
         assert waits == sorted(waits)
         assert waits[-1] == world.core.resolver._settings.last_s
+
+
+async def test_open_order_that_a_list_left_out_is_asked_about_once_it_has_settled() -> None:
+    """Nothing else about it is in doubt; one answer, whatever it is, ends the asking."""
+    for ended in (False, True):
+        async with gateway() as world:
+            await world.submit("key-1")
+            world.venue.pushing = False
+            key = world.venue.placed[0].venue_client_order_id
+            if ended:
+                world.venue.end(world.venue.orders[key], VenueOrderState.CANCELED)
+            world.core.resolver.recheck(world.account, order(world).order_id)
+            assert "fetch_order" not in world.venue.calls
+            (doubt,) = world.core.resolver.doubts.values()
+            assert doubt.next_s == world.clock.monotonic_s() + 1.0
+            await world.core.resolver.ask(doubt)
+            assert world.venue.calls.count("fetch_order") == 1
+            assert world.core.resolver.doubts == {}
+            assert order(world).terminal is ended
+
+
+async def test_recheck_that_the_venue_does_not_answer_is_tried_again() -> None:
+    """A failed question settles nothing."""
+    async with gateway() as world:
+        await world.submit("key-1")
+        world.core.resolver.recheck(world.account, order(world).order_id)
+        (doubt,) = world.core.resolver.doubts.values()
+        world.venue.up = False
+        await world.core.resolver.ask(doubt)
+        assert list(world.core.resolver.doubts) == [order(world).order_id]

@@ -164,14 +164,14 @@ async def test_batch_submit_when_our_code_fails_in_one_element_tells_the_others(
 ) -> None:
     """A bug in one element must not hide that the others were sent."""
     async with gateway() as world:
-        real = world.core.desk.submit
+        real = world.core.desk.examine
 
-        async def submit(order: order_pb2.NewOrder, level: Any) -> Any:
+        async def examine(order: order_pb2.NewOrder) -> Any:
             if order.client_order_id == "key-0":
                 raise ZeroDivisionError
-            return await real(order, level)
+            return await real(order)
 
-        monkeypatch.setattr(world.core.desk, "submit", submit)
+        monkeypatch.setattr(world.core.desk, "examine", examine)
         request = wire.BatchSubmitOrdersRequest(orders=[new_order("key-0"), new_order("key-1")])
         response = await world.orders.BatchSubmitOrders(request, CALLER)
         assert response.results[0].error.error.reason == error_pb2.REASON_OUTCOME_UNKNOWN

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import aclosing
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -17,14 +18,13 @@ from venuemesh.errors import (
     InstrumentNotFound,
     InvalidRequest,
     NotSupported,
-    PreconditionFailed,
     Reason,
     Reconciling,
     ResumeExpired,
     VenueRejected,
 )
 from venuemesh.gateway.services import history
-from venuemesh.gateway.venue import Refused, VenuePosition
+from venuemesh.gateway.venue import LeverageSetting, Refused
 from venuemesh.paging import Pager
 from venuemesh.v1 import (
     account_pb2,
@@ -174,11 +174,9 @@ async def test_list_ledger_entries_pages_give_each_once_oldest_first(
 
 
 async def test_set_leverage_keeps_the_mode_and_set_mode_keeps_the_leverage() -> None:
-    """Venues set both together; what is known of the other one is kept."""
+    """Venues set both together; the other one is read from the venue and kept."""
     async with gateway() as world:
         mode = accounts.SetMarginModeRequest(account_id="main", symbol=BTC, margin_mode=ISOLATED)
-        with pytest.raises(PreconditionFailed, match="SetLeverage first"):
-            await world.accounts.SetMarginMode(mode, CALLER)
         leverage = accounts.SetLeverageRequest(account_id="main", symbol=BTC, leverage="5")
         assert (await world.accounts.SetLeverage(leverage, CALLER)).leverage == "5"
         assert (await world.accounts.SetMarginMode(mode, CALLER)).margin_mode == ISOLATED
@@ -189,10 +187,20 @@ async def test_set_leverage_keeps_the_mode_and_set_mode_keeps_the_leverage() -> 
             ("main", BTC, 5, False),
             ("main", BTC, 7, False),
         ]
-        seen = VenuePosition(symbol=BTC, quantity=0, entry_price=None, leverage=3, margin_mode=CROSS)  # type: ignore[arg-type]
-        world.account.on_positions([seen])
+        elsewhere = LeverageSetting(leverage=Decimal(3), margin_mode=CROSS)
+        world.venue.leverage_settings[("main", BTC)] = elsewhere
         await world.accounts.SetMarginMode(mode, CALLER)
         assert world.venue.leverages[-1] == ("main", BTC, 3, False)
+
+
+async def test_set_leverage_and_mode_when_already_so_send_nothing() -> None:
+    """A call that changes nothing costs budget that orders need."""
+    async with gateway() as world:
+        leverage = accounts.SetLeverageRequest(account_id="main", symbol=BTC, leverage="20")
+        assert (await world.accounts.SetLeverage(leverage, CALLER)).leverage == "20"
+        mode = accounts.SetMarginModeRequest(account_id="main", symbol=BTC, margin_mode=CROSS)
+        assert (await world.accounts.SetMarginMode(mode, CALLER)).margin_mode == CROSS
+        assert world.venue.leverages == []
 
 
 @pytest.mark.parametrize(
@@ -375,7 +383,7 @@ async def test_list_subscribers_and_quota() -> None:
         quota = operations.GetQuotaRequest()
         assert list((await world.operations.GetQuota(quota, CALLER)).quotas) == []
         row = operations_pb2.Quota(venue=VENUE, limiter="orders", limit=10, remaining=7)
-        world.venue.quotas = lambda: [row]  # type: ignore[attr-defined]
+        world.venue.quota_rows.append(row)
         assert list((await world.operations.GetQuota(quota, CALLER)).quotas) == [row]
         stream = world.accounts.StreamAccountEvents(accounts.StreamAccountEventsRequest(account_id="main"), CALLER)
         async with aclosing(stream):

@@ -23,7 +23,7 @@ from venuemesh.errors import (
     Sent,
     VersionConflict,
 )
-from venuemesh.gateway import working
+from venuemesh.gateway import amendments, working
 from venuemesh.gateway.orders import OrderState
 from venuemesh.gateway.venue import Amended, CancelAnswer, OrderTarget, OrderTicket, Refused, VenueOrderState
 from venuemesh.v1 import error_pb2, venue_pb2
@@ -487,12 +487,12 @@ async def test_amendment_whose_caller_hangs_up_is_finished_and_remembered() -> N
 
 async def test_remembered_amendments_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest is forgotten; the journal still knows its key."""
-    monkeypatch.setattr(working, "MAX_REMEMBERED_AMENDMENTS", 2)
+    monkeypatch.setattr(amendments, "MAX_REMEMBERED_AMENDMENTS", 2)
     async with gateway() as world:
         await world.submit("key-1")
         for number in range(4):
             await amend(world, f"r-{number}", price=str(101 + number))
-        assert len(world.core.working._amendments) == 2
+        assert len(world.core.working.amendments._amendments) == 2
         with pytest.raises(PreconditionFailed):
             await amend(world, "r-0", price="101")
 

@@ -1,0 +1,45 @@
+"""`python -m gateway_lighter`: the gateway process, configured by `GATEWAY_LIGHTER_*`."""
+
+from __future__ import annotations
+
+import sys
+
+from gateway_lighter.settings import GatewaySettings
+from gateway_lighter.venue import LighterVenue
+from venuemesh.clock import Clock
+from venuemesh.gateway.core import CoreSettings
+from venuemesh.gateway.desk import DeskSettings
+from venuemesh.gateway.measures import LinkMetrics
+from venuemesh.gateway.server import serve_gateway
+from venuemesh.metrics import Metrics
+from venuemesh.serving import run_service
+from venuemesh.transport.environment import Environment
+from venuemesh.v1 import venue_pb2
+
+ENVIRONMENTS = {
+    Environment.SIMULATOR: venue_pb2.ENVIRONMENT_SIMULATOR,
+    Environment.TESTNET: venue_pb2.ENVIRONMENT_TESTNET,
+    Environment.MAINNET: venue_pb2.ENVIRONMENT_MAINNET,
+}
+
+
+async def main() -> None:
+    """Serve until stopped; see `venuemesh.gateway.server.serve_gateway`."""
+    settings = GatewaySettings.load()
+
+    async def build(clock: Clock, metrics: Metrics) -> LighterVenue:
+        return LighterVenue(settings, clock, observer=LinkMetrics(metrics, settings.venue))
+
+    desk = DeskSettings(order_lifetime_s=settings.order_expiry_s, max_slippage_bps=settings.max_slippage_bps)
+    await serve_gateway(
+        f"gateway_{settings.venue}",
+        settings,
+        build,
+        environment=ENVIRONMENTS[settings.environment],
+        core_settings=CoreSettings(desk=desk),
+        crash_point=settings.crash_point,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_service(main))

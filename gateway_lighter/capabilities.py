@@ -1,0 +1,60 @@
+"""What this gateway offers of Lighter today; the one record validation, routing and tests go by. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+
+from gateway_lighter.session import BOOK_DEPTH
+from venuemesh.v1 import order_pb2, venue_pb2
+
+_NS_PER_S: Final = 1_000_000_000
+
+
+def capabilities(*, settle_delay_s: float, book_stale_after_s: float) -> venue_pb2.VenueCapabilities:
+    """The record; only what works is in it.
+
+    Good-till-cancelled is the venue's good-till-time with a far end, post-only a time in force of its own. Fill-or-kill
+    does not exist there. An amendment keeps the order's id.
+    """
+    reduce_only = order_pb2.EXECUTION_INSTRUCTION_REDUCE_ONLY
+    return venue_pb2.VenueCapabilities(
+        order_types=[
+            venue_pb2.OrderTypeSupport(
+                order_type=order_pb2.ORDER_TYPE_MARKET,
+                times_in_force=[order_pb2.TIME_IN_FORCE_IOC],
+                instructions=[reduce_only],
+            ),
+            venue_pb2.OrderTypeSupport(
+                order_type=order_pb2.ORDER_TYPE_LIMIT,
+                times_in_force=[order_pb2.TIME_IN_FORCE_GTC, order_pb2.TIME_IN_FORCE_IOC],
+                instructions=[order_pb2.EXECUTION_INSTRUCTION_POST_ONLY, reduce_only],
+            ),
+        ],
+        amend_mode=venue_pb2.AMEND_MODE_IN_PLACE,
+        max_batch_orders=1,
+        max_batch_cancels=1,
+        cancel_all=venue_pb2.PROVISION_EMULATED,
+        dead_mans_switch=venue_pb2.PROVISION_NONE,
+        brackets=venue_pb2.PROVISION_NONE,
+        twap=venue_pb2.PROVISION_NONE,
+        query_by_client_order_id=True,
+        expires_after=True,
+        settle_delay=_duration(settle_delay_s),
+        book=venue_pb2.BookSupport(
+            max_depth=BOOK_DEPTH,
+            sequenced=True,
+            snapshots_only=False,
+            stale_after=_duration(book_stale_after_s),
+        ),
+        private_stream_replay=False,
+        isolated_margin=True,
+        spot=False,
+        perpetuals=True,
+    )
+
+
+def _duration(seconds: float) -> Duration:
+    whole, nanos = divmod(round(seconds * _NS_PER_S), _NS_PER_S)
+    return Duration(seconds=whole, nanos=nanos)

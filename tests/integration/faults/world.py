@@ -1,0 +1,284 @@
+"""A whole gateway but for its gRPC server: real desk, journal and adapter over a simulated venue that can fail.
+
+Times are short: an order may reach the venue for `EXPIRY_S`, an answer is awaited for `TIMEOUT_S`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hypercore.adapter.venue import HyperCoreVenue
+from hypercore.stream import StreamConfig
+from simulator.engine.values import Side
+from simulator.server import Simulator
+from simulator.settings import SimulatorSettings
+from simulator.testing import running_simulator
+from tests.broker import Broker
+from tests.integration.hypercore.adapter.world import ADDRESS, SYMBOL, gateway_settings, sim_settings
+from venuemesh.bus import Bus, BusOptions
+from venuemesh.clock import SystemClock
+from venuemesh.draining import Drain
+from venuemesh.errors import Sent, VenueUnavailable
+from venuemesh.gateway.core import CoreSettings, GatewayCore
+from venuemesh.gateway.desk import DeskSettings
+from venuemesh.gateway.orders import OrderState
+from venuemesh.gateway.reconciler import ReconcilerSettings
+from venuemesh.gateway.resolver import ResolverSettings
+from venuemesh.gateway.services.register import build_services
+from venuemesh.metrics import Metrics
+from venuemesh.subjects import stream_specs
+from venuemesh.transport.backoff import BackoffPolicy
+from venuemesh.transport.session import SocketConfig
+from venuemesh.v1 import event_pb2, order_pb2, order_service_pb2, venue_pb2
+
+MAIN = "main"
+COIN = "ETH"
+TIMEOUT_S = 0.3
+EXPIRY_S = 0.7
+SETTLE_S = 0.1
+WAIT_S = 15.0
+POLL_S = 0.005
+CALL_S = 3.0
+
+
+class SteppedWall(SystemClock):
+    """The machine's clocks, with a wall clock that can be stepped as NTP does, or held still."""
+
+    def __init__(self) -> None:
+        self._offset_ns = 0
+        self._held_ns: int | None = None
+
+    def now_ns(self) -> int:
+        return self._held_ns if self._held_ns is not None else super().now_ns() + self._offset_ns
+
+    def step(self, seconds: float) -> None:
+        """Move the wall clock; may be negative."""
+        self._offset_ns += round(seconds * 1e9)
+
+    def hold(self) -> None:
+        """The wall clock shows one instant from here on."""
+        self._held_ns = self.now_ns()
+
+
+@dataclass(kw_only=True)
+class World:
+    """The gateway, its venue, and the ways to use both."""
+
+    core: GatewayCore
+    venue: HyperCoreVenue
+    simulator: Simulator
+    clock: SteppedWall
+    stack: AsyncExitStack
+
+    # the venue
+
+    def offer(self, *, bid: str = "", ask: str = "", size: str = "5") -> None:
+        """Put house orders into the book."""
+        for side, price in ((Side.BUY, bid), (Side.SELL, ask)):
+            if price:
+                self.simulator.house_order(COIN, side, price, size)
+
+    def end_order(self, key: str) -> None:
+        """The venue cancels an order of ours, and tells whoever listens now."""
+        oid = int(self.order(key).venue_order_ids[-1])
+        assert self.simulator.engine.cancel(ADDRESS, oid, self.simulator.now_ms())
+        self.simulator.app.publish()
+
+    async def until_offered(self) -> None:
+        """Wait until the gateway knows of an offer that a market order can take."""
+        await self.until(lambda: (top := self.core.books.top(SYMBOL)) is not None and top.top.ask is not None)
+
+    async def restart_simulator(self) -> None:
+        """The venue's process ends and another begins at the same address, which knows nothing of the past."""
+        port = int(self.simulator.url.rsplit(":", 1)[1])
+        settings = self.simulator.settings.model_copy(update={"hyperliquid_port": port})
+        await self.stack.aclose()
+        self.simulator = await self.stack.enter_async_context(running_simulator(settings))
+
+    # the caller
+
+    @staticmethod
+    def new_order(key: str, **changes: Any) -> order_pb2.NewOrder:
+        """A limit order to buy that rests; None clears a field."""
+        fields: dict[str, Any] = {
+            "account_id": MAIN,
+            "client_order_id": key,
+            "symbol": SYMBOL,
+            "side": order_pb2.SIDE_BUY,
+            "order_type": order_pb2.ORDER_TYPE_LIMIT,
+            "quantity": "0.1",
+            "price": "3000",
+            "time_in_force": order_pb2.TIME_IN_FORCE_GTC,
+            **changes,
+        }
+        return order_pb2.NewOrder(**{name: value for name, value in fields.items() if value is not None})
+
+    async def submit(self, key: str, **changes: Any) -> order_service_pb2.SubmitOrderResponse:
+        """Submit an order."""
+        return await self.core.desk.submit(self.new_order(key, **changes))
+
+    @staticmethod
+    def by_key(key: str) -> order_service_pb2.OrderReference:
+        """Names an order by the caller's id."""
+        return order_service_pb2.OrderReference(account_id=MAIN, client_order_id=key)
+
+    async def cancel(self, key: str) -> order_service_pb2.CancelOrderResponse:
+        """Cancel an order."""
+        return await self.core.working.cancel(self.by_key(key))
+
+    async def amend(self, key: str, **changes: Any) -> order_service_pb2.ReplaceOrderResponse:
+        """Amend an order."""
+        request = order_service_pb2.ReplaceOrderRequest(
+            reference=self.by_key(key), request_id=f"amend-{key}", **changes
+        )
+        return await self.core.working.replace(request)
+
+    async def submit_batch(self, orders: list[order_pb2.NewOrder]) -> order_service_pb2.BatchSubmitOrdersResponse:
+        """Submit orders together, as the service does."""
+        request = order_service_pb2.BatchSubmitOrdersRequest(orders=orders)
+        answer: order_service_pb2.BatchSubmitOrdersResponse = await self._order_service.BatchSubmitOrders(request, None)
+        return answer
+
+    async def cancel_batch(self, keys: list[str]) -> order_service_pb2.BatchCancelOrdersResponse:
+        """Cancel orders together, as the service does."""
+        request = order_service_pb2.BatchCancelOrdersRequest(references=[self.by_key(key) for key in keys])
+        answer: order_service_pb2.BatchCancelOrdersResponse = await self._order_service.BatchCancelOrders(request, None)
+        return answer
+
+    @property
+    def _order_service(self) -> Any:
+        services = build_services(self.core, Drain(), Metrics())
+        return next(row.servicer for row in services if row.descriptor.name == "OrderService")
+
+    def order(self, key: str) -> OrderState:
+        """An order as the gateway knows it."""
+        found = self.core.accounts[MAIN].order_by_key(key)
+        assert found is not None
+        return found
+
+    @property
+    def ready(self) -> bool:
+        """Whether new orders are taken."""
+        return self.core.desk.gates[MAIN].ready
+
+    async def until(self, condition: Callable[[], object], wait_s: float = WAIT_S) -> None:
+        """Wait until something is so.
+
+        Raises:
+            TimeoutError: it was not, within `wait_s` seconds.
+        """
+        async with asyncio.timeout(wait_s):
+            while not condition():
+                await asyncio.sleep(POLL_S)
+
+    async def settled(self, key: str) -> OrderState:
+        """An order once nothing about it is in doubt or on its way."""
+
+        def certain() -> bool:
+            order = self.order(key)
+            pending = order.pending_cancel or order.pending_replace or order.ending is not None
+            unanswered = order.status in (order_pb2.ORDER_STATUS_PENDING_NEW, order_pb2.ORDER_STATUS_UNCERTAIN)
+            return order.terminal or not (unanswered or pending)
+
+        await self.until(certain)
+        return self.order(key)
+
+    async def rested(self, key: str) -> None:
+        """Wait until an order has stood for longer than the venue's settle delay."""
+        settle_ns = round(SETTLE_S * 1e9)
+        await self.until(lambda: self.clock.now_ns() > self.order(key).updated_ns + settle_ns)
+
+    async def events(self) -> list[event_pb2.Event]:
+        """Every stored event of the account, once all is durable."""
+        await self.core.log.flush()
+        return [event async for event in self.core.history(MAIN).replay()]
+
+    def use_http(self) -> None:
+        """From here on actions go over HTTP: the socket says that it cannot send."""
+        stream = self.venue._private[MAIN].stream
+
+        async def not_connected(*_: object, **__: object) -> None:
+            raise VenueUnavailable("the connection has ended", sent=Sent.NO)
+
+        stream.post_action = not_connected  # type: ignore[method-assign,assignment]
+
+
+def quick_streams(*, silence_s: float = 40.0, heartbeat_s: float = 15.0) -> dict[str, Any]:
+    """Sockets that reconnect at once."""
+    socket = SocketConfig(
+        backoff=BackoffPolicy(initial_s=0.01, cap_s=0.05),
+        silence_timeout_s=silence_s,
+        heartbeat_interval_s=heartbeat_s,
+    )
+    return {"config": StreamConfig(socket=socket, post_timeout_s=TIMEOUT_S)}
+
+
+@asynccontextmanager
+async def world(
+    broker: Broker,
+    folder: Path,
+    *,
+    streams: dict[str, Any] | None = None,
+    simulator: SimulatorSettings | None = None,
+    reconcile_s: float = 60.0,
+    ask_s: float = 0.02,
+    **settings: Any,
+) -> AsyncIterator[World]:
+    """A gateway that has recovered and takes orders.
+
+    Args:
+        reconcile_s: between periodic comparisons with the venue.
+        ask_s: between the first two questions about an order in doubt; each costs of the venue's request weight.
+        settings: of the adapter.
+    """
+    clock = SteppedWall()
+    values: dict[str, Any] = {
+        "order_expiry_s": EXPIRY_S,
+        "action_timeout_s": TIMEOUT_S,
+        "settle_delay_s": SETTLE_S,
+        **settings,
+    }
+    bus_options = BusOptions(servers=[broker.url], name="faults", timeout_s=2.0, storage="memory")
+    async with AsyncExitStack() as stack, Bus.connect(bus_options) as bus:
+        found = await stack.enter_async_context(running_simulator(simulator or sim_settings()))
+        await bus.ensure_streams(stream_specs(0))
+        venue = HyperCoreVenue(
+            gateway_settings(found, folder, **values), clock, stream_options=streams or quick_streams()
+        )
+        core = GatewayCore(
+            venue=venue,
+            environment=venue_pb2.ENVIRONMENT_SIMULATOR,
+            bus=bus,
+            clock=clock,
+            writer_id=uuid.uuid4().hex,
+            settings=_core_settings(reconcile_s, ask_s, values["order_expiry_s"]),
+        )
+        await core.recover()
+        running = asyncio.create_task(core.run(), name="core")
+        here = World(core=core, venue=venue, simulator=found, clock=clock, stack=stack)
+        try:
+            await here.until(lambda: here.ready or running.done())
+            yield here
+            assert not running.done(), "the gateway ended"
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+
+
+def _core_settings(reconcile_s: float, ask_s: float, lifetime_s: float) -> CoreSettings:
+    return CoreSettings(
+        desk=DeskSettings(order_lifetime_s=lifetime_s, default_wait_s=CALL_S),
+        resolver=ResolverSettings(first_s=ask_s, last_s=max(ask_s, 0.3)),
+        reconciler=ReconcilerSettings(period_s=reconcile_s, retry_first_s=0.02, retry_last_s=0.1),
+        instrument_retry_s=0.05,
+    )
+
+
+__all__ = ["ADDRESS", "COIN", "MAIN", "SYMBOL", "World", "quick_streams", "sim_settings", "world"]

@@ -1,0 +1,255 @@
+"""The adapter against a simulator in the same event loop, and a sink that remembers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from gateway_lighter.schnorr import PrivateKey
+from gateway_lighter.settings import GatewaySettings
+from gateway_lighter.stream import StreamConfig
+from gateway_lighter.venue import LighterVenue
+from simulator.lighter.front import LighterFront
+from simulator.server import Simulator
+from simulator.settings import SimulatorSettings
+from simulator.testing import quiet, running_simulator
+from venuemesh.clock import SystemClock
+from venuemesh.gateway.venue import BookSnapshot, Level, OrderTarget, OrderTicket, VenueFill, VenueOrder, VenuePosition
+from venuemesh.transport.backoff import BackoffPolicy
+from venuemesh.transport.observer import Observer
+from venuemesh.transport.session import SocketConfig
+from venuemesh.v1 import account_pb2, instrument_pb2, market_data_pb2, order_pb2, stream_pb2
+
+SECRETS = {4: "5a" * 39 + "01", 5: "6b" * 39 + "01"}
+PUBLIC = {index: PrivateKey(secret).public_key.hex() for index, secret in SECRETS.items()}
+ACCOUNT = 4242
+OWNER = "0x" + "aa" * 20
+SYMBOL = "BTC/USDC:USDC"
+WAIT_S = 10.0
+
+
+@dataclass
+class Recorder:
+    """A sink that keeps everything and lets a test wait for it."""
+
+    links: list[tuple[str, int, str]] = field(default_factory=list)
+    live: list[str] = field(default_factory=list)
+    lost: list[tuple[str, str]] = field(default_factory=list)
+    orders: list[VenueOrder] = field(default_factory=list)
+    fills: list[VenueFill] = field(default_factory=list)
+    ledger: list[account_pb2.LedgerEntry] = field(default_factory=list)
+    positions: list[Sequence[VenuePosition]] = field(default_factory=list)
+    balances: list[tuple[Sequence[account_pb2.Balance], account_pb2.AccountSummary]] = field(default_factory=list)
+    books: list[BookSnapshot] = field(default_factory=list)
+    tops: list[tuple[str, Level | None, Level | None]] = field(default_factory=list)
+    trades: list[market_data_pb2.Trade] = field(default_factory=list)
+    statistics: list[market_data_pb2.MarketStatistics] = field(default_factory=list)
+    candles: list[market_data_pb2.Candle] = field(default_factory=list)
+    feed_losses: list[tuple[str, str]] = field(default_factory=list)
+    unknown_words: list[tuple[str, str]] = field(default_factory=list)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def on_link(self, link_id: str, state: stream_pb2.LinkState.ValueType, cause: str) -> None:
+        self.links.append((link_id, state, cause))
+        self.changed.set()
+
+    def on_account_live(self, account_id: str) -> None:
+        self.live.append(account_id)
+        self.changed.set()
+
+    def on_account_lost(self, account_id: str, cause: str) -> None:
+        self.lost.append((account_id, cause))
+        self.changed.set()
+
+    def on_order(self, account_id: str, order: VenueOrder) -> None:
+        self.orders.append(order)
+        self.changed.set()
+
+    def on_fill(self, account_id: str, fill: VenueFill) -> None:
+        self.fills.append(fill)
+        self.changed.set()
+
+    def on_ledger(self, account_id: str, entry: account_pb2.LedgerEntry) -> None:
+        self.ledger.append(entry)
+        self.changed.set()
+
+    def on_positions(self, account_id: str, positions: Sequence[VenuePosition]) -> None:
+        self.positions.append(positions)
+        self.changed.set()
+
+    def on_balances(
+        self, account_id: str, balances: Sequence[account_pb2.Balance], summary: account_pb2.AccountSummary
+    ) -> None:
+        self.balances.append((balances, summary))
+        self.changed.set()
+
+    def on_book(self, book: BookSnapshot) -> None:
+        self.books.append(book)
+        self.changed.set()
+
+    def on_top(self, symbol: str, bid: Level | None, ask: Level | None, venue_time_ns: int, received_ns: int) -> None:
+        self.tops.append((symbol, bid, ask))
+        self.changed.set()
+
+    def on_trades(self, symbol: str, trades: Sequence[market_data_pb2.Trade]) -> None:
+        self.trades.extend(trades)
+        self.changed.set()
+
+    def on_statistics(self, statistics: market_data_pb2.MarketStatistics) -> None:
+        self.statistics.append(statistics)
+        self.changed.set()
+
+    def on_candle(self, candle: market_data_pb2.Candle) -> None:
+        self.candles.append(candle)
+        self.changed.set()
+
+    def on_feed_lost(self, symbol: str, cause: str) -> None:
+        self.feed_losses.append((symbol, cause))
+        self.changed.set()
+
+    def on_unknown_words(self, account_id: str, text: str) -> None:
+        self.unknown_words.append((account_id, text))
+        self.changed.set()
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait until `condition` holds; looked at after everything that comes."""
+        async with asyncio.timeout(WAIT_S):
+            while not condition():
+                self.changed.clear()
+                await self.changed.wait()
+
+
+@dataclass
+class World:
+    """One simulator, one adapter."""
+
+    simulator: Simulator
+    venue: LighterVenue
+    sink: Recorder
+    instruments: dict[str, instrument_pb2.Instrument] = field(default_factory=dict)
+    number: int = 0
+
+    @property
+    def front(self) -> LighterFront:
+        """The venue's own side."""
+        return self.simulator.lighter
+
+    @property
+    def mark(self) -> Decimal:
+        """BTC's price at the venue, in whole units."""
+        spec = self.front.venue.markets.by_name("BTC")
+        assert spec is not None
+        return Decimal(round(self.front.venue.market(spec).mark))
+
+    def ticket(
+        self,
+        *,
+        side: order_pb2.Side.ValueType = order_pb2.SIDE_BUY,
+        quantity: str = "0.01",
+        offset: int = -1000,
+        time_in_force: order_pb2.TimeInForce.ValueType = order_pb2.TIME_IN_FORCE_GTC,
+        order_type: order_pb2.OrderType.ValueType = order_pb2.ORDER_TYPE_LIMIT,
+        post_only: bool = False,
+        reduce_only: bool = False,
+        number: int | None = None,
+    ) -> OrderTicket:
+        """An order `offset` from the mark, ready to send; the same `number` gives the same order id."""
+        if number is None:
+            self.number += 1
+            number = self.number
+        order_id = f"{number:032x}"
+        now_ns = SystemClock().now_ns()
+        return OrderTicket(
+            account_id="main",
+            order_id=order_id,
+            venue_client_order_id=self.venue.venue_client_order_id(order_id),
+            instrument=self.instruments[SYMBOL],
+            side=side,
+            order_type=order_type,
+            quantity=Decimal(quantity),
+            price=self.mark + offset,
+            trigger_price=None,
+            time_in_force=time_in_force,
+            post_only=post_only,
+            reduce_only=reduce_only,
+            reservation=self.venue.reserve("main", not_after_ns=now_ns + 10_000_000_000),
+        )
+
+    def target(self, ticket: OrderTicket, venue_order_id: str | None = None) -> OrderTarget:
+        """The order of a ticket, to cancel or ask about."""
+        return OrderTarget(
+            account_id="main",
+            instrument=ticket.instrument,
+            venue_client_order_id=ticket.venue_client_order_id,
+            venue_order_id=venue_order_id,
+        )
+
+    def truth(self, ticket: OrderTicket) -> dict[str, Any] | None:
+        """The order as the venue has it."""
+        return self.front.find_order(ACCOUNT, int(ticket.venue_client_order_id))
+
+
+def gateway_settings(
+    simulator: Simulator, folder: Path, *, keys: Sequence[int] = (4,), **changes: Any
+) -> GatewaySettings:
+    """Settings of a gateway with one account `main`; its keys are written into `folder`."""
+    sections = []
+    for index in keys:
+        file = folder / f"api-{index}.key"
+        file.write_text(SECRETS[index])
+        file.chmod(0o600)
+        sections.append({"index": index, "file": str(file)})
+    account = {"account_id": "main", "account_index": ACCOUNT, "l1_address": OWNER, "keys": sections}
+    values: dict[str, Any] = {
+        "api_url": simulator.lighter.url,
+        "accounts": [account],
+        "account_interval_s": 0.05,
+        "tier": "premium",
+    }
+    return GatewaySettings.model_validate(values | changes)
+
+
+def sim_settings(**changes: Any) -> SimulatorSettings:
+    """A still venue on which the account is funded and both keys are registered."""
+    account = {"l1_address": OWNER, "keys": PUBLIC, "usdc": "100000", "tier": "premium"}
+    return quiet(**({"lighter_accounts": {ACCOUNT: account}} | changes))
+
+
+def fast_streams(send_timeout_s: float = 5.0) -> dict[str, Any]:
+    """Sockets that reconnect at once."""
+    backoff = BackoffPolicy(initial_s=0.01, cap_s=0.05)
+    return {"config": StreamConfig(socket=SocketConfig(backoff=backoff), send_timeout_s=send_timeout_s)}
+
+
+@asynccontextmanager
+async def world(
+    folder: Path,
+    *,
+    simulator_settings: SimulatorSettings | None = None,
+    live: bool = True,
+    stream_options: dict[str, Any] | None = None,
+    observer: Observer | None = None,
+    **changes: Any,
+) -> AsyncIterator[World]:
+    """Run both while the block runs; by default the account is live when the block begins."""
+    options = fast_streams() if stream_options is None else stream_options
+    async with running_simulator(simulator_settings or sim_settings()) as simulator:
+        settings = gateway_settings(simulator, folder, **changes)
+        venue = LighterVenue(settings, SystemClock(), observer=observer, stream_options=options)
+        found = World(simulator, venue, Recorder())
+        found.instruments = {row.symbol: row for row in await venue.fetch_instruments()}
+        running = asyncio.create_task(venue.run(found.sink), name="venue")
+        try:
+            if live:
+                await found.sink.until(lambda: found.sink.live)
+            yield found
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+            await venue.aclose()  # `run` does it, unless it was cancelled before it began
