@@ -39,18 +39,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         if pytest_asyncio.is_async_test(item):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
-        if getattr(item.config.option, "loadgroup", False):
-            _name_group(item)
-
-
-def _name_group(item: pytest.Item) -> None:
-    """Put the test's group into its node id, where the scheduler of pytest-xdist looks for it.
-
-    pytest-xdist 3.8 writes it to an attribute that pytest 9.2 does not read, so that groups are torn apart.
-    """
-    mark = item.get_closest_marker("xdist_group")
-    if mark is not None and hasattr(item, "_id") and "@" not in item.nodeid:
-        item._id = type(item._id).parse(f"{item.nodeid}@{mark.args[0]}")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session", params=GATEWAYS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -10,7 +9,7 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from tests.contract.client import BUY, CALL_S, Client, Quote
+from tests.contract.client import BUY, CALL_S, Client
 from tests.contract.numbers import is_valid_price, off_tick, plain
 from tests.contract.refusals import reason_of, refused
 from venuemesh.v1 import order_pb2 as pb
@@ -122,13 +121,6 @@ async def test_quantity_off_lot_is_refused_with_the_nearest_valid_ones(client: C
     assert not above % step
     answer = await client.submit(client.new_order(quote, quantity=refusal.metadata["nearest_above"]))
     assert answer.outcome == wire.SUBMIT_OUTCOME_ACKNOWLEDGED
-
-
-Make = Callable[[Client, Quote], dict[str, Any]]
-
-
-def _one_step(client: Client, _quote: Quote) -> dict[str, Any]:
-    return {"quantity": client.instrument.quantity_rule.step_size}
 
 
 async def test_order_below_the_smallest_notional_or_quantity_is_refused(client: Client) -> None:

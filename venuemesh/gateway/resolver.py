@@ -18,7 +18,7 @@ from decimal import Decimal
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from venuemesh.clock import Clock
-from venuemesh.errors import MeshError
+from venuemesh.errors import MeshError, Reason
 from venuemesh.gateway.account import Account
 from venuemesh.gateway.desk import Desk
 from venuemesh.gateway.evidence import amended_terms, facts_of
@@ -181,7 +181,7 @@ class Resolver:
             answer = await self._venue.cancel_order(self._desk.target_of(account, order))
             said = answer.value if isinstance(answer, CancelAnswer) else answer.text
             self._note(doubt, "cancel", said)
-            if isinstance(answer, Refused):
+            if isinstance(answer, Refused) and answer.reason is not Reason.NONCE_REJECTED:
                 account.apply(order.order_id, CancelFailed(text=answer.text))
         asked_ns = self._clock.now_ns()
         view = await self._venue.fetch_order(self._desk.target_of(account, order))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from venuemesh.clock import Clock
 from venuemesh.errors import MeshError, ProtocolViolation, Reason, Sent
@@ -137,6 +137,9 @@ class WorkingOrders:
                 break
             try:
                 answers = await self._ask([self._desk.target_of(account, order) for order in live])
+                if unread := next((answer for answer in answers if is_unread(answer)), None):
+                    failure = unread.text
+                    continue
                 return {order.order_id: answer for order, answer in zip(live, answers, strict=True)}, failure
             except MeshError as error:
                 failure = error.message
@@ -204,6 +207,11 @@ class WorkingOrders:
             self._desk.on_doubt(account, order.order_id)
             await self._desk.waits.until(now, lambda state: state.terminal, CONFIRM_WAIT_S)
         return account.order(order.order_id) or now
+
+
+def is_unread(answer: Answer) -> TypeGuard[Refused]:
+    """Whether the venue refused the request for its nonce, without reading what it asks: a new nonce may do."""
+    return isinstance(answer, Refused) and answer.reason is Reason.NONCE_REJECTED
 
 
 def _matches(order: OrderState, request: service.CancelAllOrdersRequest) -> bool:

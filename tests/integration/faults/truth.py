@@ -13,7 +13,7 @@ import msgspec
 from hypercore.codec import parse_info
 from simulator.hyperliquid import info
 from simulator.hyperliquid.account_info import user_fills
-from tests.integration.faults.world import ADDRESS, COIN, MAIN, POLL_S, SYMBOL, WAIT_S, World
+from tests.integration.faults.world import ADDRESS, MAIN, POLL_S, SYMBOL, WAIT_S, World
 from venuemesh.gateway.orders import OrderState
 from venuemesh.v1 import event_pb2
 from venuemesh.v1 import order_pb2 as pb
@@ -149,4 +149,4 @@ def _check_events(world: World, events: list[event_pb2.Event]) -> None:
     assert {event.symbol for event in events if event.HasField("position")} <= {SYMBOL}
 
 
-__all__ = ["COIN", "assert_equal_to_the_venue", "venue_orders_of", "venue_rows"]
+__all__ = ["assert_equal_to_the_venue", "venue_orders_of", "venue_rows"]

@@ -93,7 +93,9 @@ async def whole(folder: Path, **settings: Any) -> AsyncIterator[Whole]:
         common = {"address": ADDRESS, "agent_key_file": str(key)}
         rows = [{"account_id": "main", **common}, {"account_id": "desk2", "vault": SUB, **common}]
         clock = SystemClock()
-        venue = HyperCoreVenue(gateway_settings(simulator, folder, accounts=rows), clock, stream_options=fast_streams())
+        # The simulated venue counts no weight here; our own count must not decide how much one test may ask.
+        chosen = gateway_settings(simulator, folder, accounts=rows).model_copy(update={"ip_weight": 100_000})
+        venue = HyperCoreVenue(chosen, clock, stream_options=fast_streams())
         core = GatewayCore(
             venue=venue,
             environment=venue_pb2.ENVIRONMENT_SIMULATOR,
