@@ -123,6 +123,7 @@ class GatewaySettings(ServiceSettings):
         max_slippage_bps: worst price of a market order that names no bound.
         book_stale_after_s: silence after which a book is stale. The venue sends nothing while nothing changes.
         account_interval_s: least time between two pushes of balances and marks of one account.
+        reconcile_period_s: between two comparisons of an account with the venue while its stream is live.
         crash_point: where a test wants the process to die; the simulator only.
     """
 
@@ -147,6 +148,7 @@ class GatewaySettings(ServiceSettings):
     max_slippage_bps: Annotated[int, Field(ge=1, le=5_000)] = 100
     book_stale_after_s: Positive = 60.0
     account_interval_s: Positive = 1.0
+    reconcile_period_s: Positive = 60.0
     crash_point: CrashPoint = CrashPoint.NONE
 
     @field_validator("accounts")

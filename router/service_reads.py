@@ -159,6 +159,10 @@ class InstrumentServicer:
     )
 
 
+def _position_time(row: account_pb2.Position) -> int:
+    return row.updated_time.ToNanoseconds()
+
+
 def _fill_time(fill: order_pb2.Fill) -> int:
     return fill.venue_time.ToNanoseconds()
 
@@ -185,6 +189,15 @@ class AccountServicer:
             response=account_service_pb2.ListFillsResponse,
             rows="fills",
             time_ns=_fill_time,
+        )
+    )
+    ListPositionHistory = paged(
+        Listing(
+            stub="accounts",
+            method="ListPositionHistory",
+            response=account_service_pb2.ListPositionHistoryResponse,
+            rows="positions",
+            time_ns=_position_time,
         )
     )
     ListLedgerEntries = paged(

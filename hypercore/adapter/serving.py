@@ -8,6 +8,7 @@ from venuemesh.clock import Clock
 from venuemesh.gateway.core import CoreSettings
 from venuemesh.gateway.desk import DeskSettings
 from venuemesh.gateway.measures import LinkMetrics
+from venuemesh.gateway.reconciler import ReconcilerSettings
 from venuemesh.gateway.server import serve_gateway
 from venuemesh.metrics import Metrics
 from venuemesh.transport.environment import Environment
@@ -32,6 +33,6 @@ async def serve(settings: HyperCoreSettings) -> None:
         settings,
         build,
         environment=ENVIRONMENTS[settings.environment],
-        core_settings=CoreSettings(desk=desk),
+        core_settings=CoreSettings(desk=desk, reconciler=ReconcilerSettings(period_s=settings.reconcile_period_s)),
         crash_point=settings.crash_point,
     )

@@ -108,6 +108,7 @@ class HyperCoreSettings(ServiceSettings):
         ip_weight: request weight per minute this process may use of the address's 1200.
         spot: trade the venue's spot pairs besides the dex.
         transfer_dexes: builder dexes that collateral may be moved to and from, besides `dex`.
+        reconcile_period_s: between two comparisons of an account with the venue while its stream is live.
         crash_point: where a test wants the process to die; the simulator only.
     """
 
@@ -129,6 +130,7 @@ class HyperCoreSettings(ServiceSettings):
     ip_weight: Annotated[int, Field(ge=100, le=1_200)] = 1_200
     spot: bool = False
     transfer_dexes: tuple[str, ...] = ("xyz",)
+    reconcile_period_s: Positive = 60.0
     crash_point: CrashPoint = CrashPoint.NONE
 
     @field_validator("accounts")

@@ -15,7 +15,16 @@ from tests.e2e.mesh import ACCOUNT_ID, SYMBOL, VENUE, Mesh, by_key, limit_order,
 from venuemesh.errors import Reason, Sent
 from venuemesh.gateway.order_wire import order_id_of
 from venuemesh.status import error_from_rpc
-from venuemesh.v1 import error_pb2, order_pb2, order_service_pb2, portfolio_service_pb2, stream_pb2
+from venuemesh.v1 import (
+    account_pb2,
+    account_service_pb2,
+    account_service_pb2_grpc,
+    error_pb2,
+    order_pb2,
+    order_service_pb2,
+    portfolio_service_pb2,
+    stream_pb2,
+)
 
 pytestmark = pytest.mark.xdist_group("e2e")
 TIMEOUT_S = 15.0
@@ -86,6 +95,13 @@ async def test_order_goes_from_client_to_portfolio(mesh: Mesh) -> None:
     else:
         pytest.fail("the portfolio stream ended before the position")
     watch.cancel()
+    accounts = account_service_pb2_grpc.AccountServiceStub(mesh.channel("router"))
+    history = await accounts.ListPositionHistory(
+        account_service_pb2.ListPositionHistoryRequest(account_id=ACCOUNT_ID, symbol=SYMBOL), timeout=TIMEOUT_S
+    )
+    assert [(row.venue, row.quantity, row.change) for row in history.positions] == [
+        (VENUE, "0.01", account_pb2.POSITION_CHANGE_OPEN)
+    ]
     order = await settled(mesh, "main-job")
     assert (order.status, order.filled_quantity, order.leaves_quantity) == (order_pb2.ORDER_STATUS_FILLED, "0.01", "0")
 
