@@ -15,7 +15,7 @@ from gateway_lighter import market_normalizer as normalizer
 from gateway_lighter import messages as wire
 from gateway_lighter.codec_book import BookGap
 from gateway_lighter.codec_frames import DataFrame
-from gateway_lighter.links import MARKET_LINK, Links
+from gateway_lighter.links import Links
 from gateway_lighter.market_normalizer import Interval
 from gateway_lighter.normalizer import NS_PER_MS, NS_PER_US, Market, readable
 from gateway_lighter.session import (
@@ -29,6 +29,7 @@ from gateway_lighter.stream_events import LighterEvent, StreamConnected, StreamD
 from gateway_lighter.views import Directory
 from venuemesh.clock import Clock
 from venuemesh.errors import InvalidRequest, ProtocolViolation
+from venuemesh.gateway.link_board import MARKET_LINK
 from venuemesh.gateway.venue import Feed, VenueSink
 
 log = logging.getLogger(__name__)

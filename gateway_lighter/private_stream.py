@@ -19,7 +19,7 @@ from gateway_lighter import codec_frames as frames
 from gateway_lighter.codec_frames import DataFrame, Shutdown, UnknownFrame
 from gateway_lighter.codec_verdicts import read_verdict
 from gateway_lighter.keys import Wallet
-from gateway_lighter.links import Links, user_link
+from gateway_lighter.links import Links
 from gateway_lighter.messages import ZERO
 from gateway_lighter.order_ids import ClientIndices
 from gateway_lighter.session import (
@@ -36,6 +36,7 @@ from gateway_lighter.verdicts import Verdicts
 from gateway_lighter.views import AccountView
 from venuemesh.clock import Clock
 from venuemesh.errors import ProtocolViolation, Reason
+from venuemesh.gateway.link_board import user_link
 from venuemesh.gateway.venue import VenueOrder, VenueOrderState, VenueSink
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from typing import Any, Final
 from hypercore import frames
 from hypercore import messages as wire
 from hypercore.adapter import market_normalizer as normalizer
-from hypercore.adapter.links import MARKET_LINK, Links
+from hypercore.adapter.links import Links
 from hypercore.adapter.market_normalizer import Interval
 from hypercore.adapter.normalizer import NS_PER_MS, readable
 from hypercore.adapter.settings import HyperCoreSettings
@@ -25,6 +25,7 @@ from hypercore.session import PostAnswered, SubscriptionAcknowledged, Subscripti
 from hypercore.stream_events import HyperCoreEvent, StreamConnected, StreamDisconnected
 from venuemesh.clock import Clock
 from venuemesh.errors import InvalidRequest, ProtocolViolation
+from venuemesh.gateway.link_board import MARKET_LINK
 from venuemesh.gateway.venue import Feed, VenueSink
 
 log = logging.getLogger(__name__)

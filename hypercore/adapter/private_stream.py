@@ -16,7 +16,7 @@ from msgspec import structs
 
 from hypercore import account_messages as wire
 from hypercore import frames
-from hypercore.adapter.links import Links, user_link
+from hypercore.adapter.links import Links
 from hypercore.adapter.settings import HyperCoreSettings
 from hypercore.adapter.views import AccountView
 from hypercore.frames import DataFrame, UnknownFrame
@@ -31,6 +31,7 @@ from hypercore.session import (
 from hypercore.stream_events import HyperCoreEvent, StreamConnected, StreamDisconnected
 from venuemesh.clock import Clock
 from venuemesh.errors import MeshError, ProtocolViolation
+from venuemesh.gateway.link_board import user_link
 from venuemesh.gateway.venue import VenuePosition, VenueSink
 
 log = logging.getLogger(__name__)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from hypercore.adapter.links import LinkBoard, OnWritten, TellingSession
+from hypercore.adapter.links import OnWritten, TellingSession
 from hypercore.session import PostKind
 from tests.fakes import ManualClock
 from venuemesh.errors import Sent
+from venuemesh.gateway.link_board import LinkBoard
 from venuemesh.transport.link import LinkState
 from venuemesh.transport.observer import NullObserver, RequestOutcome, RequestRecord, StateRecord
 from venuemesh.v1 import stream_pb2
