@@ -25,12 +25,13 @@ from gateway_lighter.session import (
     TransactionAnswered,
     UnreadableFrame,
 )
-from gateway_lighter.stream_events import LighterEvent, StreamConnected, StreamDisconnected
+from gateway_lighter.stream_events import LighterEvent
 from gateway_lighter.views import Directory
 from venuemesh.clock import Clock
 from venuemesh.errors import InvalidRequest, ProtocolViolation
 from venuemesh.gateway.link_board import MARKET_LINK
 from venuemesh.gateway.venue import Feed, VenueSink
+from venuemesh.transport.session import StreamConnected, StreamDisconnected
 
 log = logging.getLogger(__name__)
 

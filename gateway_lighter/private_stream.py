@@ -31,13 +31,14 @@ from gateway_lighter.session import (
     VenueComplaint,
 )
 from gateway_lighter.settings import GatewaySettings
-from gateway_lighter.stream_events import LighterEvent, StreamConnected, StreamDisconnected
+from gateway_lighter.stream_events import LighterEvent
 from gateway_lighter.verdicts import Verdicts
 from gateway_lighter.views import AccountView
 from venuemesh.clock import Clock
 from venuemesh.errors import ProtocolViolation, Reason
 from venuemesh.gateway.link_board import user_link
 from venuemesh.gateway.venue import VenueOrder, VenueOrderState, VenueSink
+from venuemesh.transport.session import StreamConnected, StreamDisconnected
 
 log = logging.getLogger(__name__)
 

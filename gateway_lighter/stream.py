@@ -26,15 +26,25 @@ from gateway_lighter.session import (
     TransactionAnswered,
 )
 from gateway_lighter.signing import SignedTransaction
-from gateway_lighter.stream_events import LighterEvent, StreamConnected, StreamDisconnected, StreamEvent
+from gateway_lighter.stream_events import LighterEvent, StreamEvent
 from venuemesh.clock import Clock
 from venuemesh.errors import MeshError, OutcomeUnknown, RateLimited, Sent
+from venuemesh.transport.delivery import EventQueue
 from venuemesh.transport.environment import HostGuard
 from venuemesh.transport.gate import LimiterGate
 from venuemesh.transport.limiter import Priority
 from venuemesh.transport.link import LinkStats
 from venuemesh.transport.observer import Observer, RequestOutcome, RequestRecord, SafeObserver
-from venuemesh.transport.session import Connected, Disconnected, Frame, SocketConfig, SocketEvent
+from venuemesh.transport.replies import PendingReplies
+from venuemesh.transport.session import (
+    Connected,
+    Disconnected,
+    Frame,
+    SocketConfig,
+    SocketEvent,
+    StreamConnected,
+    StreamDisconnected,
+)
 from venuemesh.transport.websocket import ReconnectingSocket
 
 HEARTBEAT_S: Final = 30.0
@@ -44,7 +54,6 @@ SILENCE_S: Final = 75.0
 SUBSCRIBE_TIMEOUT_S: Final = 15.0
 SEND_TIMEOUT_S: Final = 10.0
 
-_FAIR_SHARE = 32  # events handled before other tasks get their turn
 _CONTROL_WAIT_S = 60.0  # a window of the message budget: one that is spent now has room after it
 
 
@@ -94,44 +103,6 @@ class _Message:
     correlation_id: str
 
 
-class _Deliveries:
-    """Events on their way to the callback: bounded for frames; connection events always fit."""
-
-    def __init__(self, on_event: Callable[[LighterEvent], Awaitable[None]], config: StreamConfig) -> None:
-        self._on_event = on_event
-        self._config = config
-        self._queue: asyncio.Queue[tuple[LighterEvent, int]] = asyncio.Queue()
-        self._bytes = 0
-
-    def offer(self, event: LighterEvent, size: int) -> bool:
-        """Take an event of `size` bytes, or refuse it because the queue is full."""
-        full = self._queue.qsize() >= self._config.queue_events or self._bytes + size > self._config.queue_bytes
-        if not full:
-            self.put(event, size)
-        return not full
-
-    def put(self, event: LighterEvent, size: int = 0) -> None:
-        """Take an event regardless of the bounds."""
-        self._bytes += size
-        self._queue.put_nowait((event, size))
-
-    async def deliver(self) -> None:
-        """Call the callback for every event until cancelled."""
-        handled = 0
-        while True:
-            event, size = await self._queue.get()
-            self._bytes -= size
-            await self._on_event(event)
-            self._queue.task_done()
-            handled += 1
-            if handled % _FAIR_SHARE == 0:
-                await asyncio.sleep(0)
-
-    async def drained(self) -> None:
-        """Wait until every event was handled."""
-        await self._queue.join()
-
-
 class LighterStream:
     """One socket to Lighter.
 
@@ -170,8 +141,8 @@ class LighterStream:
         self._limits = limits or TierLimits()
         self._observer = SafeObserver(*([observer] if observer is not None else []))
         self.session = session or LighterSession()
-        self._deliveries = _Deliveries(on_event, self._config)
-        self._waiters: dict[str, asyncio.Future[_Received]] = {}
+        self._queue = EventQueue(on_event, max_events=self._config.queue_events, max_bytes=self._config.queue_bytes)
+        self._replies: PendingReplies[str, _Received] = PendingReplies()
         self._last_frame_ns: int | None = None
         self._control_due = asyncio.Event()
         self._subscribed = asyncio.Event()
@@ -199,7 +170,7 @@ class LighterStream:
     async def run(self) -> None:
         """Stay connected until cancelled; then the last StreamDisconnected is delivered."""
         async with asyncio.TaskGroup() as tasks:
-            delivery = tasks.create_task(self._deliveries.deliver(), name=f"{self._name}-events")
+            delivery = tasks.create_task(self._queue.deliver(), name=f"{self._name}-events")
             control = tasks.create_task(self._control(), name=f"{self._name}-control")
             try:
                 await self.socket.run()
@@ -208,7 +179,7 @@ class LighterStream:
                 if not delivery.done():
                     with suppress(TimeoutError):  # a stuck callback must not block the stop
                         async with asyncio.timeout(self._config.socket.close_timeout_s):
-                            await self._deliveries.drained()
+                            await self._queue.drained.wait()
                 delivery.cancel()
 
     # --- channels ------------------------------------------------------------------------------------------
@@ -335,26 +306,21 @@ class LighterStream:
         raise OutcomeUnknown(f"{self._name}: the reply cannot be read", metadata=outcome.metadata)
 
     async def _exchange(self, message: _Message, wait_s: float, on_written: Callable[[], None] | None) -> _Received:
-        waiter: asyncio.Future[_Received] = asyncio.get_running_loop().create_future()
-        self._waiters[message.id] = waiter
-        try:
+        async def write() -> None:
             await self._write(message, wait_s)
             if on_written is not None:
                 on_written()
-            async with asyncio.timeout(max(0.0, message.started_s + wait_s - self._clock.monotonic_s())):
-                return await waiter
+
+        try:
+            return await self._replies.exchange(
+                message.id,
+                write,
+                left_s=lambda: message.started_s + wait_s - self._clock.monotonic_s(),
+                on_late=self._tell_late,
+            )
         except TimeoutError:
-            if (received := _result_of(waiter)) is not None:
-                return received  # it came in the very moment of the time-out
             raise OutcomeUnknown(f"{self._name}: no reply within {wait_s:.3f} s") from None
-        except asyncio.CancelledError:
-            if (received := _result_of(waiter)) is not None:
-                self._tell_late(received)
-            raise
         finally:
-            del self._waiters[message.id]
-            _result_of(waiter)  # an exception nobody waits for any more has been seen
-            waiter.cancel()
             self.session.abandon(message.id, self._clock.monotonic_s())
 
     async def _write(self, message: _Message, timeout_s: float) -> None:
@@ -371,7 +337,7 @@ class LighterStream:
     def _tell_late(self, received: _Received) -> None:
         told = received.told
         late = TransactionAnswered(id=told.id, outcome=told.outcome, late=True, tag=told.tag)
-        self._deliveries.put(StreamEvent(epoch=received.epoch, received_ns=received.received_ns, event=late))
+        self._queue.put(StreamEvent(epoch=received.epoch, received_ns=received.received_ns, event=late))
 
     # --- what comes ----------------------------------------------------------------------------------------
 
@@ -383,7 +349,7 @@ class LighterStream:
                 self._take(found, event)
         elif isinstance(event, Connected):
             self._cut = False
-            self._deliveries.put(StreamConnected(epoch=event.epoch, received_ns=event.received_ns))
+            self._queue.put(StreamConnected(epoch=event.epoch, received_ns=event.received_ns))
             self._note_subscribed()
         else:
             self._end(event)
@@ -391,14 +357,13 @@ class LighterStream:
 
     def _take(self, found: SessionEvent, frame: Frame) -> None:
         if isinstance(found, TransactionAnswered):
-            waiter = self._waiters.get(found.id)
-            if waiter is not None and not waiter.done():
-                waiter.set_result(_Received(found, frame.data, frame.epoch, frame.received_ns))
+            received = _Received(found, frame.data, frame.epoch, frame.received_ns)
+            if self._replies.resolve(found.id, received):
                 return
         if isinstance(found, SubscriptionAcknowledged | SubscriptionRefused):
             self._note_subscribed()
         told = StreamEvent(epoch=frame.epoch, received_ns=frame.received_ns, event=found)
-        if not self._cut and not self._deliveries.offer(told, len(frame.data)):
+        if not self._cut and not self._queue.offer(told, len(frame.data)):
             self._give_up_connection("the callback is too slow for the stream")
         elif isinstance(found, SubscriptionRefused) and not found.dropped:
             self._give_up_connection(f"{found.channel}: {found.meaning.text}")
@@ -409,11 +374,9 @@ class LighterStream:
 
     def _end(self, event: Disconnected) -> None:
         for lost in self.session.disconnected(event.epoch):
-            waiter = self._waiters.get(lost.id)
-            if waiter is not None and not waiter.done():
-                waiter.set_exception(OutcomeUnknown(f"{self._name}: the connection ended ({event.reason})"))
+            self._replies.fail(lost.id, OutcomeUnknown(f"{self._name}: the connection ended ({event.reason})"))
         self._subscribed.clear()
-        self._deliveries.put(
+        self._queue.put(
             StreamDisconnected(
                 epoch=event.epoch,
                 received_ns=event.received_ns,
@@ -446,9 +409,3 @@ class LighterStream:
                 detail=detail,
             )
         )
-
-
-def _result_of(waiter: asyncio.Future[_Received]) -> _Received | None:
-    if not waiter.done() or waiter.cancelled() or waiter.exception() is not None:
-        return None
-    return waiter.result()

@@ -6,29 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from gateway_lighter.session import SessionEvent
-from venuemesh.transport.session import DisconnectReason
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamConnected:
-    """A connection stands; channels are asked for again one by one, each with a snapshot."""
-
-    epoch: int
-    received_ns: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamDisconnected:
-    """The connection ended: books are stale, and fills since `last_frame_ns` are never replayed: fetch them.
-
-    `last_frame_ns` is None when no frame ever came.
-    """
-
-    epoch: int
-    received_ns: int
-    last_frame_ns: int | None
-    reason: DisconnectReason
-    detail: str
+from venuemesh.transport.session import StreamConnected, StreamDisconnected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,6 @@ from typing import Any, Final
 import msgspec
 
 from hypercore.codec import parse_info
-from hypercore.delivery import EventQueue
 from hypercore.exchange_codec import ExchangeAnswer
 from hypercore.frames import ActionReply, InfoReply, PostErrorReply
 from hypercore.limits import WS_CONNECTS, WS_MESSAGES, action_priority
@@ -34,7 +33,7 @@ from hypercore.session import (
     SubscriptionRefused,
 )
 from hypercore.signing import SignedAction, encode_signed
-from hypercore.stream_events import HyperCoreEvent, StreamConnected, StreamDisconnected, StreamEvent
+from hypercore.stream_events import HyperCoreEvent, StreamEvent
 from venuemesh.clock import Clock
 from venuemesh.errors import (
     InvalidRequest,
@@ -46,12 +45,22 @@ from venuemesh.errors import (
     Sent,
     VenueUnavailable,
 )
+from venuemesh.transport.delivery import EventQueue
 from venuemesh.transport.environment import HostGuard
 from venuemesh.transport.gate import LimiterGate
 from venuemesh.transport.limiter import Priority
 from venuemesh.transport.link import LinkStats
 from venuemesh.transport.observer import Observer, RequestOutcome, RequestRecord, SafeObserver
-from venuemesh.transport.session import Connected, Disconnected, Frame, SocketConfig, SocketEvent
+from venuemesh.transport.replies import PendingReplies
+from venuemesh.transport.session import (
+    Connected,
+    Disconnected,
+    Frame,
+    SocketConfig,
+    SocketEvent,
+    StreamConnected,
+    StreamDisconnected,
+)
 from venuemesh.transport.websocket import ReconnectingSocket
 
 HEARTBEAT_S: Final = 20.0
@@ -142,7 +151,7 @@ class HyperCoreStream:
         self._observer = SafeObserver(*([observer] if observer is not None else []))
         self.session = session or HyperCoreSession()
         self._queue = EventQueue(on_event, max_events=self._config.queue_events, max_bytes=self._config.queue_bytes)
-        self._waiters: dict[int, asyncio.Future[_Received]] = {}
+        self._replies: PendingReplies[int, _Received] = PendingReplies()
         self._last_frame_ns: int | None = None
         self._subscribed = asyncio.Event()
         self._cut = False
@@ -299,24 +308,16 @@ class HyperCoreStream:
         post_id, frame = self.session.open_post(
             post.kind, post.payload, now_s=now_s, is_cancel=post.priority is Priority.CANCEL, tag=post.tag
         )
-        waiter: asyncio.Future[_Received] = asyncio.get_running_loop().create_future()
-        self._waiters[post_id] = waiter
         try:
-            await self._write_post(post_id, frame, post, wait_s)
-            async with asyncio.timeout(max(0.0, now_s + wait_s - self._clock.monotonic_s())):
-                return await waiter
+            return await self._replies.exchange(
+                post_id,
+                lambda: self._write_post(post_id, frame, post, wait_s),
+                left_s=lambda: now_s + wait_s - self._clock.monotonic_s(),
+                on_late=lambda received: self._tell_late(post_id, received, post.tag),
+            )
         except TimeoutError:
-            if (received := _result_of(waiter)) is not None:
-                return received  # it came in the very moment of the time-out
             raise self._lost(post.kind, f"no reply within {wait_s:.3f} s") from None
-        except asyncio.CancelledError:
-            if (received := _result_of(waiter)) is not None:
-                self._tell_late(post_id, received, post.tag)
-            raise
         finally:
-            del self._waiters[post_id]
-            _result_of(waiter)  # an exception nobody waits for any more has been seen
-            waiter.cancel()
             self.session.abandon_post(post_id, self._clock.monotonic_s())
 
     async def _write_post(self, post_id: int, frame: bytes, post: _Post, timeout_s: float) -> None:
@@ -387,9 +388,8 @@ class HyperCoreStream:
 
     def _take(self, found: SessionEvent, frame: Frame) -> None:
         if isinstance(found, PostAnswered):
-            waiter = self._waiters.get(found.post_id)
-            if waiter is not None and not waiter.done():
-                waiter.set_result(_Received(found.reply, frame.data, frame.epoch, frame.received_ns))
+            received = _Received(found.reply, frame.data, frame.epoch, frame.received_ns)
+            if self._replies.resolve(found.post_id, received):
                 return
         if isinstance(found, SubscriptionAcknowledged | SubscriptionRefused):
             self._note_subscribed()
@@ -400,9 +400,7 @@ class HyperCoreStream:
 
     def _end(self, event: Disconnected) -> None:
         for lost in self.session.disconnected(event.epoch):
-            waiter = self._waiters.get(lost.post_id)
-            if waiter is not None and not waiter.done():
-                waiter.set_exception(self._lost(lost.kind, f"the connection ended ({event.reason})"))
+            self._replies.fail(lost.post_id, self._lost(lost.kind, f"the connection ended ({event.reason})"))
         self._subscribed.clear()
         self._queue.put(
             StreamDisconnected(
@@ -413,12 +411,6 @@ class HyperCoreStream:
                 detail=event.detail,
             )
         )
-
-
-def _result_of(waiter: asyncio.Future[_Received]) -> _Received | None:
-    if not waiter.done() or waiter.cancelled() or waiter.exception() is not None:
-        return None
-    return waiter.result()
 
 
 def _payload_of(reply: PostReply) -> dict[str, str]:

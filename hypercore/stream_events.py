@@ -13,26 +13,7 @@ from hypercore.session import (
     UnreadableFrame,
     VenueComplaint,
 )
-from venuemesh.transport.session import DisconnectReason
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamConnected:
-    """A connection stands; subscriptions are sent again and data follows."""
-
-    epoch: int
-    received_ns: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamDisconnected:
-    """The connection ended: fetch what was missed since `last_frame_ns` (None when no frame ever came)."""
-
-    epoch: int
-    received_ns: int
-    last_frame_ns: int | None
-    reason: DisconnectReason
-    detail: str
+from venuemesh.transport.session import StreamConnected, StreamDisconnected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,11 +22,12 @@ from hypercore.adapter.views import Directory
 from hypercore.assets import Asset
 from hypercore.frames import DataFrame
 from hypercore.session import PostAnswered, SubscriptionAcknowledged, SubscriptionRefused, UnreadableFrame
-from hypercore.stream_events import HyperCoreEvent, StreamConnected, StreamDisconnected
+from hypercore.stream_events import HyperCoreEvent
 from venuemesh.clock import Clock
 from venuemesh.errors import InvalidRequest, ProtocolViolation
 from venuemesh.gateway.link_board import MARKET_LINK
 from venuemesh.gateway.venue import Feed, VenueSink
+from venuemesh.transport.session import StreamConnected, StreamDisconnected
 
 log = logging.getLogger(__name__)
 

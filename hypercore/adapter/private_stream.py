@@ -28,11 +28,12 @@ from hypercore.session import (
     UnreadableFrame,
     VenueComplaint,
 )
-from hypercore.stream_events import HyperCoreEvent, StreamConnected, StreamDisconnected
+from hypercore.stream_events import HyperCoreEvent
 from venuemesh.clock import Clock
 from venuemesh.errors import MeshError, ProtocolViolation
 from venuemesh.gateway.link_board import user_link
 from venuemesh.gateway.venue import VenuePosition, VenueSink
+from venuemesh.transport.session import StreamConnected, StreamDisconnected
 
 log = logging.getLogger(__name__)
 

@@ -66,6 +66,28 @@ SocketEvent = Connected | Frame | Disconnected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StreamConnected:
+    """Told to a stream's callback: a connection stands; what was subscribed is asked for again, and data follows."""
+
+    epoch: int
+    received_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamDisconnected:
+    """Told to a stream's callback: the connection ended; what came after `last_frame_ns` was missed.
+
+    `last_frame_ns` is None when no frame ever came.
+    """
+
+    epoch: int
+    received_ns: int
+    last_frame_ns: int | None
+    reason: DisconnectReason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SocketConfig:
     """Bounds of one socket.
 

@@ -5,35 +5,34 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
 
-from hypercore.stream_events import HyperCoreEvent
+Event = TypeVar("Event")
 
 _FAIR_SHARE = 32  # events handled before other tasks get their turn
 
 
-class EventQueue:
+class EventQueue(Generic[Event]):
     """Events on their way to the callback: bounded for frames; connection events always fit."""
 
-    def __init__(
-        self, on_event: Callable[[HyperCoreEvent], Awaitable[None]], *, max_events: int, max_bytes: int
-    ) -> None:
+    def __init__(self, on_event: Callable[[Event], Awaitable[None]], *, max_events: int, max_bytes: int) -> None:
         self._on_event = on_event
         self._max_events = max_events
         self._max_bytes = max_bytes
-        self._events: deque[tuple[HyperCoreEvent, int]] = deque()
+        self._events: deque[tuple[Event, int]] = deque()
         self._bytes = 0
         self._filled = asyncio.Event()
         self.drained = asyncio.Event()
         self.drained.set()
 
-    def offer(self, event: HyperCoreEvent, size: int) -> bool:
+    def offer(self, event: Event, size: int) -> bool:
         """Take an event of `size` bytes, or refuse it because the queue is full."""
         if len(self._events) >= self._max_events or self._bytes + size > self._max_bytes:
             return False
         self.put(event, size)
         return True
 
-    def put(self, event: HyperCoreEvent, size: int = 0) -> None:
+    def put(self, event: Event, size: int = 0) -> None:
         """Take an event regardless of the bounds."""
         self._bytes += size
         self._events.append((event, size))
