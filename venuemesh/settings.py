@@ -151,7 +151,7 @@ class TelemetrySettings(Section):
     log_format: Literal["auto", "json", "text"] = "auto"
     """`auto` is text on a terminal and JSON elsewhere."""
     otlp_endpoint: str | None = None
-    """Where spans go; none are exported without it."""
+    """URL of an OTLP/HTTP collector, such as "http://127.0.0.1:4318/v1/traces"; without it no span is exported."""
 
 
 class ServiceSettings(Section):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -17,12 +16,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from venuemesh.secrets import Secret
 from venuemesh.telemetry import (
-    TelemetryError,
     Tracing,
     configure_logging,
     extract,
     inject,
-    otlp_processor,
     parse_traceparent,
     set_log_level,
 )
@@ -174,10 +171,3 @@ def test_traceparent_when_of_a_later_version_is_read() -> None:
 def test_traceparent_when_any_text_never_raises(text: str) -> None:
     """The header comes from strangers."""
     parse_traceparent(text, text)
-
-
-def test_otlp_when_the_exporter_is_not_installed_says_which_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The setting must not be ignored in silence."""
-    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.grpc.trace_exporter", None)
-    with pytest.raises(TelemetryError, match="opentelemetry-exporter-otlp-proto-grpc"):
-        otlp_processor("http://127.0.0.1:4317")
