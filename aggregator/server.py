@@ -16,7 +16,9 @@ from venuemesh.channels import open_channel
 from venuemesh.clock import Clock
 from venuemesh.metrics import Metrics
 from venuemesh.running import surroundings
-from venuemesh.serving import GrpcServer, serve_until_stopped
+from venuemesh.secrets import SecretError, read_secret
+from venuemesh.security.certificates import CertificateError
+from venuemesh.serving import GrpcServer, ServingError, serve_until_stopped
 from venuemesh.streaming import StreamHub
 from venuemesh.subjects import stream_specs
 from venuemesh.telemetry import configure_logging
@@ -72,8 +74,17 @@ async def build(
 async def _mark_board(
     stack: AsyncExitStack, settings: AggregatorSettings, feed: EventFeed, clock: Clock
 ) -> MarkBoard | None:
+    outgoing = settings.outgoing
+    try:
+        token = None if outgoing.token_file is None else read_secret(outgoing.token_file)
+    except SecretError as error:
+        raise ServingError(str(error)) from None
+
     async def source(address: str) -> StatisticsMarks:
-        channel = await stack.enter_async_context(open_channel(address))
+        try:
+            channel = await stack.enter_async_context(open_channel(address, tls=outgoing.tls, token=token))
+        except CertificateError as error:
+            raise ServingError(str(error)) from None
         return StatisticsMarks(market_data_service_pb2_grpc.MarketDataServiceStub(channel), clock)
 
     sources = {venue: await source(address) for venue, address in settings.venue_addresses.items()}

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from venuemesh.settings import GrpcSettings, Positive, Section, ServiceSettings
+from venuemesh.settings import GrpcSettings, OutgoingSettings, Positive, Section, ServiceSettings
 
 AGGREGATOR_PORT = 50060
 _ADDRESS = re.compile(r"[^=\s,]+:[0-9]{1,5}", re.ASCII)
@@ -61,6 +61,8 @@ class AggregatorSettings(ServiceSettings):
     router_address: str | None = None
     marks: MarkSettings = MarkSettings()
     fold: FoldSettings = FoldSettings()
+    outgoing: OutgoingSettings = OutgoingSettings()
+    """How gateways and router are called for marks."""
 
     @field_validator("venues")
     @classmethod

@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-import grpc
-
 from router.books import BookFeeds
 from router.calls import StreamProxy
 from router.facade import Facade
@@ -30,6 +28,7 @@ from venuemesh.metrics import Metrics
 from venuemesh.paging import Pager
 from venuemesh.running import surroundings
 from venuemesh.secrets import SecretError, read_secret
+from venuemesh.security.certificates import CertificateError
 from venuemesh.serving import GrpcServer, ServingError, endless, serve_until_stopped
 from venuemesh.telemetry import configure_logging
 from venuemesh.v1 import (
@@ -100,13 +99,13 @@ async def build(
 @asynccontextmanager
 async def _connect(settings: RouterSettings, clock: Clock) -> AsyncIterator[Venues]:
     gateway = settings.gateway
-    try:
-        token = None if gateway.token_file is None else read_secret(gateway.token_file)
-        roots = None if gateway.ca_file is None else gateway.ca_file.read_bytes()
-    except (SecretError, OSError) as error:
-        raise ServingError(f"a file of the gateway settings cannot be read: {error}") from None
-    credentials = None if roots is None else grpc.ssl_channel_credentials(roots)
-    async with Venues.connect(settings.gateways, gateway, clock, credentials=credentials, token=token) as venues:
+    async with AsyncExitStack() as stack:
+        try:
+            token = None if gateway.token_file is None else read_secret(gateway.token_file)
+            connecting = Venues.connect(settings.gateways, gateway, clock, token=token)
+            venues = await stack.enter_async_context(connecting)
+        except (SecretError, CertificateError) as error:
+            raise ServingError(f"a file of the gateway settings cannot be used: {error}") from None
         yield venues
 
 

@@ -8,20 +8,16 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from venuemesh.settings import GrpcSettings, Names, NotNegative, Positive, Section, ServiceSettings
+from venuemesh.settings import GrpcSettings, Names, NotNegative, OutgoingSettings, Positive, Section, ServiceSettings
 
 ROUTER_PORT = 50050
 _VENUE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
 _ADDRESS = re.compile(r"[^=\s,]+:[0-9]{1,5}", re.ASCII)
 
 
-class GatewaySettings(Section):
+class GatewaySettings(OutgoingSettings):
     """How gateways are called; one channel per venue."""
 
-    ca_file: Path | None = None
-    """Root certificates of the gateways; plain text without them."""
-    token_file: Path | None = None
-    """Bearer token that the gateways ask for."""
     reserve_s: NotNegative = 0.1
     """Kept back from the caller's deadline on every hop."""
     min_submit_s: Positive = 0.05

@@ -339,7 +339,6 @@ class Venues:
         settings: GatewaySettings,
         clock: Clock,
         *,
-        credentials: grpc.ChannelCredentials | None = None,
         token: Secret | None = None,
     ) -> AsyncIterator[Venues]:
         """Open a channel per venue, each with a connection of its own; close them on exit.
@@ -352,7 +351,7 @@ class Venues:
                 address,
                 reserve_s=settings.reserve_s,
                 default_timeout_s=settings.default_timeout_s,
-                credentials=credentials,
+                tls=settings.tls,
                 token=token,
                 options=(("grpc.use_local_subchannel_pool", 1),),
             )

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from venuemesh.clock import Clock
 from venuemesh.errors import DeadlineTooShort
+from venuemesh.security import grants
+from venuemesh.security.passing import set_caller_token
 
 REQUEST_ID = "x-request-id"
 """Metadata key of the id that all calls made for one request carry."""
@@ -71,8 +73,11 @@ def background_context() -> Context:
     """For `create_task(..., context=background_context())`: work that outlives the call it began in.
 
     A task copies the context of its creator, so without this it would keep the deadline of a call that is
-    long over, and everything it tried would be refused for lack of time. Trace and request id stay.
+    long over, and everything it tried would be refused for lack of time; and it would act under the caller's token
+    for everybody. Trace and request id stay.
     """
     context = copy_context()
     context.run(_deadline.set, None)
+    context.run(set_caller_token, None)
+    context.run(grants.set_current, None)
     return context

@@ -8,19 +8,19 @@ response it cannot encode, with the text of the Python exception.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import inspect
 import logging
 import random
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanKind
 from opentelemetry.trace import StatusCode as SpanStatus
@@ -40,7 +40,11 @@ from venuemesh.errors import (
 )
 from venuemesh.limits import CallerLimits, CallLimits
 from venuemesh.metrics import Metrics
-from venuemesh.secrets import Secret
+from venuemesh.security import grants
+from venuemesh.security.authority import Authority
+from venuemesh.security.grants import Grant
+from venuemesh.security.passing import set_caller_token
+from venuemesh.security.requests import RequestRules, rules_of
 from venuemesh.status import to_grpc_status
 from venuemesh.telemetry import TRACEPARENT, TRACESTATE, Tracing, make_current, parse_traceparent
 
@@ -51,6 +55,7 @@ BUILT_IN = ("/grpc.health.v1.", "/grpc.reflection.v1.", "/grpc.reflection.v1alph
 HEALTH = "/grpc.health.v1."
 """Open to everybody: the kubelet has no token."""
 DRAIN_RETRY_S = 1.0
+_CERTIFICATE_NAMES = "x509_subject_alternative_name"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 
 # The stub package types handlers and contexts of the synchronous kind only.
@@ -72,7 +77,10 @@ class CallPolicy:
         deadlines_s: the same for single methods, by full name (`/package.Service/Method`).
         reads: full names of methods without side effects; running out of time on any other is OUTCOME_UNKNOWN.
         safety: full names of methods that make things safer; ordinary calls do not use up their rate.
-        token: bearer token that every call but health checks must carry; None admits all.
+        authority: who callers are; every call but health checks is held to its grant. None admits all.
+        scopes: what a method needs, by full name; a method without one is refused where there is an authority.
+        request_types: descriptors of requests by full name, for callers limited to accounts or venues.
+        own_venue: the venue that an empty venue field means here; "" where it means all.
     """
 
     limits: CallLimits = field(default_factory=CallLimits)
@@ -81,7 +89,10 @@ class CallPolicy:
     deadlines_s: Mapping[str, float] = field(default_factory=dict)
     reads: frozenset[str] = frozenset()
     safety: frozenset[str] = frozenset()
-    token: Secret | None = None
+    authority: Authority | None = None
+    scopes: Mapping[str, int] = field(default_factory=dict)
+    request_types: Mapping[str, Descriptor] = field(default_factory=dict)
+    own_venue: str = ""
 
 
 class MeshInterceptor(grpc.aio.ServerInterceptor):
@@ -113,7 +124,6 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
         self.streams = OpenStreams() if streams is None else streams
         self.callers = CallerLimits(policy.limits)
         self.metrics = CallMetrics(metrics)
-        self.bearer = None if policy.token is None else f"Bearer {policy.token.reveal()}".encode()
         self._served: dict[str, _Served] = {}
 
     async def intercept_service(
@@ -148,7 +158,17 @@ class CallMetrics:
 class _Call:
     """One call being served."""
 
-    __slots__ = ("authorization", "counted", "deadline", "host", "messages", "request_id", "span", "started_s")
+    __slots__ = (
+        "authorization",
+        "counted",
+        "deadline",
+        "grant",
+        "host",
+        "messages",
+        "request_id",
+        "span",
+        "started_s",
+    )
 
     def __init__(self, served: _Served, context: Context) -> None:
         mesh = served.mesh
@@ -156,7 +176,8 @@ class _Call:
         self.host = _host(context.peer())
         self.counted = False
         self.messages = 0
-        self.authorization: bytes | None = None
+        self.authorization: str | None = None
+        self.grant: Grant | None = None
         traceparent = tracestate = request_id = None
         for key, value in _metadata.get():
             if key == TRACEPARENT:
@@ -166,7 +187,7 @@ class _Call:
             elif key == TRACESTATE:
                 tracestate = value
             elif key == "authorization":
-                self.authorization = value.encode()
+                self.authorization = value if isinstance(value, str) else None
         left_s = context.time_remaining()
         self.deadline = None if left_s is None else Deadline(mesh.clock, self.started_s + left_s)
         if self.deadline is None and not served.streaming:
@@ -195,7 +216,11 @@ class _Served:
         self.original = handler
         self.streaming: bool = handler.response_streaming or handler.request_streaming
         self.built_in = method.startswith(BUILT_IN)
-        self.open_to_all = mesh.bearer is None or method.startswith(HEALTH)
+        self.authority = None if method.startswith(HEALTH) else policy.authority
+        # Reflection tells the contract to whoever may read.
+        self.scope = grants.READ if self.built_in else policy.scopes.get(method, 0)
+        request = policy.request_types.get(method)
+        self.rules: RequestRules | None = None if request is None else rules_of(method, request)
         self.is_read = method in policy.reads or self.built_in
         self.safety = method in policy.safety
         self.default_deadline_s = policy.deadlines_s.get(method, policy.default_deadline_s)
@@ -234,8 +259,8 @@ class _Served:
     async def _unary(self, raw: bytes, context: Context) -> bytes:
         call = self._begin(context)
         try:
-            self._admit(call)
-            request = self._parse(raw)
+            self._admit(call, context)
+            request = self._permit(call, self._parse(raw))
             if context.time_remaining() is None:
                 response = await self._within_default(self._inner(request, context))
             else:
@@ -252,8 +277,8 @@ class _Served:
     async def _stream_unary(self, requests: Any, context: Context) -> bytes:
         call = self._begin(context)
         try:
-            self._admit_stream(call)
-            response = await self._inner(requests, context)
+            self._admit_stream(call, context)
+            response = await self._inner(self._permit_each(call, requests), context)
             code = context.code() or grpc.StatusCode.OK
             encoded: bytes = self._serialize(response) if code is grpc.StatusCode.OK else b""
         except BaseException as error:
@@ -267,24 +292,25 @@ class _Served:
         return encoded
 
     async def _unary_stream(self, raw: bytes, context: Context) -> None:
-        await self._stream(raw, self._parse, context)
+        await self._stream(raw, lambda call, request: self._permit(call, self._parse(request)), context)
 
     async def _stream_stream(self, requests: Any, context: Context) -> None:
-        await self._stream(requests, _same, context)
+        await self._stream(requests, self._permit_each, context)
 
-    async def _stream(self, request: Any, parse: Callable[[Any], Any], context: Context) -> None:
+    async def _stream(self, request: Any, take: Callable[[_Call, Any], Any], context: Context) -> None:
         call = self._begin(context)
         try:
-            self._admit_stream(call)
-            parsed = parse(request)
-            if self.yields:
-                async with aclosing(self._inner(parsed, context)) as messages:
-                    async for message in messages:
-                        await context.write(self._serialize(message))
-                        call.messages += 1
-                        self._messages.inc()
-            else:
-                await self._inner(parsed, context)
+            self._admit_stream(call, context)
+            parsed = take(call, request)
+            async with self._while_granted(call):
+                if self.yields:
+                    async with aclosing(self._inner(parsed, context)) as messages:
+                        async for message in messages:
+                            await context.write(self._serialize(message))
+                            call.messages += 1
+                            self._messages.inc()
+                else:
+                    await self._inner(parsed, context)
         except BaseException as error:
             await self._fail(call, context, error)
             raise
@@ -301,16 +327,60 @@ class _Served:
         self._gauge.inc()
         return call
 
-    def _admit(self, call: _Call) -> None:
-        """Token, rate, and for streams the drain and a slot; before a byte of the request is looked at."""
-        mesh = self.mesh
-        if not self.open_to_all and not hmac.compare_digest(call.authorization or b"", mesh.bearer or b""):
-            raise AuthenticationFailed("the bearer token is missing or wrong")
-        mesh.callers.admit_call(call.host, call.started_s, safety=self.safety)
+    def _admit(self, call: _Call, context: Context) -> None:
+        """Who calls, rate, and for streams the drain and a slot; before a byte of the request is looked at."""
+        if self.authority is not None:
+            self._authorize(self.authority, call, context)
+        self.mesh.callers.admit_call(call.host, call.started_s, safety=self.safety)
 
-    def _admit_stream(self, call: _Call) -> None:
+    def _authorize(self, authority: Authority, call: _Call, context: Context) -> None:
+        """Identify the caller and hold it to scope and method; its grant and token then go with the call."""
+        callers = self.mesh.callers
+        callers.admit_identification(call.host, call.started_s)
+        names = context.auth_context().get(_CERTIFICATE_NAMES, ())
+        try:
+            grant = authority.identify(call.authorization, [name.decode(errors="replace") for name in names])
+            grant.require(self.method, self.scope, self.mesh.clock.now_ns())
+        except AuthenticationFailed:
+            callers.identification_failed(call.host, call.started_s)
+            raise
+        call.grant = grant
+        call.span.set_attribute("enduser.id", grant.subject)
+        grants.set_current(grant)
+        set_caller_token(call.authorization)
+
+    def _permit(self, call: _Call, request: Any) -> Any:
+        """The request, once it is known to stay within what the caller is limited to."""
+        if call.grant is not None and call.grant.limited and self.rules is not None:
+            self.rules.require(call.grant, request, self.mesh.policy.own_venue)
+        return request
+
+    async def _permit_each(self, call: _Call, requests: AsyncIterable[Any]) -> AsyncIterator[Any]:
+        async for request in requests:
+            yield self._permit(call, request)
+
+    @asynccontextmanager
+    async def _while_granted(self, call: _Call) -> AsyncIterator[None]:
+        """End a stream when its caller's token expires: a long-lived one must not outlive its permission."""
+        expires_ns = None if call.grant is None else call.grant.expires_ns
+        if expires_ns is None:
+            yield
+            return
+        left_s = (expires_ns - self.mesh.clock.now_ns()) / 1e9
+        try:
+            async with asyncio.timeout(left_s) as scope:
+                yield
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            raise AuthenticationFailed(
+                "the token has expired: resume with a new one",
+                metadata={"expired": grants.time_text(expires_ns)},
+            ) from None
+
+    def _admit_stream(self, call: _Call, context: Context) -> None:
         mesh = self.mesh
-        self._admit(call)
+        self._admit(call, context)
         if mesh.drain.draining and not self.built_in:
             raise Draining("the service is stopping", retry_after_s=DRAIN_RETRY_S)
         mesh.callers.open_stream(call.host, call.started_s)

@@ -25,6 +25,10 @@ class TokenBucket:
         self._tokens = burst
         self._at = now_s
 
+    def left(self, now_s: float) -> float:
+        """Tokens there now; below 1 a `take` would fail."""
+        return min(self._burst, self._tokens + (now_s - self._at) * self._rate)
+
     def take(self, now_s: float) -> float:
         """Take a token; 0.0 when there was one, else the seconds until there is, and none is taken."""
         tokens = min(self._burst, self._tokens + (now_s - self._at) * self._rate)
@@ -46,6 +50,7 @@ class CallLimits:
         streams_per_peer: streams one peer may hold open.
         streams_total: streams all peers together may hold open.
         max_peers: peers remembered at once.
+        failed_identifications: wrong tokens of one peer at once; one more is allowed each second.
     """
 
     calls_per_second: float = 2_000.0
@@ -53,15 +58,17 @@ class CallLimits:
     streams_per_peer: int = 1_500
     streams_total: int = 2_000
     max_peers: int = 10_000
+    failed_identifications: int = 20
 
 
 class _Peer:
-    __slots__ = ("bucket", "notice", "safety", "streams")
+    __slots__ = ("bucket", "failures", "notice", "safety", "streams")
 
     def __init__(self, limits: CallLimits, now_s: float) -> None:
         self.bucket = TokenBucket(rate=limits.calls_per_second, burst=limits.call_burst, now_s=now_s)
         self.safety = TokenBucket(rate=limits.calls_per_second, burst=limits.call_burst, now_s=now_s)
         self.notice = TokenBucket(rate=1.0, burst=1.0, now_s=now_s)
+        self.failures = TokenBucket(rate=1.0, burst=limits.failed_identifications, now_s=now_s)
         self.streams = 0
 
 
@@ -101,6 +108,25 @@ class CallerLimits:
                 retry_after_s=wait_s,
                 metadata={"limit": "calls_per_second", "value": f"{rate:g}"},
             )
+
+    def admit_identification(self, peer: str, now_s: float) -> None:
+        """Refuse to look at what a peer shows while it has shown too much that was wrong.
+
+        Raises:
+            RateLimited: RATE_LIMIT_LOCAL with the time to wait.
+        """
+        left = self._peer(peer, now_s).failures.left(now_s)
+        if left < 1.0:
+            most = self._limits.failed_identifications
+            raise RateLimited(
+                f"more than {most} failed authentications: wait",
+                retry_after_s=1.0 - left,
+                metadata={"limit": "failed_identifications", "value": str(most)},
+            )
+
+    def identification_failed(self, peer: str, now_s: float) -> None:
+        """Count one against `admit_identification`."""
+        self._peer(peer, now_s).failures.take(now_s)
 
     def open_stream(self, peer: str, now_s: float) -> None:
         """Take a stream slot of `peer`; give it back with `close_stream`.

@@ -34,7 +34,8 @@ from venuemesh.interceptors import CallPolicy, MeshInterceptor, Trailers
 from venuemesh.metrics import Metrics
 from venuemesh.money import use_exact_arithmetic
 from venuemesh.reflection import add_reflection
-from venuemesh.secrets import SecretError, read_secret
+from venuemesh.security.authority import Authority, KeyFileError
+from venuemesh.security.certificates import CertificateError, server_credentials
 from venuemesh.settings import GrpcSettings, SettingsError
 from venuemesh.telemetry import Tracing
 from venuemesh.v1 import options_pb2
@@ -113,6 +114,8 @@ class GrpcServer:
         self.port = 0
         self.trailers: Trailers | None = None
         """Trailing metadata of every answer; set it before `start`."""
+        self.own_venue = ""
+        """The venue that an empty venue field of a request means; set it before `start`."""
         self._services: list[tuple[ServiceDescriptor, Add, Any]] = []
         self._metrics = metrics
         self._tracing = tracing
@@ -209,10 +212,11 @@ class GrpcServer:
 
     def _policy(self) -> CallPolicy:
         settings = self.settings
-        try:
-            token = None if settings.token_file is None else read_secret(settings.token_file)
-        except SecretError as error:
-            raise ServingError(str(error)) from None
+        methods = {
+            f"/{descriptor.full_name}/{method.name}": method
+            for descriptor, _, _ in self._services
+            for method in descriptor.methods
+        }
         return CallPolicy(
             limits=settings.call_limits,
             max_message_bytes=settings.max_message_bytes,
@@ -220,8 +224,20 @@ class GrpcServer:
             deadlines_s={**self._declared_deadlines(), **self._deadlines_s},
             reads=frozenset(name for descriptor, _, _ in self._services for name in read_methods(descriptor)),
             safety=frozenset(name for descriptor, _, _ in self._services for name in safety_methods(descriptor)),
-            token=token,
+            authority=self._authority(),
+            scopes={name: method.GetOptions().Extensions[options_pb2.policy].scope for name, method in methods.items()},
+            request_types={name: method.input_type for name, method in methods.items()},
+            own_venue=self.own_venue,
         )
+
+    def _authority(self) -> Authority | None:
+        settings = self.settings
+        if settings.token_keys_file is None and not settings.peers:
+            return None
+        try:
+            return Authority(settings.token_keys_file, settings.peer_scopes, self._clock)
+        except KeyFileError as error:
+            raise ServingError(str(error)) from None
 
     def _declared_deadlines(self) -> dict[str, float]:
         """What the contract names for a client without a deadline of its own, by full method name."""
@@ -233,14 +249,13 @@ class GrpcServer:
         }
 
     def _credentials(self) -> grpc.ServerCredentials | None:
-        settings = self.settings
-        if settings.tls_cert_file is None or settings.tls_key_file is None:
+        files = self.settings.tls_files
+        if files is None:
             return None
         try:
-            pair = (settings.tls_key_file.read_bytes(), settings.tls_cert_file.read_bytes())
-        except OSError as error:
-            raise ServingError(f"TLS file {error.filename}: {error.strerror}") from None
-        return grpc.ssl_server_credentials([pair])
+            return server_credentials(files, self._clock)
+        except CertificateError as error:
+            raise ServingError(str(error)) from None
 
     def _options(self) -> tuple[tuple[str, Any], ...]:
         settings = self.settings

@@ -22,6 +22,8 @@ from pydantic_core import ErrorDetails
 
 from venuemesh.limits import CallLimits
 from venuemesh.secrets import MASK, Secret
+from venuemesh.security.certificates import ChannelFiles, ServerFiles
+from venuemesh.security.grants import SCOPES
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -37,6 +39,7 @@ def _split_commas(value: object) -> object:
     return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
 
+Peers = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas), annotated_types.MinLen(1)]
 """A list, written with commas in the environment."""
 
@@ -75,7 +78,12 @@ class GrpcSettings(Section):
 
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
-    token_file: Path | None = None
+    tls_client_ca_file: Path | None = None
+    """With it every caller must show a certificate signed by it."""
+    token_keys_file: Path | None = None
+    """Keys that callers' tokens are sealed with; see `venuemesh.security.tokens.read_keys`."""
+    peers: Peers = ()
+    """What services may do by the name in their certificates: `router=read+trade,aggregator=read`."""
     host: str = "127.0.0.1"
     port: Port = 0
     max_message_bytes: Annotated[int, Field(ge=1024, le=64 * 1024**2)] = 4 * 1024**2
@@ -102,7 +110,7 @@ class GrpcSettings(Section):
             host,
             tls_cert_file=info.data.get("tls_cert_file"),
             tls_key_file=info.data.get("tls_key_file"),
-            token_file=info.data.get("token_file"),
+            token_keys_file=info.data.get("token_keys_file"),
         )
         if refusal is not None:
             raise ValueError(refusal)
@@ -118,6 +126,32 @@ class GrpcSettings(Section):
             )
         return streams
 
+    @field_validator("peers")
+    @classmethod
+    def _known_scopes(cls, peers: tuple[str, ...], info: Any) -> tuple[str, ...]:
+        for peer in peers:
+            name, _, scopes = peer.partition("=")
+            if not name or not scopes or not set(scopes.split("+")) <= set(SCOPES):
+                raise ValueError(f"must be `name=scope+scope`, scopes of {', '.join(SCOPES)}")
+        if peers and info.data.get("tls_client_ca_file") is None:
+            raise ValueError("needs tls_client_ca_file: a name counts only in a certificate that was verified")
+        return peers
+
+    @property
+    def peer_scopes(self) -> dict[str, frozenset[int]]:
+        """`peers` as the authority takes them."""
+        pairs = (peer.partition("=") for peer in self.peers)
+        return {name: frozenset(SCOPES[scope] for scope in scopes.split("+")) for name, _, scopes in pairs}
+
+    @property
+    def tls_files(self) -> ServerFiles | None:
+        """Files of the server's certificate; None for plain text."""
+        if self.tls_cert_file is None or self.tls_key_file is None:
+            return None
+        return ServerFiles(
+            cert_file=self.tls_cert_file, key_file=self.tls_key_file, client_ca_file=self.tls_client_ca_file
+        )
+
     @property
     def call_limits(self) -> CallLimits:
         """The bounds as the server's interceptor takes them."""
@@ -127,6 +161,34 @@ class GrpcSettings(Section):
             streams_per_peer=self.streams_per_peer,
             streams_total=self.streams_total,
         )
+
+
+class OutgoingSettings(Section):
+    """How other services of the mesh are called."""
+
+    ca_file: Path | None = None
+    """Whom to trust; plain text without it."""
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    """Who we are, where the other side asks for a certificate."""
+    token_file: Path | None = None
+    """Bearer token for calls that are not made on behalf of a caller with one."""
+
+    @field_validator("key_file")
+    @classmethod
+    def _whole(cls, key_file: Path | None, info: Any) -> Path | None:
+        if (key_file is None) != (info.data.get("cert_file") is None):
+            raise ValueError("needs both cert_file and key_file, or neither")
+        if key_file is not None and info.data.get("ca_file") is None:
+            raise ValueError("needs ca_file: a certificate is shown over TLS only")
+        return key_file
+
+    @property
+    def tls(self) -> ChannelFiles | None:
+        """Files of a channel; None for plain text."""
+        if self.ca_file is None:
+            return None
+        return ChannelFiles(ca_file=self.ca_file, cert_file=self.cert_file, key_file=self.key_file)
 
 
 class MetricsSettings(Section):
@@ -242,14 +304,14 @@ def is_loopback(host: str) -> bool:
 
 
 def binding_refusal(
-    host: str, *, tls_cert_file: Path | None, tls_key_file: Path | None, token_file: Path | None
+    host: str, *, tls_cert_file: Path | None, tls_key_file: Path | None, token_keys_file: Path | None
 ) -> str | None:
     """Why a server must not bind to `host`; None when it may. Wider than loopback takes TLS and a token."""
     if (tls_cert_file is None) != (tls_key_file is None):
         return "needs both tls_cert_file and tls_key_file, or neither"
     if is_loopback(host):
         return None
-    needed = {"tls_cert_file": tls_cert_file, "tls_key_file": tls_key_file, "token_file": token_file}
+    needed = {"tls_cert_file": tls_cert_file, "tls_key_file": tls_key_file, "token_keys_file": token_keys_file}
     missing = [name for name, value in needed.items() if value is None]
     if not missing:
         return None

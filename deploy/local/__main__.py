@@ -16,8 +16,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.local.mesh import ACCOUNT_ID, VENUE, VENUES, Ports, make_accounts, mesh_services
+from deploy.local.mesh import ACCOUNT_ID, VENUE, VENUES, Ports, make_accounts, mesh_services, secured_services
 from deploy.local.ports import PortBusy, require_free
+from deploy.local.security import LocalSecurity
 from deploy.local.services import Known, Service
 from deploy.local.state import StateBusy, StateFolder
 from deploy.local.summary import example_calls, service_table, warning_table
@@ -52,6 +53,11 @@ def parser() -> argparse.ArgumentParser:
         help="keep orders, keys and logs of earlier starts; the simulated venue itself always starts anew",
     )
     common.add_argument(
+        "--tls",
+        action="store_true",
+        help="TLS between all services, and tokens for callers, made below the state folder",
+    )
+    common.add_argument(
         "--ready-timeout", type=float, default=30.0, metavar="S", help="seconds a service may take to be SERVING"
     )
     up = commands.add_parser("up", parents=[common], help="start, show the main job, stay up until Ctrl-C")
@@ -80,11 +86,13 @@ class LocalMesh:
         # Unique among all starts over the same data: the journal keeps keys for ever.
         self._run_id = f"walk-{clock.now_ns() // 1_000_000}"
         ports = Ports.auto() if options.ports == "auto" else Ports()
+        self._security = LocalSecurity.make(state.root, secured_services(), clock) if options.tls else None
         self._services: Sequence[Service] = mesh_services(
             ports=ports,
             nats_server=nats_server(),
             jetstream=state.jetstream,
             accounts=make_accounts(state),
+            security=self._security,
         )
         require_free(self._services)
         self._stop = asyncio.Event()
@@ -96,6 +104,7 @@ class LocalMesh:
             say=say,
             policy=Policy(ready_timeout_s=options.ready_timeout),
             clock=clock,
+            tls=None if self._security is None else self._security.channel,
         )
         self._logs = state.logs
 
@@ -129,6 +138,7 @@ class LocalMesh:
             account_id=ACCOUNT_ID,
             symbol=VENUES[0].symbol,
             run_id=self._run_id,
+            flags="-plaintext" if self._security is None else _tls_flags(self._security),
         )
         for call in calls:
             say(f"  {call}")
@@ -145,6 +155,8 @@ class LocalMesh:
                 account_id=ACCOUNT_ID,
                 symbol=row.symbol,
                 run_id=self._run_id,
+                tls=None if self._security is None else self._security.channel,
+                token=None if self._security is None else self._security.token,
             )
             for row in VENUES
         )
@@ -172,6 +184,11 @@ class LocalMesh:
         finally:
             for number in _STOP_SIGNALS:
                 loop.remove_signal_handler(number)
+
+
+def _tls_flags(security: LocalSecurity) -> str:
+    """What grpcurl needs at the router and the aggregator; a gateway asks for `-cert` and `-key` too."""
+    return f'-cacert {security.channel.ca_file} -H "authorization: Bearer $(cat {security.token_file})"'
 
 
 def say(line: str) -> None:

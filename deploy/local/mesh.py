@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.local.security import LocalSecurity
 from deploy.local.services import Facts, Known, Plan, Service, ready_line
 from deploy.local.state import LighterAccount, StateFolder, TradingAccount
 
@@ -116,15 +117,26 @@ class Ports:
         return (0, 0) if self.automatic else (row.grpc_port, row.metrics_port)
 
 
-def mesh_services(*, ports: Ports, nats_server: str, jetstream: Path, accounts: Accounts) -> tuple[Service, ...]:
-    """The rows, in starting order; they stop from the last to the first."""
+def mesh_services(
+    *, ports: Ports, nats_server: str, jetstream: Path, accounts: Accounts, security: LocalSecurity | None = None
+) -> tuple[Service, ...]:
+    """The rows, in starting order; they stop from the last to the first.
+
+    Args:
+        security: TLS between all of them and tokens for callers; plain text for everybody on loopback without it.
+    """
     return (
         _nats(ports, nats_server, jetstream),
         _simulator(ports, accounts),
-        *(_gateway(row, ports, accounts[row.venue]) for row in VENUES),
-        _aggregator(ports),
-        _router(ports),
+        *(_gateway(row, ports, accounts[row.venue], security) for row in VENUES),
+        _aggregator(ports, security),
+        _router(ports, security),
     )
+
+
+def secured_services() -> tuple[str, ...]:
+    """Names of the services that speak gRPC, each with a certificate of its own."""
+    return (*(row.gateway for row in VENUES), "aggregator", "router")
 
 
 def _nats(ports: Ports, nats_server: str, jetstream: Path) -> Service:
@@ -197,7 +209,9 @@ def _at_the_gateway(account: TradingAccount | LighterAccount) -> dict[str, objec
     }
 
 
-def _gateway(row: VenueRow, ports: Ports, account: TradingAccount | LighterAccount) -> Service:
+def _gateway(
+    row: VenueRow, ports: Ports, account: TradingAccount | LighterAccount, security: LocalSecurity | None
+) -> Service:
     name, prefix = row.gateway, row.prefix
     grpc, metrics = ports.of(row)
 
@@ -206,6 +220,7 @@ def _gateway(row: VenueRow, ports: Ports, account: TradingAccount | LighterAccou
             command=(sys.executable, "-m", name),
             settings={
                 **_common(prefix, known, name, grpc, metrics),
+                **(security.server_settings(prefix, name, only_peers=True) if security else {}),
                 f"{prefix}ENVIRONMENT": "simulator",
                 f"{prefix}API_URL": known["simulator"][row.url],
                 f"{prefix}ACCOUNTS": json.dumps([_at_the_gateway(account)]),
@@ -223,7 +238,7 @@ def _gateway(row: VenueRow, ports: Ports, account: TradingAccount | LighterAccou
     )
 
 
-def _aggregator(ports: Ports) -> Service:
+def _aggregator(ports: Ports, security: LocalSecurity | None) -> Service:
     name, prefix = "aggregator", "AGGREGATOR_"
     grpc, metrics = ports.aggregator, ports.aggregator_metrics
 
@@ -233,6 +248,7 @@ def _aggregator(ports: Ports) -> Service:
             settings={
                 **_common(prefix, known, name, grpc, metrics),
                 f"{prefix}VENUES": _venues(known),
+                **_secured(prefix, name, "OUTGOING__", security),
             },
         )
 
@@ -246,7 +262,7 @@ def _aggregator(ports: Ports) -> Service:
     )
 
 
-def _router(ports: Ports) -> Service:
+def _router(ports: Ports, security: LocalSecurity | None) -> Service:
     name, prefix = "router", "ROUTER_"
     grpc, metrics = ports.router, ports.router_metrics
 
@@ -256,6 +272,7 @@ def _router(ports: Ports) -> Service:
             settings={
                 **_common(prefix, known, name, grpc, metrics),
                 f"{prefix}VENUES": _venues(known),
+                **_secured(prefix, name, "GATEWAY__", security),
             },
         )
 
@@ -282,6 +299,14 @@ def _common(prefix: str, known: Known, name: str, grpc: int, metrics: int) -> di
         f"{prefix}GRPC__DRAIN_GRACE_S": DRAIN_GRACE_S,
         f"{prefix}METRICS__PORT": str(_kept_port(former.get("metrics_address"), metrics)),
     }
+
+
+def _secured(prefix: str, name: str, section: str, security: LocalSecurity | None) -> Mapping[str, str]:
+    """TLS and token settings of a service that clients call and that calls the gateways."""
+    if security is None:
+        return {}
+    server = security.server_settings(prefix, name, only_peers=False)
+    return {**server, **security.outgoing_settings(f"{prefix}{section}", name)}
 
 
 def _venues(known: Known) -> str:

@@ -17,7 +17,7 @@ from hypercore.signing import SecretKey
 
 LIGHTER_ACCOUNT_INDEX = 4242
 LIGHTER_KEY_INDEX = 4
-_WIPED = ("logs", "jetstream", "secrets", "accounts")
+_WIPED = ("logs", "jetstream", "secrets", "accounts", "tls")
 
 
 class StateBusy(Exception):

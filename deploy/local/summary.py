@@ -35,8 +35,14 @@ def warning_table(warnings: Mapping[str, Mapping[str, int]]) -> str:
     return _aligned(rows) if rows else ""
 
 
-def example_calls(*, router: str, aggregator: str, venue: str, account_id: str, symbol: str, run_id: str) -> list[str]:
-    """grpcurl commands that work as they stand: the servers describe themselves by reflection."""
+def example_calls(
+    *, router: str, aggregator: str, venue: str, account_id: str, symbol: str, run_id: str, flags: str = "-plaintext"
+) -> list[str]:
+    """grpcurl commands that work as they stand: the servers describe themselves by reflection.
+
+    Args:
+        flags: how grpcurl connects.
+    """
     instrument = {"venue": venue, "symbol": symbol}
     order = {
         "account_id": account_id,
@@ -49,16 +55,16 @@ def example_calls(*, router: str, aggregator: str, venue: str, account_id: str, 
     }
     reference = {"account_id": account_id, "venue": venue, "client_order_id": f"{run_id}-mine"}
     return [
-        f"grpcurl -plaintext {router} list",
-        grpcurl(router, "MarketDataService/GetOrderBook", {**instrument, "depth": 5}),
-        grpcurl(router, "OrderService/SubmitOrder", {"order": order}),
-        grpcurl(router, "OrderService/GetOrder", {"reference": reference}),
-        grpcurl(aggregator, "PortfolioService/GetPortfolio", {}),
-        grpcurl(aggregator, "PortfolioService/StreamPortfolio", {}),
+        f"grpcurl {flags} {router} list",
+        grpcurl(router, "MarketDataService/GetOrderBook", {**instrument, "depth": 5}, flags),
+        grpcurl(router, "OrderService/SubmitOrder", {"order": order}, flags),
+        grpcurl(router, "OrderService/GetOrder", {"reference": reference}, flags),
+        grpcurl(aggregator, "PortfolioService/GetPortfolio", {}, flags),
+        grpcurl(aggregator, "PortfolioService/StreamPortfolio", {}, flags),
     ]
 
 
-def grpcurl(address: str, method: str, request: Mapping[str, Any]) -> str:
+def grpcurl(address: str, method: str, request: Mapping[str, Any], flags: str) -> str:
     """One command; `method` without its package."""
     data = f"-d '{json.dumps(request)}' " if request else ""
-    return f"grpcurl -plaintext {data}{address} venuemesh.v1.{method}"
+    return f"grpcurl {flags} {data}{address} venuemesh.v1.{method}"

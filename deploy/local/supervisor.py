@@ -17,6 +17,7 @@ from deploy.local.output import TAIL_LINES, ServiceLog, readable
 from deploy.local.process import RunningProcess, describe_exit
 from deploy.local.services import Facts, Known, Service, check_table, launch_of
 from venuemesh.clock import Clock, SystemClock
+from venuemesh.security.certificates import ChannelFiles
 
 Body = Callable[[Known], Awaitable[None]]
 """What happens while the mesh is up; the mesh goes down when it returns."""
@@ -63,6 +64,7 @@ class Supervisor:
         folder: working folder of the services.
         environ: what the services inherit.
         say: takes one line for people.
+        tls: certificates for asking services for their health; plain text without.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Supervisor:
         say: Callable[[str], None],
         policy: Policy | None = None,
         clock: Clock | None = None,
+        tls: ChannelFiles | None = None,
     ) -> None:
         check_table(services)
         self._services = tuple(services)
@@ -83,6 +86,7 @@ class Supervisor:
         self._say = say
         self._policy = policy or Policy()
         self._clock = clock or SystemClock()
+        self._tls = tls
         self._logs = {service.name: ServiceLog(logs / f"{service.name}.log") for service in services}
         self._running: dict[str, RunningProcess] = {}
         self._known: dict[str, Facts] = {}
@@ -204,7 +208,8 @@ class Supervisor:
         for health_name in service.health:
             try:
                 left_s = max(timeout_s - (self._clock.monotonic_s() - began_s), 0.1)
-                await wait_serving(facts.get("grpc_address", ""), name=health_name, timeout_s=left_s)
+                address = facts.get("grpc_address", "")
+                await wait_serving(address, name=health_name, timeout_s=left_s, tls=self._tls)
             except NotServing as error:
                 raise _Attempt(f"is not SERVING: {error}") from None
         self._up[service.name].set()

@@ -15,8 +15,11 @@ import grpc
 import grpc.aio
 
 from deploy.local.watching import StepFailed, Watch
+from venuemesh.channels import open_channel
 from venuemesh.errors import Reason, Sent
 from venuemesh.money import Rounding, format_decimal, round_to_step
+from venuemesh.secrets import Secret
+from venuemesh.security.certificates import ChannelFiles
 from venuemesh.status import error_from_rpc
 from venuemesh.v1 import (
     error_pb2,
@@ -58,6 +61,7 @@ class Setting:
     Args:
         router: address `host:port` of the router.
         aggregator: address of the aggregator.
+        tls, token: of the channels; plain text and no token without.
         run_id: makes the client order ids of this walk unique; letters, digits, `-`, `_`, at most 24.
     """
 
@@ -67,6 +71,8 @@ class Setting:
     account_id: str
     symbol: str
     run_id: str
+    tls: ChannelFiles | None = None
+    token: Secret | None = None
 
 
 class Walkthrough:
@@ -298,8 +304,8 @@ async def walk(setting: Setting, say: Say, others: Sequence[Setting] = ()) -> No
         StepFailed: a step did not answer as it must.
     """
     async with (
-        grpc.aio.insecure_channel(setting.router) as router,
-        grpc.aio.insecure_channel(setting.aggregator) as aggregator,
+        open_channel(setting.router, tls=setting.tls, token=setting.token) as router,
+        open_channel(setting.aggregator, tls=setting.tls, token=setting.token) as aggregator,
     ):
         await Walkthrough(setting, say, router, aggregator).run()
         for other in others:

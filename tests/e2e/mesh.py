@@ -16,10 +16,13 @@ import grpc
 import httpx
 
 from deploy.local.__main__ import nats_server
-from deploy.local.mesh import ACCOUNT_ID, VENUE, Ports, make_accounts, mesh_services
+from deploy.local.mesh import ACCOUNT_ID, VENUE, Ports, make_accounts, mesh_services, secured_services
+from deploy.local.security import LocalSecurity
 from deploy.local.services import Known, Plan, Service
 from deploy.local.state import StateFolder
 from deploy.local.supervisor import Policy, Supervisor
+from venuemesh.channels import open_channel
+from venuemesh.clock import SystemClock
 from venuemesh.v1 import order_pb2, order_service_pb2, order_service_pb2_grpc, portfolio_service_pb2_grpc
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,12 +39,16 @@ class Mesh:
     address: str
     messages: list[str]
     channels: dict[str, grpc.aio.Channel] = field(default_factory=dict)
+    security: LocalSecurity | None = None
 
     def channel(self, service: str) -> grpc.aio.Channel:
         """A channel to a service, found where it is now."""
         target = self.known[service]["grpc_address"]
         if target not in self.channels:
-            self.channels[target] = grpc.aio.insecure_channel(target)
+            if self.security is None:
+                self.channels[target] = grpc.aio.insecure_channel(target)
+            else:
+                self.channels[target] = open_channel(target, tls=self.security.channel, token=self.security.token)
         return self.channels[target]
 
     def orders(self, service: str = "router") -> Any:
@@ -117,18 +124,30 @@ def by_key(key: str) -> order_service_pb2.OrderReference:
 
 @asynccontextmanager
 async def running_mesh(
-    folder: Path, *, settings: Mapping[str, str] | None = None, simulator: Mapping[str, str] | None = None
+    folder: Path,
+    *,
+    settings: Mapping[str, str] | None = None,
+    simulator: Mapping[str, str] | None = None,
+    secured: bool = False,
 ) -> AsyncIterator[Mesh]:
     """Bring a mesh up on free ports and take it down, nothing left behind.
 
     Args:
         settings: more environment of every service, by full key; only its own reaches each.
         simulator: more settings of the simulator.
+        secured: TLS between all services and tokens for callers.
     """
     state = StateFolder(folder)
     accounts = make_accounts(state)
     account = accounts[VENUE]
-    rows = mesh_services(ports=Ports.auto(), nats_server=nats_server(), jetstream=state.jetstream, accounts=accounts)
+    security = LocalSecurity.make(state.root, secured_services(), SystemClock()) if secured else None
+    rows = mesh_services(
+        ports=Ports.auto(),
+        nats_server=nats_server(),
+        jetstream=state.jetstream,
+        accounts=accounts,
+        security=security,
+    )
     extra = {"SIMULATOR_ADMIN": "true", "SIMULATOR_IP_WEIGHT_PER_MINUTE": "0", **(simulator or {}), **(settings or {})}
     messages: list[str] = []
     supervisor = Supervisor(
@@ -138,6 +157,7 @@ async def running_mesh(
         environ=os.environ,
         say=messages.append,
         policy=Policy(ready_timeout_s=UP_TIMEOUT_S, grace_s=15.0, max_restarts=20, longest_pause_s=0.25),
+        tls=None if security is None else security.channel,
     )
     up: asyncio.Future[Known] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
@@ -151,7 +171,7 @@ async def running_mesh(
     if not up.done():
         await running
         raise RuntimeError("the mesh ended before it was up")
-    mesh = Mesh(known=up.result(), supervisor=supervisor, address=account.address, messages=messages)
+    mesh = Mesh(known=up.result(), supervisor=supervisor, address=account.address, messages=messages, security=security)
     try:
         yield mesh
     finally:

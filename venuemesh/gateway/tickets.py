@@ -20,6 +20,7 @@ from venuemesh.gateway.orders import OrderState
 from venuemesh.gateway.rules import CheckedOrder
 from venuemesh.gateway.venue import OrderTicket, Reservation, TwapTarget, TwapTerms, Venue
 from venuemesh.money import EXACT, Rounding
+from venuemesh.security.grants import require_notional
 from venuemesh.v1 import instrument_pb2
 from venuemesh.v1 import order_pb2 as pb
 
@@ -98,6 +99,8 @@ class Tickets:
         worst = await self.worst_price(terms, checked, instrument)
         reduce_only = pb.EXECUTION_INSTRUCTION_REDUCE_ONLY in terms.instructions
         rules.check_instrument(checked, instrument, reduce_only=reduce_only, reference_price=worst)
+        if not reduce_only:
+            require_notional(lambda: None if worst is None else checked.quantity * worst, field="order.quantity")
         deadlines.require_remaining(self._settings.reserve_s)
         return Draft(terms=terms, checked=checked, instrument=instrument, worst=worst)
 

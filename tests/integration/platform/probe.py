@@ -23,6 +23,7 @@ from venuemesh.metrics import Metrics
 from venuemesh.serving import GrpcServer
 from venuemesh.settings import GrpcSettings
 from venuemesh.telemetry import Tracing
+from venuemesh.v1 import options_pb2
 
 SERVICE = "venuemesh.test.ProbeService"
 
@@ -34,11 +35,15 @@ def _descriptor() -> ServiceDescriptor:
     except KeyError:
         pass
     proto = FileDescriptorProto(name="venuemesh/test/probe.proto", package="venuemesh.test", syntax="proto3")
-    proto.dependency.append("google/protobuf/wrappers.proto")
+    proto.dependency.extend(("google/protobuf/wrappers.proto", "venuemesh/v1/options.proto"))
     service = proto.service.add(name="ProbeService")
     for name, streaming in (("Read", False), ("Write", False), ("Watch", True), ("Chat", True)):
         method = service.method.add(name=name, server_streaming=streaming, client_streaming=name == "Chat")
         method.input_type = method.output_type = ".google.protobuf.StringValue"
+        writes = name in ("Write", "Chat")
+        method.options.Extensions[options_pb2.policy].scope = (
+            options_pb2.SCOPE_TRADE if writes else options_pb2.SCOPE_READ
+        )
         if name == "Read":
             method.options.idempotency_level = MethodOptions.NO_SIDE_EFFECTS
     pool.AddSerializedFile(proto.SerializeToString())

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 from venuemesh.secrets import Secret
 from venuemesh.settings import (
     GrpcSettings,
+    OutgoingSettings,
     Section,
     ServiceSettings,
     SettingsError,
@@ -170,23 +171,25 @@ CERT, KEY, TOKEN = Path("c"), Path("k"), Path("t")
 def test_binding_when_loopback_needs_nothing(host: str) -> None:
     """Only this machine can connect."""
     assert is_loopback(host)
-    assert binding_refusal(host, tls_cert_file=None, tls_key_file=None, token_file=None) is None
+    assert binding_refusal(host, tls_cert_file=None, tls_key_file=None, token_keys_file=None) is None
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "[::]", "10.1.2.3", "localhost.example", "", "*", "127.0.0.1.nip"])
-@given(given=st.sets(st.sampled_from(["tls_cert_file", "tls_key_file", "token_file"])))
+@given(given=st.sets(st.sampled_from(["tls_cert_file", "tls_key_file", "token_keys_file"])))
 def test_binding_when_wider_needs_tls_and_token(host: str, given: set[str]) -> None:
     """Any part missing refuses the start; all three allow it."""
-    files = {name: Path(name) if name in given else None for name in ("tls_cert_file", "tls_key_file", "token_file")}
+    files = {
+        name: Path(name) if name in given else None for name in ("tls_cert_file", "tls_key_file", "token_keys_file")
+    }
     refusal = binding_refusal(host, **files)
     assert (refusal is None) is (len(given) == 3)
 
 
 def test_binding_when_wide_names_what_is_missing() -> None:
     """The operator reads what to set."""
-    refusal = binding_refusal("0.0.0.0", tls_cert_file=CERT, tls_key_file=KEY, token_file=None)
+    refusal = binding_refusal("0.0.0.0", tls_cert_file=CERT, tls_key_file=KEY, token_keys_file=None)
     assert refusal is not None
-    assert "token_file" in refusal
+    assert "token_keys_file" in refusal
     assert "tls_cert_file" not in refusal
 
 
@@ -198,8 +201,34 @@ def test_binding_when_tls_is_half_set_refuses_even_on_loopback() -> None:
 
 def test_binding_when_complete_is_accepted() -> None:
     """Wide, with everything it takes."""
-    wide = GrpcSettings(host="0.0.0.0", tls_cert_file=CERT, tls_key_file=KEY, token_file=TOKEN)
+    wide = GrpcSettings(host="0.0.0.0", tls_cert_file=CERT, tls_key_file=KEY, token_keys_file=TOKEN)
     assert wide.host == "0.0.0.0"
+
+
+def test_peers_without_a_client_ca_are_refused() -> None:
+    """A name counts only in a certificate that was verified."""
+    with pytest.raises(ValidationError, match="needs tls_client_ca_file"):
+        GrpcSettings(peers=("router=read",))
+
+
+@pytest.mark.parametrize("peer", ["router", "router=", "=read", "router=admin", "router=read+"])
+def test_peers_with_an_unknown_scope_are_refused(peer: str) -> None:
+    """A misspelt scope must not silently grant nothing."""
+    with pytest.raises(ValidationError, match="name=scope"):
+        GrpcSettings(tls_client_ca_file=CERT, peers=(peer,))
+
+
+def test_peers_are_read_from_the_environment() -> None:
+    """`name=scope+scope`, separated by commas."""
+    settings = GrpcSettings.model_validate({"tls_client_ca_file": "ca", "peers": "router=read+trade,aggregator=read"})
+    assert settings.peer_scopes == {"router": frozenset({1, 2}), "aggregator": frozenset({1})}
+
+
+@pytest.mark.parametrize("given", [{"cert_file": CERT}, {"key_file": KEY}, {"cert_file": CERT, "key_file": KEY}])
+def test_outgoing_certificate_when_incomplete_is_refused(given: dict[str, Path]) -> None:
+    """Half a pair, or a pair with nobody to trust."""
+    with pytest.raises(ValidationError):
+        OutgoingSettings(**given)
 
 
 def test_stream_bounds_when_http2_allows_fewer_streams_refuse() -> None:

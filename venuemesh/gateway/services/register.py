@@ -122,6 +122,7 @@ def add_services(
     """
     services = build_services(parts, server.drain, surroundings.metrics, hub=hub)
     server.trailers = QuotaTrailers(parts.venue.quotas, parts.clock)
+    server.own_venue = parts.venue.name
     for served in services:
         server.add(served.descriptor, served.add, served.servicer)
     return tuple(served.descriptor.full_name for served in services)

@@ -1,0 +1,1 @@
+"""Who may call what: tokens, scopes, certificates. Knows no venue."""
