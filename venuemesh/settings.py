@@ -90,6 +90,8 @@ class GrpcSettings(Section):
     calls_per_second: Positive = 2_000.0
     """Of one caller, that is one address: a router is one caller of a gateway, and so is all of loopback."""
     call_burst: Annotated[int, Field(ge=1)] = 4_000
+    failed_authentications: Annotated[int, Field(ge=1)] = 20
+    """Wrong tokens of one caller at once; one more is allowed each second."""
     streams_per_peer: Annotated[int, Field(ge=1)] = 1_500
     streams_total: Annotated[int, Field(ge=1)] = 2_000
     max_concurrent_streams: Annotated[int, Field(ge=1)] = 2_000
@@ -160,6 +162,7 @@ class GrpcSettings(Section):
             call_burst=self.call_burst,
             streams_per_peer=self.streams_per_peer,
             streams_total=self.streams_total,
+            failed_identifications=self.failed_authentications,
         )
 
 

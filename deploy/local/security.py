@@ -16,6 +16,8 @@ from venuemesh.security.local_certificates import replace_file, write_certificat
 HOSTS = ("localhost", "127.0.0.1")
 OPERATOR = "operator"
 """Who may call a gateway directly, beside the router and the aggregator."""
+CLIENT = "client"
+"""May connect to a gateway and needs a token there."""
 PEERS = "router=read+trade+risk+operate,aggregator=read,operator=read+trade+risk+operate"
 """What the services' certificates allow at a gateway."""
 
@@ -47,7 +49,7 @@ class LocalSecurity:
     def renew_certificates(self, services: Sequence[str], clock: Clock) -> None:
         """Another root and other certificates in the place of those that are there."""
         now = datetime.fromtimestamp(clock.now_ns() / 1e9, UTC)
-        write_certificates(self.certificates, (*services, OPERATOR), HOSTS, now)
+        write_certificates(self.certificates, (*services, OPERATOR, CLIENT), HOSTS, now)
 
     @property
     def token(self) -> Secret:
@@ -57,7 +59,7 @@ class LocalSecurity:
     @property
     def channel(self) -> ChannelFiles:
         """What the operator's channels use; gateways ask for a certificate."""
-        return self._channel_files(OPERATOR)
+        return self.channel_files(OPERATOR)
 
     def server_settings(self, prefix: str, service: str, *, only_peers: bool) -> dict[str, str]:
         """Settings of a service's server.
@@ -65,7 +67,7 @@ class LocalSecurity:
         Args:
             only_peers: whether every caller must show a certificate, as at a gateway.
         """
-        files = self._channel_files(service)
+        files = self.channel_files(service)
         settings = {
             f"{prefix}GRPC__TLS_CERT_FILE": str(files.cert_file),
             f"{prefix}GRPC__TLS_KEY_FILE": str(files.key_file),
@@ -78,14 +80,15 @@ class LocalSecurity:
 
     def outgoing_settings(self, prefix: str, service: str) -> Mapping[str, str]:
         """Settings of the channels that a service opens, below `prefix`."""
-        files = self._channel_files(service)
+        files = self.channel_files(service)
         return {
             f"{prefix}CA_FILE": str(files.ca_file),
             f"{prefix}CERT_FILE": str(files.cert_file),
             f"{prefix}KEY_FILE": str(files.key_file),
         }
 
-    def _channel_files(self, name: str) -> ChannelFiles:
+    def channel_files(self, name: str) -> ChannelFiles:
+        """What the channels of one holder of a certificate use."""
         return ChannelFiles(
             ca_file=self.certificates / "ca.pem",
             cert_file=self.certificates / f"{name}.pem",

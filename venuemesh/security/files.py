@@ -17,10 +17,10 @@ class FileWatch:
     A mounted Kubernetes secret changes by a new target of a symbolic link, which changes the inode.
     """
 
-    def __init__(self, paths: Sequence[Path], clock: Clock, *, check_s: float = CHECK_S) -> None:
+    def __init__(self, paths: Sequence[Path], clock: Clock, *, check_s: float | None = None) -> None:
         self._paths = tuple(paths)
         self._clock = clock
-        self._check_s = check_s
+        self._check_s = CHECK_S if check_s is None else check_s
         self._looked_s = clock.monotonic_s()
         self._seen = self._look()
 

@@ -292,21 +292,6 @@ async def test_message_when_ten_megabytes_is_refused_and_the_server_lives_on() -
         assert (await mesh.stub.read(StringValue(value="x"))).value == "x"
 
 
-async def test_call_when_token_is_set_needs_it_except_for_health(tmp_path: Any) -> None:
-    """No token, a wrong one, the right one; health stays open."""
-    token = tmp_path / "token"
-    token.write_text("s3cret\n")
-    token.chmod(0o600)
-    async with running(token_file=token) as mesh:
-        for headers in ((), (("authorization", "Bearer wrong"),)):
-            caught = await refusal(mesh.stub.read(StringValue(), metadata=headers))
-            assert caught.code() is CODE.UNAUTHENTICATED
-        caught = await refusal(mesh.stub.watch(StringValue()).read())
-        assert caught.code() is CODE.UNAUTHENTICATED
-        await mesh.stub.read(StringValue(), metadata=(("authorization", "Bearer s3cret"),))
-        await mesh.channel.unary_unary("/grpc.health.v1.Health/Check")(b"")
-
-
 # --- what is reported ---
 
 
