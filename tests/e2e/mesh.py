@@ -38,6 +38,7 @@ class Mesh:
     supervisor: Supervisor
     address: str
     messages: list[str]
+    logs: Path
     channels: dict[str, grpc.aio.Channel] = field(default_factory=dict)
     security: LocalSecurity | None = None
 
@@ -171,7 +172,14 @@ async def running_mesh(
     if not up.done():
         await running
         raise RuntimeError("the mesh ended before it was up")
-    mesh = Mesh(known=up.result(), supervisor=supervisor, address=account.address, messages=messages, security=security)
+    mesh = Mesh(
+        known=up.result(),
+        supervisor=supervisor,
+        address=account.address,
+        messages=messages,
+        logs=state.logs,
+        security=security,
+    )
     try:
         yield mesh
     finally:

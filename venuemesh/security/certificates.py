@@ -71,7 +71,7 @@ def server_credentials(files: ServerFiles, clock: Clock) -> grpc.ServerCredentia
     Raises:
         CertificateError: the files cannot be used at the start.
     """
-    watch = FileWatch(files.paths, clock)
+    watch = FileWatch(files.paths, clock, check_s=0.0)  # handshakes are rare, and each must meet the present files
 
     def renewed() -> Any:
         """Called by gRPC at every handshake, from a thread of its own; None keeps what is in force."""
