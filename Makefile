@@ -22,7 +22,7 @@ PYTEST := $(PY) -m pytest $(PYTEST_ARGS)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-dev proto proto-check breaking fmt lint types unit contract integration e2e test cover \
-	conformance run demo up down check check-static clean lock
+	conformance run demo up down certs check check-static clean lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,10 @@ up: run ## the same as run
 
 demo: setup ## the same on free ports, checked step by step; exits 0 or 1
 	@$(PY) -m deploy.local demo --ports auto --state-dir .run/demo $(ARGS)
+
+certs: setup ## certificates of all services for this machine, in .run/tls; running services take them at once
+	@$(PY) -m venuemesh.security certs .run/tls router aggregator gateway_hyperliquid gateway_tradexyz \
+		gateway_lighter operator client
 
 down: setup ## stop the mesh that `make run` started
 	@$(PY) -m deploy.local down $(ARGS)

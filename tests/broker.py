@@ -7,6 +7,7 @@ import json
 import shutil
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 START_TIMEOUT_S = 20.0
@@ -24,8 +25,9 @@ def nats_server_path() -> str:
 class Broker:
     """One nats-server with JetStream below `folder`. Keeps its port and data over restarts."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, arguments: Sequence[str] = ()) -> None:
         self._folder = folder
+        self._arguments = arguments
         self._process: asyncio.subprocess.Process | None = None
         self._port = -1
 
@@ -42,6 +44,7 @@ class Broker:
             nats_server_path(),
             *("--addr", "127.0.0.1", "--port", str(self._port), "--jetstream", "--ports_file_dir", str(ports)),
             *("--store_dir", str(self._folder / "data")),
+            *self._arguments,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -46,13 +47,17 @@ class SubjectTaken(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BusOptions:
-    """How to reach the broker. `timeout_s` bounds every call; `credentials_file` is a NATS credentials file."""
+    """How to reach the broker.
+
+    `timeout_s` bounds every call; `credentials_file` is a NATS credentials file; `tls` goes with a `tls://` address.
+    """
 
     servers: Sequence[str]
     name: str
     replicas: int = 1
     storage: str = "file"
     credentials_file: Path | None = None
+    tls: ssl.SSLContext | None = None
     event_max_age_s: float = 0
     timeout_s: float = 2.0
     connect_timeout_s: float = 10.0
@@ -85,6 +90,7 @@ class Bus:
                     servers=list(options.servers),
                     name=options.name,
                     user_credentials=str(options.credentials_file) if options.credentials_file else None,
+                    tls=options.tls,
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=options.reconnect_wait_s,  # type: ignore[arg-type]  # seconds, any number
                     connect_timeout=max(1, int(options.connect_timeout_s)),

@@ -8,10 +8,12 @@ name changed: `describe grpc.reflection.v1.ServerReflection` works too.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import grpc
 import grpc.aio
 from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_reflection.v1alpha import reflection_pb2
@@ -31,7 +33,7 @@ def add_reflection(server: grpc.aio.Server, services: Iterable[str], *, pool: De
     """
     pool = pool or descriptor_pool.Default()
     _add_v1_descriptor(pool)
-    servicer = reflection_aio.ReflectionServicer({*services, V1, V1ALPHA}, pool=pool)
+    servicer = reflection_aio.ReflectionServicer({*services, V1, V1ALPHA}, pool=_Symbols(pool))
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
@@ -40,6 +42,27 @@ def add_reflection(server: grpc.aio.Server, services: Iterable[str], *, pool: De
     server.add_generic_rpc_handlers(
         tuple(grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler}) for name in (V1, V1ALPHA))
     )
+
+
+class _Symbols:
+    """A pool that also finds a method by its name, which protobuf's does not: `describe some.Service.Method`."""
+
+    def __init__(self, pool: DescriptorPool) -> None:
+        self._pool = pool
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802 - protobuf's name
+        """The file that a symbol stands in. Raises KeyError: there is none."""
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            service, _, method = symbol.rpartition(".")
+            descriptor = self._pool.FindServiceByName(service)
+            if method not in descriptor.methods_by_name:
+                raise
+            return descriptor.file
 
 
 def _add_v1_descriptor(pool: DescriptorPool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from venuemesh.bus import Bus, BusOptions
 from venuemesh.clock import Clock, SystemClock
 from venuemesh.metrics import Metrics
-from venuemesh.serving import GrpcServer
+from venuemesh.serving import GrpcServer, ServingError
 from venuemesh.settings import NatsSettings, ServiceSettings
 from venuemesh.subjects import stream_specs
 from venuemesh.telemetry import Tracing, configure_logging, otlp_processor
@@ -48,7 +49,25 @@ def bus_options(name: str, nats: NatsSettings) -> BusOptions:
         credentials_file=nats.credentials_file,
         event_max_age_s=nats.event_retention_s,
         connect_timeout_s=nats.connect_timeout_s,
+        tls=_broker_tls(nats),
     )
+
+
+def _broker_tls(nats: NatsSettings) -> ssl.SSLContext | None:
+    """TLS of a `tls://` broker; None for plain text.
+
+    Raises:
+        ServingError: a file cannot be used.
+    """
+    if not any(url.startswith("tls://") for url in nats.urls):
+        return None
+    try:
+        context = ssl.create_default_context(cafile=nats.ca_file)
+        if nats.cert_file is not None and nats.key_file is not None:
+            context.load_cert_chain(nats.cert_file, nats.key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ServingError(f"a TLS file of the broker cannot be used: {error}") from None
+    return context
 
 
 @asynccontextmanager

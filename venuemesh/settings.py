@@ -61,6 +61,18 @@ class NatsSettings(Section):
     bound loses what positions realized before it. The journal of keys is kept for ever in any case."""
     connect_timeout_s: Positive = 5.0
     credentials_file: Path | None = None
+    ca_file: Path | None = None
+    """Whom to trust at a `tls://` address; the system's authorities without it."""
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    """Who we are, where the broker asks for a certificate."""
+
+    @field_validator("key_file")
+    @classmethod
+    def _whole(cls, key_file: Path | None, info: Any) -> Path | None:
+        if (key_file is None) != (info.data.get("cert_file") is None):
+            raise ValueError("needs both cert_file and key_file, or neither")
+        return key_file
 
     @field_validator("urls")
     @classmethod

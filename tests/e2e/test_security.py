@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -195,3 +199,74 @@ async def test_certificates_replaced_while_orders_flow_fail_no_call(mesh: Mesh) 
 def certificates_read(mesh: Mesh, service: str) -> int:
     """How often a service has taken new files for its server."""
     return (mesh.logs / f"{service}.log").read_text().count("certificate_read")
+
+
+PLAN = json.dumps(
+    {
+        "order": {
+            "account_id": "main",
+            "client_order_id": "plan-1",
+            "symbol": "BTC/USDC:USDC",
+            "side": "SIDE_BUY",
+            "order_type": "ORDER_TYPE_MARKET",
+            "quantity": "0.001",
+        },
+        "instruction": {"strategy": "ROUTING_STRATEGY_BEST_PRICE"},
+    }
+)
+REFLECTED_CALLS = (
+    ("router", "VenueService/ListVenues", "{}"),
+    ("router", "InstrumentService/ListInstruments", '{"venue": "hyperliquid", "page_size": 1}'),
+    ("router", "MarketDataService/GetOrderBook", '{"venue": "hyperliquid", "symbol": "BTC/USDC:USDC", "depth": 1}'),
+    ("router", "OrderService/ListOrders", '{"account_id": "main", "venue": "hyperliquid"}'),
+    ("router", "AccountService/ListAccounts", "{}"),
+    ("router", "RoutingService/PlanRoute", PLAN),
+    ("router", "OperationsService/GetQuota", '{"venue": "hyperliquid"}'),
+    ("aggregator", "PortfolioService/GetPortfolio", "{}"),
+)
+"""A call on the services, known by reflection alone."""
+
+
+@pytest.mark.parametrize(("service", "method", "request_text"), REFLECTED_CALLS)
+async def test_buf_curl_calls_over_tls_with_a_token_and_no_proto_files(
+    mesh: Mesh, service: str, method: str, request_text: str
+) -> None:
+    """The tool that an operator has at hand; the answer is the method's JSON."""
+    assert mesh.security is not None
+    address = mesh.known[service]["grpc_address"]
+    said = await run_tool(
+        *(str(Path(sys.executable).parent / "buf"), "curl", "--protocol", "grpc", "--reflect-header", "*"),
+        *("--cacert", str(mesh.security.channel.ca_file)),
+        *("--header", f"authorization: Bearer {mesh.security.token.reveal()}"),
+        *("--data", request_text, f"https://{address}/venuemesh.v1.{method}"),
+    )
+    assert isinstance(json.loads(said), dict)
+
+
+@pytest.mark.skipif(shutil.which("grpcurl") is None, reason="grpcurl is not installed")
+@pytest.mark.parametrize(("service", "method", "request_text"), REFLECTED_CALLS)
+async def test_grpcurl_lists_describes_and_calls_over_tls_with_a_token(
+    mesh: Mesh, service: str, method: str, request_text: str
+) -> None:
+    """The same with the tool that most people know."""
+    assert mesh.security is not None
+    address = mesh.known[service]["grpc_address"]
+    secured = (
+        *("grpcurl", "-cacert", str(mesh.security.channel.ca_file)),
+        *("-H", f"authorization: Bearer {mesh.security.token.reveal()}"),
+    )
+    name = f"venuemesh.v1.{method}"
+    assert name.partition("/")[0] in (await run_tool(*secured, address, "list")).split()
+    assert "rpc" in await run_tool(*secured, address, "describe", name.replace("/", "."))
+    assert isinstance(json.loads(await run_tool(*secured, "-d", request_text, address, name)), dict)
+
+
+async def run_tool(*command: str) -> str:
+    """Standard output of a command that must succeed."""
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(30):
+        out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    return out.decode()
