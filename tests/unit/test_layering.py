@@ -47,6 +47,8 @@ PURE = [
     "venuemesh/transport/environment.py",
     "venuemesh/transport/limiter.py",
     "venuemesh/transport/link.py",
+    "venuemesh/transport/quality.py",
+    "venuemesh/transport/redaction.py",
     "venuemesh/transport/retry_after.py",
     "venuemesh/gateway/venue.py",
     "venuemesh/gateway/orders.py",

@@ -33,6 +33,7 @@ from venuemesh.gateway.desk import Desk, DeskSettings
 from venuemesh.gateway.evidence import facts_of
 from venuemesh.gateway.facts import OutcomeLost
 from venuemesh.gateway.instruments import Instruments
+from venuemesh.gateway.link_watch import LinkWatch, LinkWatchSettings
 from venuemesh.gateway.market_data import MarketData
 from venuemesh.gateway.order_wire import from_order, timestamp
 from venuemesh.gateway.orders import IllegalTransition, OrderState
@@ -83,6 +84,7 @@ class CoreSettings:
     desk: DeskSettings = field(default_factory=DeskSettings)
     resolver: ResolverSettings = field(default_factory=ResolverSettings)
     reconciler: ReconcilerSettings = field(default_factory=ReconcilerSettings)
+    links: LinkWatchSettings = field(default_factory=LinkWatchSettings)
     instrument_refresh_s: float = 600.0
     instrument_retry_s: float = 0.5
     instrument_hint_s: float = 10.0
@@ -152,6 +154,10 @@ class GatewayCore:
         self.switches = DeadMansSwitches(
             self.desk, self.working, SwitchStore(bus, venue.name, clock), clock=clock, alerts=self.alerts
         )
+        self.link_watch = LinkWatch(
+            venue, self.alerts, self.desk.pauses, accounts=list(self.accounts), settings=settings.links
+        )
+        self.link_watch.on_change = self._publish_status
         self.on_unknown_text: list[Callable[[str], None]] = []
         """Called with each text of the venue that nobody has seen before."""
         self.reconciler.on_discrepancy.append(self._on_discrepancy)
@@ -238,6 +244,7 @@ class GatewayCore:
                 account_id, recovery = self._recoveries.popitem()
                 self.accounts[account_id].catch_up_positions(recovery)
             tasks.create_task(self.venue.run(self), name="venue")
+            tasks.create_task(self.link_watch.run(), name="links")
             tasks.create_task(self.resolver.run(), name="resolver")
             tasks.create_task(self.switches.run(), name="dead-mans-switches")
             tasks.create_task(self.books.run(), name="books")
@@ -332,8 +339,9 @@ class GatewayCore:
             down = any(link.state == stream_pb2.LINK_STATE_DOWN for link in self.venue.links())
             state = venue_pb2.VENUE_STATE_DOWN if down else venue_pb2.VENUE_STATE_RECONCILING
             return state, causes
-        if any(link.state == stream_pb2.LINK_STATE_DEGRADED for link in self.venue.links()):
-            return venue_pb2.VENUE_STATE_DEGRADED, "a link is degraded"
+        if degraded := self.link_watch.degraded:
+            paused = "; new orders are paused" if self.desk.pauses else ""
+            return venue_pb2.VENUE_STATE_DEGRADED, f"degraded: {', '.join(sorted(degraded))}{paused}"
         return venue_pb2.VENUE_STATE_TRADING, ""
 
     # what the venue tells
