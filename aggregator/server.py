@@ -15,12 +15,11 @@ from venuemesh.bus import Bus
 from venuemesh.channels import open_channel
 from venuemesh.clock import Clock
 from venuemesh.metrics import Metrics
-from venuemesh.running import surroundings
+from venuemesh.running import mesh_streams, surroundings
 from venuemesh.secrets import SecretError, read_secret
 from venuemesh.security.certificates import CertificateError
 from venuemesh.serving import GrpcServer, ServingError, serve_until_stopped
 from venuemesh.streaming import StreamHub
-from venuemesh.subjects import stream_specs
 from venuemesh.telemetry import configure_logging
 from venuemesh.v1 import market_data_service_pb2_grpc, operations_service_pb2_grpc, portfolio_service_pb2_grpc
 
@@ -48,7 +47,7 @@ async def build(
         resume_window=fold.resume_window,
         max_views=fold.max_views,
     )
-    specs = stream_specs(settings.nats.event_retention_s)
+    specs = mesh_streams(settings.nats)
     feed = EventFeed(bus, clock, options, specs=specs, metrics=metrics)
     hub = StreamHub(clock, server.drain, metrics=metrics, capacity=fold.queue_capacity)
     portfolio = PortfolioServicer(feed, hub, mark_interval_s=settings.marks.stream_interval_s)

@@ -6,15 +6,19 @@ import asyncio
 import logging
 
 from router.calls import Context, read, submit
-from router.facade import Facade, at_venue, fill_in, joined, stream_at_venue
+from router.facade import Facade, Listing, at_venue, fill_in, joined, paged, stream_at_venue
 from router.venues import VenueLink
 from venuemesh.errors import InvalidRequest, NotYetImplemented
 from venuemesh.telemetry import set_log_level
-from venuemesh.v1 import operations_service_pb2, reconciliation_service_pb2, risk_service_pb2
+from venuemesh.v1 import operations_pb2, operations_service_pb2, reconciliation_service_pb2, risk_service_pb2
 
 log = logging.getLogger(__name__)
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+def _request_time(entry: operations_pb2.AuditEntry) -> int:
+    return entry.request_time.ToNanoseconds()
 
 
 @fill_in(operations_service_pb2.DESCRIPTOR.services_by_name["OperationsService"])
@@ -26,6 +30,16 @@ class OperationsServicer:
         self._restore: asyncio.TimerHandle | None = None
 
     GetQuota = joined("operations", "GetQuota", "quotas", operations_service_pb2.GetQuotaResponse)
+
+    ListAuditEntries = paged(
+        Listing(
+            stub="operations",
+            method="ListAuditEntries",
+            response=operations_service_pb2.ListAuditEntriesResponse,
+            rows="audit_entries",
+            time_ns=_request_time,
+        )
+    )
 
     async def ListSubscribers(  # noqa: N802 - named by the contract
         self, request: operations_service_pb2.ListSubscribersRequest, context: Context

@@ -21,12 +21,17 @@ from venuemesh.gateway.account import Account
 from venuemesh.gateway.account_operations import AccountOperations
 from venuemesh.gateway.alerts import (
     ACCOUNT_STALE,
+    AUDIT_LOST,
+    CRITICAL,
     DISCREPANCY,
     ILLEGAL_TRANSITION,
     LINK_LOST,
     UNKNOWN_TEXT,
     Alerts,
 )
+from venuemesh.gateway.attribution import attributed
+from venuemesh.gateway.audit import AuditTrail, orders_about
+from venuemesh.gateway.audit_reader import AuditReader
 from venuemesh.gateway.books import Books
 from venuemesh.gateway.dead_mans_switch import DeadMansSwitches, SwitchStore
 from venuemesh.gateway.desk import Desk, DeskSettings
@@ -91,7 +96,11 @@ class CoreSettings:
 
 
 class GatewayCore:
-    """One venue's desk, books and accounts. Use as: build, `recover`, `run`."""
+    """One venue's desk, books and accounts. Use as: build, `recover`, `run`.
+
+    Args:
+        audit: where the adapter's requests are remembered; made here, and empty, where the adapter has no observer.
+    """
 
     def __init__(
         self,
@@ -102,7 +111,9 @@ class GatewayCore:
         clock: Clock,
         writer_id: str,
         settings: CoreSettings,
+        audit: AuditTrail | None = None,
     ) -> None:
+        venue = attributed(venue)
         self.venue = venue
         self.environment = environment
         self.clock = clock
@@ -154,6 +165,10 @@ class GatewayCore:
         self.switches = DeadMansSwitches(
             self.desk, self.working, SwitchStore(bus, venue.name, clock), clock=clock, alerts=self.alerts
         )
+        self.audit = audit or AuditTrail(bus, venue=venue.name, writer_id=writer_id, clock=clock)
+        self.audit.find_orders = partial(orders_about, self.accounts)
+        self.audit.on_loss = partial(self.alerts.begin, AUDIT_LOST, venue.name, severity=CRITICAL)
+        self.audit.on_whole = partial(self.alerts.end, AUDIT_LOST, venue.name)
         self.link_watch = LinkWatch(
             venue, self.alerts, self.desk.pauses, accounts=list(self.accounts), settings=settings.links
         )
@@ -171,6 +186,10 @@ class GatewayCore:
             work.close()
             raise RuntimeError("the gateway is not running")
         return self._tasks.create_task(work, name=name, context=deadlines.background_context())
+
+    def audit_entries(self) -> AuditReader:
+        """The stored audit trail of the venue."""
+        return AuditReader(self._bus, self.venue.name)
 
     def history(self, account_id: str) -> AccountHistory:
         """The account's stored events."""
@@ -238,6 +257,7 @@ class GatewayCore:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             tasks.create_task(self.log.run(), name="event-log")
+            tasks.create_task(self.audit.run(), name="audit")
             tasks.create_task(self._refresh_instruments(), name="instruments")
             await self._instruments_known.wait()
             while self._recoveries:

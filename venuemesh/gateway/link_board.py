@@ -17,6 +17,7 @@ from venuemesh.v1 import stream_pb2, venue_pb2
 REST_LINK = "rest"
 MARKET_LINK = "market"
 
+_USER = "user/"
 _PPM = 1_000_000
 _NS_PER_S = 1_000_000_000
 _STATES = {
@@ -29,7 +30,12 @@ _STATES = {
 
 def user_link(account_id: str) -> str:
     """Link id of an account's private connection."""
-    return f"user/{account_id}"
+    return f"{_USER}{account_id}"
+
+
+def account_of_link(link_id: str) -> str:
+    """The account a private connection belongs to; empty for one that all accounts share."""
+    return link_id.removeprefix(_USER) if link_id.startswith(_USER) else ""
 
 
 @dataclass(slots=True)

@@ -92,6 +92,10 @@ def watch_core(metrics: Metrics, core: GatewayCore) -> None:
     lasting = metrics.gauge("alerts_lasting", "Conditions a person should know of that last", ("venue",))
     lasting.labels(venue).set_function(lambda: len(core.alerts.lasting()))
     core.link_watch.listeners.append(LinkGauges(metrics, venue))
+    audit = metrics.gauge("audit_backlog", "Audit entries not yet durable", ("venue",))
+    audit.labels(venue).set_function(lambda: core.audit.backlog)
+    lost = metrics.gauge("audit_lost", "Audit entries lost since the start, because the queue was full", ("venue",))
+    lost.labels(venue).set_function(lambda: core.audit.lost)
     for account_id, account in core.accounts.items():
         gate = core.desk.gates[account_id]
         ready.labels(venue, account_id).set_function(partial(_ready, gate))

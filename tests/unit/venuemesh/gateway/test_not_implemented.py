@@ -17,7 +17,6 @@ from venuemesh.metrics import Metrics
 NOT_IMPLEMENTED = {
     "InstrumentService/StreamInstrumentUpdates",
     "OperationsService/DrainVenue",
-    "OperationsService/ListAuditEntries",
     "OperationsService/ListCircuitBreakers",
     "OperationsService/ListDeadLetters",
     "OperationsService/ReloadConfiguration",
