@@ -11,7 +11,7 @@ from venuemesh.gateway.core import GatewayCore
 from venuemesh.gateway.desk import Gate
 from venuemesh.metrics import Metrics
 from venuemesh.transport.link import LinkState
-from venuemesh.transport.observer import RequestRecord, StateRecord
+from venuemesh.transport.observer import RequestOutcome, RequestRecord, StateRecord
 from venuemesh.v1 import reconciliation_pb2, stream_pb2, venue_pb2
 
 
@@ -27,7 +27,9 @@ class LinkMetrics:
         self._connections = metrics.counter("link_connections", "Connections made", ("venue", "link"))
 
     def on_request(self, record: RequestRecord) -> None:
-        """Count one attempt with its latency."""
+        """Count one attempt with its latency; an answer that came late has none."""
+        if record.outcome is RequestOutcome.LATE:
+            return
         self._seconds.labels(self._venue, record.endpoint, record.outcome.value).observe(record.latency_s)
 
     def on_state(self, record: StateRecord) -> None:
