@@ -14,7 +14,9 @@ from aggregator.settings import AggregatorSettings
 from venuemesh.bus import Bus
 from venuemesh.channels import open_channel
 from venuemesh.clock import Clock
+from venuemesh.dead_letter_service import DeadLetterDesk
 from venuemesh.metrics import Metrics
+from venuemesh.paging import Pager
 from venuemesh.running import mesh_streams, surroundings
 from venuemesh.secrets import SecretError, read_secret
 from venuemesh.security.certificates import CertificateError
@@ -52,7 +54,9 @@ async def build(
     hub = StreamHub(clock, server.drain, metrics=metrics, capacity=fold.queue_capacity)
     portfolio = PortfolioServicer(feed, hub, mark_interval_s=settings.marks.stream_interval_s)
     server.add(PORTFOLIO_SERVICE, portfolio_service_pb2_grpc.add_PortfolioServiceServicer_to_server, portfolio)
-    operations = OperationsServicer(hub)
+    # Names neither a place nor a secret: any aggregator can read the tokens of another.
+    letters = DeadLetterDesk(feed.dead_letters, Pager(SERVICE.encode()), clock)
+    operations = OperationsServicer(hub, letters)
     server.add(OPERATIONS_SERVICE, operations_service_pb2_grpc.add_OperationsServiceServicer_to_server, operations)
     async with AsyncExitStack() as stack:
         board = await _mark_board(stack, settings, feed, clock)

@@ -8,6 +8,7 @@ import logging
 from router.calls import Context, read, submit
 from router.facade import Facade, Listing, at_venue, fill_in, joined, paged, stream_at_venue
 from router.venues import VenueLink
+from venuemesh.dead_letter_service import DeadLetterDesk
 from venuemesh.errors import InvalidRequest, NotYetImplemented
 from venuemesh.telemetry import set_log_level
 from venuemesh.v1 import operations_pb2, operations_service_pb2, reconciliation_service_pb2, risk_service_pb2
@@ -25,8 +26,9 @@ def _request_time(entry: operations_pb2.AuditEntry) -> int:
 class OperationsServicer:
     """What operators ask of the router."""
 
-    def __init__(self, facade: Facade) -> None:
+    def __init__(self, facade: Facade, dead_letters: DeadLetterDesk) -> None:
         self.facade = facade
+        self._dead_letters = dead_letters
         self._restore: asyncio.TimerHandle | None = None
 
     GetQuota = joined("operations", "GetQuota", "quotas", operations_service_pb2.GetQuotaResponse)
@@ -57,6 +59,18 @@ class OperationsServicer:
         for answer in answers.given.values():
             whole.subscribers.extend(answer.subscribers)
         return whole
+
+    async def ListDeadLetters(  # noqa: N802 - named by the contract
+        self, request: operations_service_pb2.ListDeadLettersRequest, context: Context
+    ) -> operations_service_pb2.ListDeadLettersResponse:
+        """Events that any service of the mesh could not handle, oldest first."""
+        return await self._dead_letters.list(request)
+
+    async def RequeueDeadLetter(  # noqa: N802 - named by the contract
+        self, request: operations_service_pb2.RequeueDeadLetterRequest, context: Context
+    ) -> operations_service_pb2.RequeueDeadLetterResponse:
+        """Put one of them back under its subject; a repeat changes nothing."""
+        return await self._dead_letters.requeue(request)
 
     async def SetLogLevel(  # noqa: N802 - named by the contract
         self, request: operations_service_pb2.SetLogLevelRequest, context: Context

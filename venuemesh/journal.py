@@ -18,6 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from venuemesh.bus import Bus, StoredMessage, SubjectTaken
 from venuemesh.clock import Clock
+from venuemesh.dead_letters import DeadLetters, Unhandled, is_requeued
 from venuemesh.errors import JournalUnavailable
 from venuemesh.outbox import Outbox, Outgoing
 from venuemesh.resequence import Resequencer
@@ -204,10 +205,16 @@ def _stamp(target: Timestamp, now_ns: int) -> None:
 
 
 class AccountHistory:
-    """Reads one account's events back, by their own numbers."""
+    """Reads one account's events back, by their own numbers.
 
-    def __init__(self, bus: Bus, venue: str, account_id: str) -> None:
+    Args:
+        dead_letters: where a message goes that is no event. Reading ends there all the same: an account that is told
+            over a hole would be told wrongly.
+    """
+
+    def __init__(self, bus: Bus, venue: str, account_id: str, *, dead_letters: DeadLetters | None = None) -> None:
         self._bus = bus
+        self._dead_letters = dead_letters
         self._filter = account_filter(venue, account_id)
 
     async def last(self) -> event_pb2.Event | None:
@@ -221,13 +228,37 @@ class AccountHistory:
         order = Resequencer[event_pb2.Event](after_sequence or await self._before_first())
         async with aclosing(self._bus.replay(EVENT_STREAM, [self._filter], after=after_stream)) as stored:
             async for message in stored:
-                event = decode_event(message)
+                event = await self._read(message)
                 for ready in order.push(event.sequence, event):
                     yield ready
         for late in order.drain():
             yield late
         if order.skipped:
             log.error("account_log_has_gaps", extra={"filter": self._filter, "gaps": str(order.skipped[:10])})
+
+    async def _read(self, message: StoredMessage) -> event_pb2.Event:
+        try:
+            return decode_event(message)
+        except JournalUnavailable as error:
+            if self._dead_letters is not None:
+                await self._dead_letters.bury(
+                    Unhandled(
+                        name=(EVENT_STREAM, str(message.sequence)),
+                        subject=message.subject,
+                        payload=message.payload,
+                        error=error.message,
+                        source_stream=EVENT_STREAM,
+                        source_sequence=message.sequence,
+                    )
+                )
+            raise
+
+    async def _original(self, sequence: int) -> StoredMessage | None:
+        """The first message at this stream sequence or later that nobody put back: its number fits its place."""
+        stored = await self._bus.next_at(EVENT_STREAM, self._filter, sequence)
+        while stored is not None and is_requeued(stored.headers):
+            stored = await self._bus.next_at(EVENT_STREAM, self._filter, stored.sequence + 1)
+        return stored
 
     async def _before_first(self) -> int:
         """The number to begin behind when everything kept is read."""
@@ -237,7 +268,7 @@ class AccountHistory:
 
     async def first_sequence(self) -> int:
         """Number of the oldest event still stored; 0 when there is none."""
-        stored = await self._bus.next_at(EVENT_STREAM, self._filter, 1)
+        stored = await self._original(1)
         return decode_event(stored).sequence if stored else 0
 
     async def _stream_position(self, sequence: int) -> int:
@@ -249,7 +280,7 @@ class AccountHistory:
         # Invariant: all events of the account at or before stream sequence `low` have numbers <= `sequence`.
         while low < high:
             middle = (low + high) // 2
-            found = await self._bus.next_at(EVENT_STREAM, self._filter, middle + 1)
+            found = await self._original(middle + 1)
             if found is None or decode_event(found).sequence > sequence:
                 high = middle
             else:

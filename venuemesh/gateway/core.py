@@ -16,6 +16,7 @@ from typing import Any
 from venuemesh import deadlines
 from venuemesh.bus import Bus
 from venuemesh.clock import Clock
+from venuemesh.dead_letters import DeadLetters
 from venuemesh.errors import MeshError, Reason
 from venuemesh.gateway.account import Account
 from venuemesh.gateway.account_operations import AccountOperations
@@ -119,6 +120,7 @@ class GatewayCore:
         self.clock = clock
         self.settings = settings
         self.instruments = Instruments()
+        self.dead_letters = DeadLetters(bus, clock, handler=f"gateway_{venue.name}")
         self.log = EventLog(bus, venue=venue.name, writer_id=writer_id, clock=clock)
         self.journal = OrderJournal(bus, venue.name)
         self.books = Books(venue, self.instruments, clock)
@@ -193,7 +195,7 @@ class GatewayCore:
 
     def history(self, account_id: str) -> AccountHistory:
         """The account's stored events."""
-        return AccountHistory(self._bus, self.venue.name, account_id)
+        return AccountHistory(self._bus, self.venue.name, account_id, dead_letters=self.dead_letters)
 
     # running
 

@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from venuemesh.dead_letter_service import DeadLetterDesk
 from venuemesh.errors import InvalidRequest
 from venuemesh.gateway.audit_reader import AuditQuery
 from venuemesh.gateway.services.alert_stream import AlertStream
@@ -31,6 +32,7 @@ class OperationsServicer(operations_service_pb2_grpc.OperationsServiceServicer):
     def __init__(self, parts: GatewayParts, hub: StreamHub, pager: Pager) -> None:
         self._parts = parts
         self._pager = pager
+        self._dead_letters = DeadLetterDesk(parts.dead_letters, pager, parts.clock)
         self._hub = hub
         self._alerts = AlertStream(parts, hub)
         self._restore: asyncio.TimerHandle | None = None
@@ -127,11 +129,11 @@ class OperationsServicer(operations_service_pb2_grpc.OperationsServiceServicer):
     async def ListDeadLetters(
         self, request: wire.ListDeadLettersRequest, context: Context
     ) -> wire.ListDeadLettersResponse:
-        """Not served yet."""
-        raise not_yet("ListDeadLetters")
+        """Events this gateway could not handle, oldest first."""
+        return await self._dead_letters.list(request)
 
     async def RequeueDeadLetter(
         self, request: wire.RequeueDeadLetterRequest, context: Context
     ) -> wire.RequeueDeadLetterResponse:
-        """Not served yet."""
-        raise not_yet("RequeueDeadLetter")
+        """Put one of them back under its subject; a repeat changes nothing."""
+        return await self._dead_letters.requeue(request)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
 from venuemesh.clock import Clock
+from venuemesh.dead_letters import DeadLetters
 from venuemesh.gateway.account_operations import AccountOperations
 from venuemesh.gateway.alerts import Alerts
 from venuemesh.gateway.audit_reader import AuditReader
@@ -41,6 +42,7 @@ class GatewayParts(Protocol):
     clock: Clock
     reconciler: Reconciler
     resolver: Resolver
+    dead_letters: DeadLetters
     on_status: list[Callable[[venue_pb2.VenueStatus], None]]
     """Called with each new status of the venue."""
 
