@@ -58,6 +58,7 @@ class _Loss:
     """Entries lost since the last one that was taken."""
 
     count: int = 0
+    writes: int = 0
     since_ns: int = 0
     until_ns: int = 0
 
@@ -131,8 +132,9 @@ class AuditTrail:
         self._filled.set()
 
     def _is_full(self, record: RequestRecord) -> bool:
-        # Once entries are lost there must be room for many, or the trail would be a row of marks.
-        share = (1.0 if record.write else 0.5) * (0.5 if self._loss.count else 1.0)
+        # Once entries of a sort are lost there must be room for many, or the trail would be a row of marks.
+        usual, after_loss, lost = (1.0, 0.5, self._loss.writes) if record.write else (0.5, 0.25, self._loss.count)
+        share = after_loss if lost else usual
         settings = self._settings
         return self._held >= settings.max_entries * share or self._bytes >= settings.max_bytes * share
 
@@ -170,6 +172,7 @@ class AuditTrail:
             log.error("audit_entries_lost", extra={"waiting": self._held, "bytes": self._bytes})
             self.on_loss(f"{self._held} entries wait for the broker and no more are taken")
         loss.count += 1
+        loss.writes += record.write
         loss.until_ns = max(loss.until_ns, record.started_ns)
 
     def _mark_loss(self) -> None:
