@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes import ManualClock
@@ -159,6 +159,7 @@ async def test_bytes_are_bounded_too() -> None:
 
 
 @given(st.lists(st.sampled_from(["read", "write", "away", "back", "flush"]), max_size=40))
+@settings(deadline=None)
 def test_nothing_is_lost_in_silence(script: list[str]) -> None:
     """P9: whatever happens, entries stored and entries counted in marks are the requests made, and order is kept."""
 

@@ -86,6 +86,7 @@ def test_judgement_equals_a_reference_over_the_whole_history(script: list[tuple[
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40))
+@settings(deadline=None)
 def test_a_link_that_touches_its_limit_never_flaps(errors: list[bool]) -> None:
     """P31: between two changes to good lies at least the time of calm, whatever the samples are."""
     clock = ManualClock()
