@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from router.plans import instant
-from router.selection import BookView, Level
+from router.views import BookView, Level
 from venuemesh.money import format_decimal
 from venuemesh.v1 import market_data_pb2, stream_pb2
 

@@ -7,14 +7,22 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from router.admission import Admission, AdmitAll
 from router.books import BookFeeds
 from router.calls import StreamProxy
 from router.facade import Facade
+from router.facts import AccountFacts
+from router.instructions import first_policy
 from router.journal import RouteJournal
 from router.locate import Locator
 from router.measures import Measures
+from router.parent_orders import ParentOrders
+from router.planning import Planner
+from router.policy import PolicyStore
+from router.route_lists import RouteLists
+from router.route_log import RouteLog
 from router.routing import OrderRouter
-from router.selection import Rules
+from router.sending import ChildSender
 from router.service_market_data import MarketDataServicer
 from router.service_operations import OperationsServicer, ReconciliationServicer, RiskServicer
 from router.service_orders import OrderServicer
@@ -32,6 +40,7 @@ from venuemesh.running import surroundings
 from venuemesh.secrets import SecretError, read_secret
 from venuemesh.security.certificates import CertificateError
 from venuemesh.serving import GrpcServer, ServingError, endless, serve_until_stopped
+from venuemesh.streaming import StreamHub
 from venuemesh.telemetry import configure_logging
 from venuemesh.v1 import (
     account_service_pb2,
@@ -82,11 +91,15 @@ async def build(
         venues = await stack.enter_async_context(_connect(settings, clock))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         feeds = BookFeeds(settings.books, clock, tasks)
+        facts = AccountFacts(settings.facts, clock, tasks)
         measures = Measures(metrics)
-        rules = Rules(max_book_age_s=settings.books.max_age_s, excluded=frozenset(settings.excluded_venues))
         journal = RouteJournal(bus, clock)
-        orders = OrderRouter(venues, feeds, journal, rules, clock, measures)
-        _add_services(server, settings, venues, feeds, journal, orders, DeadLetters(bus, clock), clock)
+        parts = _routing(settings, venues, feeds, facts, journal, bus, clock, measures)
+        facade = Facade(venues=venues, proxy=StreamProxy(server.drain, clock), pager=_pager(settings), clock=clock)
+        hub = StreamHub(clock, server.drain, metrics=metrics)
+        _add_services(server, settings, facade, feeds, journal, parts, DeadLetters(bus, clock), bus, hub)
+        states = tasks.create_task(endless(parts.log.run(), name="routes"), name="routes")
+        policy = tasks.create_task(endless(parts.policy.run(), name="policy"), name="policy")
         watch = tasks.create_task(endless(venues.run(), name="venues"), name="venues")
         ready = asyncio.Event()
         health = tasks.create_task(_mirror_health(server, venues, bus, ready, measures), name="health")
@@ -94,8 +107,41 @@ async def build(
             yield Router(server=server, venues=venues, feeds=feeds, bus=bus, ready=ready)
         finally:
             feeds.close()
-            watch.cancel()
-            health.cancel()
+            facts.close()
+            for task in (watch, health, states, policy):
+                task.cancel()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routing:
+    """What routes orders."""
+
+    orders: OrderRouter
+    parents: ParentOrders
+    policy: PolicyStore
+    log: RouteLog
+
+
+def _routing(
+    settings: RouterSettings,
+    venues: Venues,
+    feeds: BookFeeds,
+    facts: AccountFacts,
+    journal: RouteJournal,
+    bus: Bus,
+    clock: Clock,
+    measures: Measures,
+    admission: Admission | None = None,
+) -> Routing:
+    """The parts that decide, send and follow, put together."""
+    first = first_policy(settings.books.max_age_s, settings.excluded_venues, settings.routing.funding_horizon_s)
+    policy = PolicyStore(bus, first, venues.names)
+    planner = Planner(venues, feeds, facts, policy, clock, assumed_fee_rate=settings.facts.assumed_fee_rate)
+    log = RouteLog(bus, journal, clock, max_open=settings.routing.max_open_routes)
+    checks = admission or AdmitAll()
+    sender = ChildSender(venues, journal, checks, clock, measures)
+    orders = OrderRouter(venues, planner, journal, sender, checks, clock, measures, log.announce)
+    return Routing(orders=orders, parents=ParentOrders(venues, journal, clock), policy=policy, log=log)
 
 
 @asynccontextmanager
@@ -123,16 +169,19 @@ def _pager(settings: RouterSettings) -> Pager:
 def _add_services(
     server: GrpcServer,
     settings: RouterSettings,
-    venues: Venues,
+    facade: Facade,
     feeds: BookFeeds,
     journal: RouteJournal,
-    router: OrderRouter,
+    parts: Routing,
     dead_letters: DeadLetters,
-    clock: Clock,
+    bus: Bus,
+    hub: StreamHub,
 ) -> None:
-    facade = Facade(venues=venues, proxy=StreamProxy(server.drain, clock), pager=_pager(settings), clock=clock)
-    letters = DeadLetterDesk(dead_letters, facade.pager, clock)
-    locator = Locator(venues, journal)
+    letters = DeadLetterDesk(dead_letters, facade.pager, facade.clock)
+    locator = Locator(facade.venues, journal)
+    lists = RouteLists(bus, parts.log, facade.pager, facade.clock)
+    routing = RoutingServicer(facade, parts.orders, journal, parts.parents, parts.policy, parts.log, lists, hub)
+    orders = OrderServicer(facade, parts.orders, locator, parts.parents)
     for module, stubs, name, servicer in (
         (venue_service_pb2, venue_service_pb2_grpc, "VenueService", VenueServicer(facade, server.drain)),
         (instrument_service_pb2, instrument_service_pb2_grpc, "InstrumentService", InstrumentServicer(facade)),
@@ -142,14 +191,9 @@ def _add_services(
             "MarketDataService",
             MarketDataServicer(facade, feeds, settings.books.max_age_s),
         ),
-        (order_service_pb2, order_service_pb2_grpc, "OrderService", OrderServicer(facade, router, locator)),
+        (order_service_pb2, order_service_pb2_grpc, "OrderService", orders),
         (account_service_pb2, account_service_pb2_grpc, "AccountService", AccountServicer(facade)),
-        (
-            routing_service_pb2,
-            routing_service_pb2_grpc,
-            "RoutingService",
-            RoutingServicer(facade, router, journal),
-        ),
+        (routing_service_pb2, routing_service_pb2_grpc, "RoutingService", routing),
         (operations_service_pb2, operations_service_pb2_grpc, "OperationsService", OperationsServicer(facade, letters)),
         (
             reconciliation_service_pb2,

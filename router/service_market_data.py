@@ -10,8 +10,8 @@ from router.calls import Context, read
 from router.consolidated import consolidate
 from router.facade import Facade, at_venue, fill_in, stream_at_venue
 from router.fanout import ask_all
-from router.selection import BookView
 from router.venues import VenueLink
+from router.views import BookView
 from venuemesh.errors import GatewayUnavailable, InstrumentNotFound, NotYetImplemented, Reason
 from venuemesh.v1 import market_data_service_pb2 as pb
 

@@ -24,6 +24,9 @@ EVENT_STREAM = "VENUEMESH_EVENTS"
 MESH_STREAM = "VENUEMESH_MESH"
 DEAD_LETTER_STREAM = "VENUEMESH_DEAD_LETTERS"
 AUDIT_STREAM = "VENUEMESH_AUDIT"
+ROUTING_BUCKET = "VENUEMESH_ROUTING"
+ROUTING_STREAM = f"KV_{ROUTING_BUCKET}"
+ROUTING_POLICY_KEY = f"$KV.{ROUTING_BUCKET}.policy"
 
 DAY_S = 86_400.0
 AUDIT_DAYS = 30
@@ -115,6 +118,12 @@ def stream_specs(
             subjects=_all_of((Kind.VENUE, Kind.ROUTE, Kind.RISK)),
             description="Venue health, routing decisions and risk events",
             max_age_s=event_max_age_s,
+        ),
+        StreamSpec(
+            name=ROUTING_STREAM,
+            subjects=[f"$KV.{ROUTING_BUCKET}.>"],
+            description="The routing policy: a key-value bucket, with its last versions",
+            max_messages_per_subject=64,
         ),
         StreamSpec(
             name=DEAD_LETTER_STREAM,

@@ -88,6 +88,12 @@ class Gateway:
     def __init__(self, venue: str, *, bid: str = "99", ask: str = "101") -> None:
         self.venue = venue
         self.bid, self.ask = bid, ask
+        self.levels: dict[str, list[tuple[str, str]]] = {}
+        """Price and quantity of "bids" or "asks", best first; ten at `bid` or `ask` where not set."""
+        self.instrument = instrument(venue)
+        self.fee_rates: tuple[str, str] | None = None
+        """Maker's and taker's of the account; the instrument's when not set."""
+        self.funding_rate: str | None = None
         self.book_freshness = stream_pb2.FRESHNESS_FRESH
         self.state = venue_pb2.VENUE_STATE_TRADING
         self.port = 0
@@ -144,12 +150,16 @@ class Gateway:
         return market_data_pb2.OrderBook(
             venue=self.venue,
             symbol=symbol,
-            bids=[market_data_pb2.PriceLevel(price=self.bid, quantity="10")],
-            asks=[market_data_pb2.PriceLevel(price=self.ask, quantity="10")],
+            bids=self._side("bids", self.bid),
+            asks=self._side("asks", self.ask),
             received_time=now(),
             freshness=self.book_freshness,
             stale_cause="" if self.book_freshness == stream_pb2.FRESHNESS_FRESH else "scripted",
         )
+
+    def _side(self, name: str, price: str) -> list[market_data_pb2.PriceLevel]:
+        levels = self.levels.get(name, [(price, "10")])
+        return [market_data_pb2.PriceLevel(price=price, quantity=quantity) for price, quantity in levels]
 
     def submits(self) -> list[order_service_pb2.SubmitOrderRequest]:
         return [one for one in self.requests if isinstance(one, order_service_pb2.SubmitOrderRequest)]
@@ -220,10 +230,10 @@ class _Venues(_Part):
 
 class _Instruments(_Part):
     async def ListInstruments(self, request: Any, context: Any) -> Any:
-        return instrument_service_pb2.ListInstrumentsResponse(instruments=[instrument(self.gateway.venue)])
+        return instrument_service_pb2.ListInstrumentsResponse(instruments=[self.gateway.instrument])
 
     async def GetInstrument(self, request: Any, context: Any) -> Any:
-        return instrument_service_pb2.GetInstrumentResponse(instrument=instrument(self.gateway.venue))
+        return instrument_service_pb2.GetInstrumentResponse(instrument=self.gateway.instrument)
 
     StreamInstrumentUpdates = GetInstrument
 
@@ -250,7 +260,11 @@ class _MarketData(_Part):
     async def ListTrades(self, request: Any, context: Any) -> Any:
         raise AssertionError("not scripted")
 
-    ListCandles = GetStatistics = StreamTopOfBook = StreamTrades = ListTrades
+    async def GetStatistics(self, request: Any, context: Any) -> Any:
+        statistics = market_data_pb2.MarketStatistics(funding_rate=self.gateway.funding_rate)
+        return market_data_service_pb2.GetStatisticsResponse(statistics=statistics)
+
+    ListCandles = StreamTopOfBook = StreamTrades = ListTrades
     StreamCandles = StreamStatistics = UpdateSubscription = ListTrades
 
 
@@ -333,6 +347,13 @@ class _Accounts(_Part):
             return account_service_pb2.ListPositionsResponse(positions=[position])
 
         return await self.scripted("ListPositions", request, context, default)
+
+    async def GetFeeRates(self, request: Any, context: Any) -> Any:
+        told = self.gateway.fee_rates
+        maker, taker = told or (self.gateway.instrument.taker_fee_rate,) * 2
+        return account_service_pb2.GetFeeRatesResponse(
+            maker_fee_rate=maker, taker_fee_rate=taker, of_account=told is not None
+        )
 
     async def ListAccounts(self, request: Any, context: Any) -> Any:
         raise AssertionError("not scripted")

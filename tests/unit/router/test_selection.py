@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.selection import BookView, Candidate, Decision, Level, Rules, VenueView, assess, decide, walk_book
+from router.assess import Candidate, assess
+from router.cost import walk_book
+from router.selection import Decision, Wish, decide
 from router.terms import OrderTerms
+from router.views import BookView, Level, Rules, VenueView
 from venuemesh.errors import Reason
 from venuemesh.v1 import instrument_pb2, order_pb2, routing_pb2, venue_pb2
 
@@ -94,8 +97,11 @@ def venue(name: str, seen: BookView | None = None, **changes: Any) -> VenueView:
     return VenueView(**values)
 
 
-def choose(order: OrderTerms, *views: VenueView, rules: Rules = RULES) -> Decision:
-    return decide(BEST_PRICE, order, [assess(order, view, rules) for view in views])
+def choose(
+    order: OrderTerms, *views: VenueView, rules: Rules = RULES, strategy: int = BEST_PRICE, **wish: Any
+) -> Decision:
+    wanted = Wish(strategy=strategy, **wish)
+    return decide(wanted, order, [assess(order, view, rules) for view in views])
 
 
 def test_buy_takes_the_venue_that_is_cheaper_for_the_whole_quantity() -> None:
@@ -208,11 +214,12 @@ def test_venue_that_cannot_take_the_order_is_left_out_with_its_reason(
     order: OrderTerms, view: VenueView, reason: Reason
 ) -> None:
     """Each cause has its reason and some words."""
-    candidate = assess(order, view, RULES)
+    decision = choose(order, view)
+    (candidate,) = decision.candidates
     assert candidate.refusal is not None
     assert candidate.refusal.reason is reason
     assert candidate.refusal.message
-    assert choose(order, view).chosen is None
+    assert decision.chosen is None
 
 
 def test_excluded_venue_is_left_out_even_with_the_best_price() -> None:
