@@ -235,9 +235,12 @@ class RouteLog:
                     route_id = next(iter(self._dirty))
                     self._dirty.pop(route_id)
                     await self._store(route_id)
+                    end_if_cancelled()
             except JournalUnavailable as error:
                 await _pause("route_states_wait", error)
                 continue
+            # A call of the broker's client can swallow a cancellation.
+            end_if_cancelled()
             await self._wake.wait()
 
     async def _catch_up(self, route_id: str) -> None:
