@@ -75,6 +75,7 @@ def instrument(venue: str, symbol: str = SYMBOL) -> instrument_pb2.Instrument:
     return instrument_pb2.Instrument(
         venue=venue,
         symbol=symbol,
+        quote_asset="USDC",
         state=instrument_pb2.INSTRUMENT_STATE_TRADING,
         price_rule=instrument_pb2.PriceRule(tick_size="0.5"),
         quantity_rule=instrument_pb2.QuantityRule(step_size="0.001", min_notional="10"),
