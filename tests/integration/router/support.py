@@ -372,6 +372,9 @@ def settings(broker_url: str, gateways: dict[str, str], **more: Any) -> RouterSe
             "nats": {"urls": (broker_url,)},
             "grpc": {"port": 0, "drain_pause_s": 0, "drain_grace_s": 1.0},
             "gateway": gateway,
+            # A busy machine must not turn a first reading into a missing book.
+            "books": {"fetch_timeout_s": 5.0, **more.pop("books", {})},
+            "facts": {"fetch_timeout_s": 5.0},
             **more,
         }
     )
