@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/route_plan.py
 
-Prints the median and the 99th percentile of each, and how often the search for a split was cut short.
+Prints the median and the 99th percentile of each, and the parts per order.
 """
 
 from __future__ import annotations

@@ -189,7 +189,7 @@ def _add_services(
             market_data_service_pb2,
             market_data_service_pb2_grpc,
             "MarketDataService",
-            MarketDataServicer(facade, feeds, settings.books.max_age_s),
+            MarketDataServicer(facade, feeds, settings.books.max_age_s, settings.books.max_distance_bps),
         ),
         (order_service_pb2, order_service_pb2_grpc, "OrderService", orders),
         (account_service_pb2, account_service_pb2_grpc, "AccountService", AccountServicer(facade)),

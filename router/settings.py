@@ -50,6 +50,8 @@ class BookSettings(Section):
 
     max_age_s: Positive = 10.0
     """A book older than this is left out."""
+    max_distance_bps: Annotated[int, Field(ge=1, le=10_000)] = 200
+    """A book of three or more whose middle is further from the median is left out of the consolidated book."""
     fetch_timeout_s: Positive = 0.25
     """Bound of the one reading made when no live book is there yet."""
     depth: Annotated[int, Field(ge=1, le=1_000)] = 20

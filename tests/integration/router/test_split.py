@@ -386,7 +386,7 @@ async def test_part_its_venue_refuses_is_shown_beside_the_one_that_lives(broker:
 
 
 async def test_route_is_followed_to_its_end_streamed_resumed_and_measured_by_every_router(broker: Broker) -> None:
-    """Two replicas: each state is stored once; a stream resumes at the other; the outcome compares paid with expected."""
+    """Two replicas: each state is stored once, a stream resumes at the other, and paid is compared with expected."""
     one, two = thin_pair()
     stream = routing_service_pb2.StreamRoutesRequest(account_id=ACCOUNT)
     async with (
