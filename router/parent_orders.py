@@ -105,7 +105,9 @@ class ParentOrders:
         request = pb.GetOrderRequest(reference=_reference(route, leg))
         try:
             link = self._venues.get(leg.venue)
-            answer: pb.GetOrderResponse = await read(link, link.orders.GetOrder, request)
+            # A hung venue must leave time for what the journal tells.
+            timeout_s = link.settings.locate_timeout_s
+            answer: pb.GetOrderResponse = await read(link, link.orders.GetOrder, request, timeout_s=timeout_s)
         except MeshError as error:
             if error.reason is not Reason.ORDER_NOT_FOUND:
                 unreached.append(f"{leg.venue}: {error.reason}: {error.message}")

@@ -30,6 +30,7 @@ from venuemesh.v1 import event_pb2, order_pb2, routing_pb2
 log = logging.getLogger(__name__)
 
 RETRY_WAIT_S = 0.25
+UNSENT_KEPT_NS = 3_600 * 10**9
 ROUTES = f"{ROOT}.{Kind.ROUTE}.>"
 _CHILD_EVENTS = (f"{ROOT}.{Kind.ORDER}.>", f"{ROOT}.{Kind.FILL}.>")
 
@@ -120,7 +121,7 @@ class RouteLog:
     def _take(self, route: routing_pb2.Route) -> _Open | None:
         known = self._open.get(route.route_id)
         if known is None:
-            if len(self._open) >= self._max_open:
+            if len(self._open) >= self._max_open and not self._drop_unsent():
                 log.warning("too_many_open_routes", extra={"route_id": route.route_id, "bound": self._max_open})
                 return None
             known = self._open[route.route_id] = _Open(route)
@@ -131,6 +132,19 @@ class RouteLog:
         if known.stored is None or not same_state(known.route, known.stored):
             self._mark(route.route_id)
         return known
+
+    def _drop_unsent(self) -> bool:
+        """Make room: routes of which nothing was sent for long are taken up again when their key is repeated."""
+        before_ns = self._clock.now_ns() - UNSENT_KEPT_NS
+        unsent = [
+            one
+            for one in self._open.values()
+            if one.route.created_time.ToNanoseconds() < before_ns
+            and all(child.status == order_pb2.ORDER_STATUS_PENDING_NEW for child in one.route.children)
+        ]
+        for one in unsent:
+            self._forget(one)
+        return bool(unsent)
 
     def _mark(self, route_id: str) -> None:
         self._dirty[route_id] = None

@@ -107,6 +107,10 @@ class ChildSender:
             lost = None if error.sent is Sent.NO else unknown_submit(request.order, self._clock.now_ns())
             self._admission.settle(request.order, lost)
             raise
+        except asyncio.CancelledError:
+            # The caller is gone, and its order may be on its way.
+            self._admission.settle(request.order, unknown_submit(request.order, self._clock.now_ns()))
+            raise
         else:
             self._measures.submitted(link.name, answer.outcome)
         self._admission.settle(request.order, answer)

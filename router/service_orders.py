@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from functools import partial
@@ -104,7 +105,7 @@ class OrderServicer:
     # --- amend and cancel ---
 
     async def ReplaceOrder(self, request: pb.ReplaceOrderRequest, context: Context) -> Any:  # noqa: N802
-        route = await self._parents.find_split(request.reference)
+        route = await self._split_of(request.reference)
         if route is not None:
             return await self._parents.replace(route, request)
         link = await self._locator.locate(request.reference)
@@ -118,23 +119,44 @@ class OrderServicer:
 
     async def _cancel(self, request: pb.CancelOrderRequest, context: Context = None) -> pb.CancelOrderResponse:
         require_id(request.reference)
-        split = await self._cancel_split(request)
-        if split is not None:
-            return split
-        if not request.reference.venue and request.reference.WhichOneof("id") == "order_id":
-            return await self._cancel_anywhere(request)
-        link = await self._locator.locate(request.reference)
-        return await self._cancel_at(link, request, context)
-
-    async def _cancel_split(self, request: pb.CancelOrderRequest) -> pb.CancelOrderResponse | None:
-        """Cancel an order by its children, where it has some; the journal being away must not keep a cancel back."""
         version = request.expected_version if request.HasField("expected_version") else None
         try:
             route = await self._parents.find_split(request.reference)
         except JournalUnavailable as error:
             log.warning("route_not_read", extra={"cause": error.message})
-            return await self._parents.cancel_without_journal(request.reference)
-        return None if route is None else await self._parents.cancel_as_one(route, version)
+            return await self._cancel_blindly(request, context)
+        if route is not None:
+            return await self._parents.cancel_as_one(route, version)
+        return await self._cancel_one_order(request, context)
+
+    async def _cancel_one_order(
+        self, request: pb.CancelOrderRequest, context: Context = None
+    ) -> pb.CancelOrderResponse:
+        if not request.reference.venue and request.reference.WhichOneof("id") == "order_id":
+            return await self._cancel_anywhere(request)
+        link = await self._locator.locate(request.reference)
+        return await self._cancel_at(link, request, context)
+
+    async def _cancel_blindly(self, request: pb.CancelOrderRequest, context: Context) -> pb.CancelOrderResponse:
+        """The journal cannot say whether the order was split: both is tried at once, as no cancel may wait for it."""
+        children = asyncio.create_task(self._parents.cancel_without_journal(request.reference), name="cancel/children")
+        try:
+            return await self._cancel_one_order(request, context)
+        except MeshError:
+            split = await children
+            if split is None:
+                raise
+            return split
+        finally:
+            children.cancel()
+
+    async def _split_of(self, reference: pb.OrderReference) -> routing_pb2.Route | None:
+        """The route of an order that was split. Without the journal orders are still found by asking around."""
+        try:
+            return await self._parents.find_split(reference)
+        except JournalUnavailable as error:
+            log.warning("route_not_read", extra={"cause": error.message})
+            return None
 
     async def _cancel_at(
         self, link: VenueLink, request: pb.CancelOrderRequest, context: Context = None
@@ -221,7 +243,7 @@ class OrderServicer:
     # --- read ---
 
     async def GetOrder(self, request: pb.GetOrderRequest, context: Context) -> Any:  # noqa: N802
-        route = await self._parents.find_split(request.reference)
+        route = await self._split_of(request.reference)
         if route is not None:
             return pb.GetOrderResponse(order=await self._parents.get(route, context))
         link = await self._locator.locate(request.reference)
