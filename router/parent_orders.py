@@ -38,6 +38,7 @@ from venuemesh.errors import (
     OutcomeUnknown,
     PreconditionFailed,
     Reason,
+    Unavailable,
     VersionConflict,
 )
 from venuemesh.gateway.rules import check_client_id
@@ -86,6 +87,9 @@ class ParentOrders:
                     return None
         except NotFound as error:
             raise OrderNotFound(f"reference.order_id: {error.message}", field="reference.order_id") from None
+        if route is not None and reference.account_id not in ("", route.order.account_id):
+            # Whoever may act for the account named may not act for another by way of an id.
+            raise OrderNotFound("reference.order_id: no such order of this account", field="reference.order_id")
         return route if route is not None and (is_split(route) or reference.order_id) else None
 
     async def read(self, route: routing_pb2.Route) -> Reading:
@@ -152,8 +156,10 @@ class ParentOrders:
         """The gateway has no such child or is away: if nobody journalled it, nobody may any more."""
         reject = order_pb2.Reject(reason=reason_number(Reason.NEVER_REACHED_VENUE), message=CANCELED_UNSENT)
         child = child_order(route, leg)
+        # A gateway that refuses the caller, for one, has said nothing about the child.
+        absent = error.reason is Reason.ORDER_NOT_FOUND or isinstance(error, Unavailable)
         try:
-            if await self._journal.fence(child, reject):
+            if absent and await self._journal.fence(child, reject):
                 order = refused_order(route, leg, reject, self._clock.now_ns())
                 return pb.CancelOrderResponse(order=order, outcome=pb.CANCEL_OUTCOME_CANCELED)
             known = await self._journal.evidence(child)

@@ -30,7 +30,7 @@ from tests.integration.router.support import (
 from tests.integration.router.test_process import environment, start
 from venuemesh.bus import Bus, BusOptions
 from venuemesh.clock import SystemClock
-from venuemesh.errors import GatewayUnavailable, InvalidOrder, Reason, RiskRefused, Sent
+from venuemesh.errors import GatewayUnavailable, InvalidOrder, PermissionDenied, Reason, RiskRefused, Sent
 from venuemesh.subjects import Kind, subject
 from venuemesh.v1 import event_pb2, order_pb2, order_service_pb2, routing_pb2, routing_service_pb2
 from venuemesh.v1 import routing_service_pb2_grpc as routing_grpc
@@ -531,3 +531,41 @@ async def test_order_that_is_not_admitted_is_neither_journalled_nor_sent(
     assert asked == [["one", "two"], ["one"]]
     assert stored is None
     assert one.submits() == two.submits() == []
+
+
+async def test_split_is_not_reached_by_its_id_from_another_account(broker: Broker) -> None:
+    """Who may act for one account only must not act for another by naming its order."""
+    one, two = thin_pair()
+    async with gateways(one, two), running(broker.url, one, two) as (_, channel):
+        made = await orders(channel).SubmitOrder(submit_request(quantity="8"), timeout=5)
+        foreign = order_service_pb2.OrderReference(account_id="other", order_id=made.order.order_id)
+        read = await refused(orders(channel).GetOrder(order_service_pb2.GetOrderRequest(reference=foreign), timeout=5))
+        gone = await refused(
+            orders(channel).CancelOrder(order_service_pb2.CancelOrderRequest(reference=foreign), timeout=5)
+        )
+    assert (read.reason, gone.reason) == (Reason.ORDER_NOT_FOUND, Reason.ORDER_NOT_FOUND)
+    for gateway in (one, two):
+        assert not any(isinstance(request, order_service_pb2.CancelOrderRequest) for request in gateway.requests)
+
+
+async def test_cancel_a_gateway_refuses_to_its_caller_fences_nothing(broker: Broker) -> None:
+    """A refusal that says nothing about the child leaves a child that was not sent as it is."""
+    one, two = thin_pair()
+
+    async def hang(request: Any, context: Any) -> Any:
+        await asyncio.Event().wait()
+
+    async def deny(request: Any, context: Any) -> Any:
+        raise PermissionDenied("not yours")
+
+    two.on["SubmitOrder"], two.on["CancelOrder"] = hang, deny
+    async with gateways(one, two), running(broker.url, one, two) as (router, channel):
+        made = await orders(channel).SubmitOrder(submit_request(quantity="8"), timeout=2)
+        request = order_service_pb2.CancelOrderRequest(reference=reference(client_order_id="k1"))
+        answer = await orders(channel).CancelOrder(request, timeout=5)
+        child = new_order(child_key(ACCOUNT, "k1", "two"), venue="two")
+        evidence = await RouteJournal(router.bus, SystemClock()).evidence(child)
+    assert made.outcome == order_service_pb2.SUBMIT_OUTCOME_UNKNOWN
+    assert answer.outcome == order_service_pb2.CANCEL_OUTCOME_REJECTED
+    assert answer.reject.message == "two: not yours"
+    assert evidence is None
