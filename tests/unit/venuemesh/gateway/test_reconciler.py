@@ -43,6 +43,10 @@ async def events(world: World, payload: str) -> list[event_pb2.Event]:
     return [event for event in world.bus.events() if event.WhichOneof("payload") == payload]
 
 
+async def discrepancies(world: World) -> list[rec.Discrepancy]:
+    return [event.discrepancy for event in await events(world, "discrepancy")]
+
+
 async def cut(world: World) -> None:
     """The link goes, and stays away for five minutes."""
     world.venue.go_down()
@@ -143,7 +147,10 @@ async def test_fill_missed_over_a_reconnect_is_recovered_once() -> None:
         assert (
             len([one for one in await events(world, "execution_report") if one.execution_report.HasField("fill")]) == 1
         )
-        assert await events(world, "discrepancy") == []
+        (missed,) = await discrepancies(world)
+        assert (missed.discrepancy_type, missed.restated) == (rec.DISCREPANCY_TYPE_FILL_MISSED, True)
+        assert (missed.order_id, missed.ours) == (order(world).order_id, "none")
+        assert missed.venues == f"{fill.execution_id}: buy 0.5 at 100"
 
 
 async def test_fill_pushed_right_after_the_reconnect_does_not_hide_the_missed_one() -> None:
@@ -159,7 +166,7 @@ async def test_fill_pushed_right_after_the_reconnect_does_not_hide_the_missed_on
         await until(lambda: ready(world))
         assert order(world).filled == Decimal("0.75")
         assert world.account.positions[BTC].quantity == Decimal("0.75")
-        assert await events(world, "discrepancy") == []
+        assert [found.discrepancy_type for found in await discrepancies(world)] == [rec.DISCREPANCY_TYPE_FILL_MISSED]
 
 
 @pytest.mark.parametrize(

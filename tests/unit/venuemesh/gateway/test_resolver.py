@@ -232,10 +232,11 @@ async def test_uncertain_orders_are_listed_longest_first_with_evidence() -> None
         await lose(world, "key-1", arrived=False)
         world.clock.advance(2)
         await lose(world, "key-2", arrived=False)
-        await until(lambda: all(doubt.evidence for doubt in world.core.resolver.doubts.values()))
+        await until(lambda: all(len(doubt.evidence) > 1 for doubt in world.core.resolver.doubts.values()))
         rows = world.core.resolver.uncertain_orders()
         assert [row.order.terms.client_order_id for row in rows] == ["key-1", "key-2"]
-        assert {evidence.source for evidence in rows[0].evidence} == {"query by id"}
+        assert [evidence.source for evidence in rows[0].evidence][:2] == ["gateway", "query by id"]
+        assert rows[0].evidence[0].finding == "the reply to place_order was lost"
         expires_ns = order(world, "key-1").created_ns + 15 * 10**9
         assert nanoseconds(rows[0].settles_time) == expires_ns + 10**9
         assert world.core.resolver.uncertain_orders("other") == []
