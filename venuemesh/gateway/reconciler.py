@@ -127,7 +127,12 @@ class Reconciler:
             wait_s = min(wait_s * 2, self._settings.retry_last_s)
 
     async def reconcile(
-        self, account_id: str, trigger: Trigger.ValueType = Trigger.RECONCILIATION_TRIGGER_OPERATOR
+        self,
+        account_id: str,
+        trigger: Trigger.ValueType = Trigger.RECONCILIATION_TRIGGER_OPERATOR,
+        *,
+        operator: str = "",
+        reason: str = "",
     ) -> reconciliation_pb2.ReconciliationReport:
         """Compare once; a venue that cannot be reached makes a report with an error."""
         account = self._desk.account(account_id)
@@ -137,6 +142,8 @@ class Reconciler:
                 account_id=account_id,
                 trigger=trigger,
                 begin_time=timestamp(self._clock.now_ns()),
+                operator=operator,
+                reason=reason,
             )
             link_changes = self._link_changes[account_id]
             try:
