@@ -30,6 +30,7 @@ from venuemesh.gateway.alerts import (
     UNKNOWN_TEXT,
     Alerts,
 )
+from venuemesh.gateway.amendment_journal import AmendmentJournal
 from venuemesh.gateway.books import Books
 from venuemesh.gateway.dead_mans_switch import DeadMansSwitches, SwitchStore
 from venuemesh.gateway.desk import Desk, DeskSettings
@@ -137,7 +138,10 @@ class GatewayCore:
             settings=settings.desk,
         )
         self.working = WorkingOrders(
-            self.desk, journal=self.journal, clock=clock, spawn=self.spawn, writer_id=writer_id
+            self.desk,
+            journal=AmendmentJournal(self.journal, self.log, self.history, clock=clock, writer_id=writer_id),
+            clock=clock,
+            spawn=self.spawn,
         )
         self.operations = AccountOperations(
             self.desk, journal=self.journal, log=self.log, clock=clock, spawn=self.spawn, writer_id=writer_id
@@ -226,7 +230,9 @@ class GatewayCore:
         if intent.nonce:
             self.venue.restore_nonce(account.account_id, intent.nonce)
         if intent.order.status != pb.ORDER_STATUS_PENDING_NEW:
-            # An amendment of an order that has events of its own.
+            # Not of a new order: an amendment, or an operation that is no order at all.
+            if intent.HasField("order"):
+                await self.working.amendments.recover(account, intent)
             return
         key = intent.order.terms.client_order_id
         known = account.order_by_key(key)

@@ -51,7 +51,7 @@ __all__ = [
     "IllegalTransition",
     "OrderState",
     "apply",
-    "_held_absent",
+    "held_absent",
     "reason_number",
 ]
 
@@ -149,7 +149,7 @@ def _accepted(state: OrderState, fact: Accepted, now_ns: int) -> Change | None:
 
 def _revived(state: OrderState, fact: Accepted, now_ns: int) -> Change:
     """The venue shows what was held never to have reached it: our conclusion was wrong, its own refusal is not."""
-    if not _held_absent(state):
+    if not held_absent(state):
         raise IllegalTransition(f"accepted as {fact.venue_order_id} after the venue had refused it")
     after = _changed(
         state,
@@ -164,7 +164,7 @@ def _revived(state: OrderState, fact: Accepted, now_ns: int) -> Change:
     return Change(state=after, execution_type=pb.EXECUTION_TYPE_RESTATED, origin=fact.origin, text=text)
 
 
-def _held_absent(state: OrderState) -> bool:
+def held_absent(state: OrderState) -> bool:
     """Whether it is REJECTED by our conclusion that it never reached the venue, and not by the venue's word."""
     never = reason_number(Reason.NEVER_REACHED_VENUE)
     return state.status == pb.ORDER_STATUS_REJECTED and state.reject is not None and state.reject.reason == never

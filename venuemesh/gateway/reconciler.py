@@ -17,7 +17,7 @@ from venuemesh.gateway.account import Account
 from venuemesh.gateway.desk import Desk
 from venuemesh.gateway.facts import Ended, Ending
 from venuemesh.gateway.order_wire import timestamp
-from venuemesh.gateway.orders import UNANSWERED, OrderState
+from venuemesh.gateway.orders import UNANSWERED, OrderState, held_absent
 from venuemesh.gateway.reconcile import (
     ZERO,
     describe_fill,
@@ -221,7 +221,24 @@ class Reconciler:
             await self._ask_about(account, order, report)
         for order in plan.unsettled:
             self._resolver.recheck(account, order.order_id)
-        self._note_unexpected(account, plan.unexpected, snapshot.taken_ns, report)
+        unexpected = [view for view in plan.unexpected if not await self._revive(account, view, snapshot, report)]
+        self._note_unexpected(account, unexpected, snapshot.taken_ns, report)
+
+    async def _revive(
+        self,
+        account: Account,
+        view: VenueOrder,
+        snapshot: VenueSnapshot,
+        report: reconciliation_pb2.ReconciliationReport,
+    ) -> bool:
+        """Take back an order that is open there and was held never to have reached the venue."""
+        order = _ours(account, view)
+        if order is None or not held_absent(order):
+            return False
+        origin = order_pb2.ORIGIN_RECONCILIATION
+        after = await self._resolver.apply_view(account, order, view, snapshot.taken_ns, origin)
+        self._restate(account, report, after, order.status)
+        return True
 
     async def _ask_about(
         self, account: Account, order: OrderState, report: reconciliation_pb2.ReconciliationReport
@@ -270,8 +287,7 @@ class Reconciler:
         """Report, once each, what is open there and not here; one of ours only if we have held it ended for long."""
         known, told = self._unexpected[account.account_id], set[str]()
         for view in unexpected:
-            order = account.order_by_venue_id(view.venue_order_id)
-            order = order or account.order_by_venue_client_id(view.venue_client_order_id or "")
+            order = _ours(account, view)
             just_ended = order is not None and order.updated_ns + self._resolver.settle_ns > taken_ns
             if just_ended or (order is not None and not order.terminal):
                 continue
@@ -398,6 +414,11 @@ class Reconciler:
                 now_ns=self._clock.now_ns(),
             )
         )
+
+
+def _ours(account: Account, view: VenueOrder) -> OrderState | None:
+    known = account.order_by_venue_id(view.venue_order_id)
+    return known or account.order_by_venue_client_id(view.venue_client_order_id or "")
 
 
 def _key(balance: account_pb2.Balance) -> tuple[str, str]:
