@@ -22,7 +22,7 @@ from venuemesh.clock import Clock
 from venuemesh.errors import MeshError, Reason
 from venuemesh.gateway.account import Account
 from venuemesh.gateway.desk import Desk
-from venuemesh.gateway.evidence import amended_terms, facts_of
+from venuemesh.gateway.evidence import amended_terms, facts_of, proves_absence
 from venuemesh.gateway.facts import CancelFailed, FillsComplete, ProvedAbsent, ReplaceFailed
 from venuemesh.gateway.order_wire import timestamp, to_order
 from venuemesh.gateway.orders import OrderState
@@ -326,10 +326,11 @@ class Resolver:
         return Fetched(len(fills), learnt)
 
     def _judge_absence(self, account: Account, order: OrderState, asked_ns: int) -> None:
-        settles_ns = self.settles_ns(order)
-        if not order.uncertain or order.filled or order.venue_order_ids:
+        if order.order_id not in self._desk.reservations:
+            # Until when it could arrive is not known: that is for an operator to settle.
             return
-        if settles_ns is None or asked_ns < settles_ns:
+        arrival_ns = self.last_arrival_ns(order)
+        if not proves_absence(order, asked_ns=asked_ns, last_arrival_ns=arrival_ns, settle_ns=self.settle_ns):
             return
         evidence = "the venue does not know it after the last moment it could have arrived"
         account.apply(order.order_id, ProvedAbsent(evidence=evidence))
