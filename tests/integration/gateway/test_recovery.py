@@ -318,7 +318,7 @@ def by_operator(resolution: reconciliation.Resolution.ValueType) -> reconciliati
     return reconciliation.ResolveUncertainOrderRequest(
         reference=wire.OrderReference(account_id=MAIN, client_order_id="key-1"),
         resolution=resolution,
-        operator="alice",
+        operator="ops-1",
         reason="the venue says it never came",
         request_id="fix-1",
     )
@@ -354,7 +354,7 @@ async def test_operators_action_and_the_evidence_before_it_survive_a_restart(bus
         reports = [event.execution_report for event in await stored(bus) if event.HasField("execution_report")]
         texts = [report.text for report in reports if report.origin == pb.ORIGIN_OPERATOR]
         assert len(texts) == 2
-        assert all("alice: the venue says it never came" in text for text in texts)
+        assert all("ops-1: the venue says it never came" in text for text in texts)
 
 
 async def test_order_that_was_held_absent_over_a_restart_comes_back_when_the_venue_shows_it(bus: Bus) -> None:

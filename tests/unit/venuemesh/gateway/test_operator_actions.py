@@ -42,7 +42,7 @@ def request(resolution: wire.Resolution.ValueType, key: str = "key-1", **changes
     fields: dict[str, Any] = {
         "reference": orders.OrderReference(account_id=MAIN, client_order_id=key),
         "resolution": resolution,
-        "operator": "alice",
+        "operator": "ops-1",
         "reason": "asked the venue by phone",
         "request_id": "fix-1",
         **changes,
@@ -100,13 +100,13 @@ async def test_declared_rejection_is_journalled_told_with_who_and_why_and_answer
         assert (answer.order.status, answer.replayed) == (pb.ORDER_STATUS_REJECTED, False)
         assert answer.order.reject.reason == error_pb2.REASON_NEVER_REACHED_VENUE
         stored = wire.ResolveUncertainOrderRequest.FromString((await journalled(world)).account_operation.request)
-        assert (stored.operator, stored.reason) == ("alice", "asked the venue by phone")
+        assert (stored.operator, stored.reason) == ("ops-1", "asked the venue by phone")
         by_operator = [report for report in await reports(world) if report.origin == pb.ORIGIN_OPERATOR]
         assert [report.execution_type for report in by_operator] == [
             pb.EXECUTION_TYPE_ORDER_STATUS,
             pb.EXECUTION_TYPE_REJECTED,
         ]
-        assert all("alice: asked the venue by phone" in report.text for report in by_operator)
+        assert all("ops-1: asked the venue by phone" in report.text for report in by_operator)
         again = await world.submit("key-1")
         assert (again.outcome, again.replayed) == (orders.SUBMIT_OUTCOME_REJECTED, True)
         assert len(world.venue.placed) == 1
@@ -176,7 +176,7 @@ async def test_force_reconcile_ends_a_working_order_that_the_venue_does_not_know
         world.clock.advance(2)
         answer = await act(world, RECONCILE, request_id="fix-2")
         assert answer.order.status == pb.ORDER_STATUS_CANCELED
-        assert "alice" in (await reports(world))[-1].text
+        assert "ops-1" in (await reports(world))[-1].text
 
 
 async def test_force_reconcile_takes_what_the_venue_shows_with_its_fills() -> None:
@@ -305,9 +305,12 @@ async def test_action_that_a_crash_cut_short_is_carried_out_when_repeated() -> N
         assert order(world).uncertain
         (row,) = world.core.resolver.uncertain_orders()
         assert [piece.source for piece in row.evidence][:2] == ["gateway", "operator"]
-        assert "alice" in row.evidence[1].finding
-        answer = await act(world, DECLARE, request_id="fix-2")
-        assert answer.order.status == pb.ORDER_STATUS_REJECTED
+        assert "ops-1" in row.evidence[1].finding
+        venue.forget_script("fetch_order")
+        world.clock.advance(60)
+        answer = await act(world, RECONCILE)
+        assert (answer.order.status, answer.replayed) == (pb.ORDER_STATUS_REJECTED, False)
+        assert "ops-1" in answer.order.reject.message
 
 
 # stuck orders

@@ -71,7 +71,7 @@ facts = st.one_of(
             Armed(),
             FillsComplete(),
             Unrecognised(text="marmalade"),
-            OperatorActed(text="query by alice: why"),
+            OperatorActed(text="query by ops-1: why"),
         ]
     ),
     st.builds(
@@ -299,9 +299,9 @@ def test_acceptance_after_the_order_was_held_absent_brings_it_back_as_restated(b
 def test_operators_act_is_told_and_changes_nothing_else() -> None:
     """It is in the order's history; what came of it is another fact. What has ended has no more history."""
     state = run(new_order(), [OutcomeLost(cause="cut")])
-    change = step(state, OperatorActed(text="query by alice: why"))
+    change = step(state, OperatorActed(text="query by ops-1: why"))
     assert change is not None
-    assert (change.origin, change.text) == (pb.ORIGIN_OPERATOR, "query by alice: why")
+    assert (change.origin, change.text) == (pb.ORIGIN_OPERATOR, "query by ops-1: why")
     assert replace(change.state, version=state.version) == state
     assert step(run(state, [ABSENT]), OperatorActed(text="again")) is None
 

@@ -423,9 +423,9 @@ async def test_stream_discrepancies_resumes_behind_a_position_and_shows_nothing_
 async def test_comparison_that_a_person_asked_for_says_who_and_why() -> None:
     """In the report, until the next one; too long a reason is refused."""
     async with gateway() as world:
-        request = reconciliation.TriggerReconciliationRequest(account_id="main", operator="alice", reason="looks odd")
+        request = reconciliation.TriggerReconciliationRequest(account_id="main", operator="ops-1", reason="looks odd")
         report = (await world.reconciliation.TriggerReconciliation(request, CALLER)).report
-        assert (report.operator, report.reason) == ("alice", "looks odd")
+        assert (report.operator, report.reason) == ("ops-1", "looks odd")
         request.reason = "r" * 501
         with pytest.raises(InvalidRequest) as caught:
             await world.reconciliation.TriggerReconciliation(request, CALLER)

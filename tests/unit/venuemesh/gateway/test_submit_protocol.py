@@ -427,8 +427,8 @@ class SubmitProtocol(RuleBasedStateMachine):
         order = self.order(key)
         assert order is not None
         self.declared.add(key)
-        self.account.apply(order.order_id, OperatorActed(text="declare rejected by alice: sure"))
-        self.account.apply(order.order_id, ProvedAbsent(evidence="alice", origin=pb.ORIGIN_OPERATOR))
+        self.account.apply(order.order_id, OperatorActed(text="declare rejected by ops-1: sure"))
+        self.account.apply(order.order_id, ProvedAbsent(evidence="ops-1", origin=pb.ORIGIN_OPERATOR))
 
     @precondition(lambda self: self.account.open_orders())
     @rule(data=st.data())
