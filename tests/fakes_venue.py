@@ -209,10 +209,6 @@ class FakeVenue:
         """The next calls of `method` do this: a value, an exception, `Lost`, `Held` or `Down`; None is normal."""
         self._scripts.setdefault(method, deque()).extend(replies)
 
-    def forget_script(self, method: str) -> None:
-        """Later calls of `method` are normal."""
-        self._scripts.pop(method, None)
-
     def order_of(self, ticket: OrderTicket | str) -> VenueOrder:
         """The venue's order of a ticket or of the id we gave it."""
         return self.orders[ticket if isinstance(ticket, str) else ticket.venue_client_order_id]

@@ -299,14 +299,16 @@ async def test_action_that_a_crash_cut_short_is_carried_out_when_repeated() -> N
         await world.durable()
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
-    venue.script("fetch_order", *[Lost()] * 50)
+    venue.script("fetch_order", Held(asyncio.Event()))
+    venue.calls.clear()
     venue.pushing = True
     async with gateway(bus=bus, venue=venue) as world:
         assert order(world).uncertain
         (row,) = world.core.resolver.uncertain_orders()
         assert [piece.source for piece in row.evidence][:2] == ["gateway", "operator"]
         assert "ops-1" in row.evidence[1].finding
-        venue.forget_script("fetch_order")
+        # The resolver waits for an answer that never comes.
+        await until(lambda: "fetch_order" in venue.calls)
         world.clock.advance(60)
         answer = await act(world, RECONCILE)
         assert (answer.order.status, answer.replayed) == (pb.ORDER_STATUS_REJECTED, False)

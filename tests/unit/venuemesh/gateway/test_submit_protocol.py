@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -532,5 +532,7 @@ class SubmitProtocol(RuleBasedStateMachine):
         assert order.status == states[row.state if row else None]
 
 
-SubmitProtocol.TestCase.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)
+SubmitProtocol.TestCase.settings = settings(
+    max_examples=200, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 test_submit_protocol = SubmitProtocol.TestCase
