@@ -24,6 +24,8 @@ from router.settings import RouterSettings
 from router.venues import Venues
 from venuemesh.bus import Bus
 from venuemesh.clock import Clock
+from venuemesh.dead_letter_service import DeadLetterDesk
+from venuemesh.dead_letters import DeadLetters
 from venuemesh.metrics import Metrics
 from venuemesh.paging import Pager
 from venuemesh.running import surroundings
@@ -84,7 +86,7 @@ async def build(
         rules = Rules(max_book_age_s=settings.books.max_age_s, excluded=frozenset(settings.excluded_venues))
         journal = RouteJournal(bus, clock)
         orders = OrderRouter(venues, feeds, journal, rules, clock, measures)
-        _add_services(server, settings, venues, feeds, journal, orders, clock)
+        _add_services(server, settings, venues, feeds, journal, orders, DeadLetters(bus, clock), clock)
         watch = tasks.create_task(endless(venues.run(), name="venues"), name="venues")
         ready = asyncio.Event()
         health = tasks.create_task(_mirror_health(server, venues, bus, ready, measures), name="health")
@@ -125,9 +127,11 @@ def _add_services(
     feeds: BookFeeds,
     journal: RouteJournal,
     router: OrderRouter,
+    dead_letters: DeadLetters,
     clock: Clock,
 ) -> None:
     facade = Facade(venues=venues, proxy=StreamProxy(server.drain, clock), pager=_pager(settings), clock=clock)
+    letters = DeadLetterDesk(dead_letters, facade.pager, clock)
     locator = Locator(venues, journal)
     for module, stubs, name, servicer in (
         (venue_service_pb2, venue_service_pb2_grpc, "VenueService", VenueServicer(facade, server.drain)),
@@ -146,7 +150,7 @@ def _add_services(
             "RoutingService",
             RoutingServicer(facade, router, journal),
         ),
-        (operations_service_pb2, operations_service_pb2_grpc, "OperationsService", OperationsServicer(facade)),
+        (operations_service_pb2, operations_service_pb2_grpc, "OperationsService", OperationsServicer(facade, letters)),
         (
             reconciliation_service_pb2,
             reconciliation_service_pb2_grpc,

@@ -9,24 +9,40 @@ from router.calls import Context, read, submit
 from router.facade import Facade, Listing, at_venue, fill_in, joined, paged, stream_at_venue
 from router.locate import Locator, at
 from router.venues import VenueLink
+from venuemesh.dead_letter_service import DeadLetterDesk
 from venuemesh.errors import InvalidRequest, NotYetImplemented
 from venuemesh.telemetry import set_log_level
-from venuemesh.v1 import operations_service_pb2, reconciliation_service_pb2, risk_service_pb2
+from venuemesh.v1 import operations_pb2, operations_service_pb2, reconciliation_service_pb2, risk_service_pb2
 
 log = logging.getLogger(__name__)
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
+def _request_time(entry: operations_pb2.AuditEntry) -> int:
+    return entry.request_time.ToNanoseconds()
+
+
 @fill_in(operations_service_pb2.DESCRIPTOR.services_by_name["OperationsService"])
 class OperationsServicer:
     """What operators ask of the router."""
 
-    def __init__(self, facade: Facade) -> None:
+    def __init__(self, facade: Facade, dead_letters: DeadLetterDesk) -> None:
         self.facade = facade
+        self._dead_letters = dead_letters
         self._restore: asyncio.TimerHandle | None = None
 
     GetQuota = joined("operations", "GetQuota", "quotas", operations_service_pb2.GetQuotaResponse)
+
+    ListAuditEntries = paged(
+        Listing(
+            stub="operations",
+            method="ListAuditEntries",
+            response=operations_service_pb2.ListAuditEntriesResponse,
+            rows="audit_entries",
+            time_ns=_request_time,
+        )
+    )
 
     async def ListSubscribers(  # noqa: N802 - named by the contract
         self, request: operations_service_pb2.ListSubscribersRequest, context: Context
@@ -44,6 +60,18 @@ class OperationsServicer:
         for answer in answers.given.values():
             whole.subscribers.extend(answer.subscribers)
         return whole
+
+    async def ListDeadLetters(  # noqa: N802 - named by the contract
+        self, request: operations_service_pb2.ListDeadLettersRequest, context: Context
+    ) -> operations_service_pb2.ListDeadLettersResponse:
+        """Events that any service of the mesh could not handle, oldest first."""
+        return await self._dead_letters.list(request)
+
+    async def RequeueDeadLetter(  # noqa: N802 - named by the contract
+        self, request: operations_service_pb2.RequeueDeadLetterRequest, context: Context
+    ) -> operations_service_pb2.RequeueDeadLetterResponse:
+        """Put one of them back under its subject; a repeat changes nothing."""
+        return await self._dead_letters.requeue(request)
 
     async def SetLogLevel(  # noqa: N802 - named by the contract
         self, request: operations_service_pb2.SetLogLevelRequest, context: Context

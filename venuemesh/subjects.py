@@ -3,6 +3,8 @@
     venuemesh.v1.<kind>.<venue>.<account>.<symbol>             events, one subject per kind
     venuemesh.v1.intent.<venue>.<account>.<client_order_id>    the journal: one message per key, for ever
     venuemesh.v1.outcome.<venue>.<account>.<client_order_id>   the last word on a key, for ever
+    venuemesh.v1.audit.<venue>.<account>.<order_id>            requests to a venue; "several" where they are about more
+    venuemesh.v1.dead_letter.<service>.<...>                   what a service could not handle
 
 Subscribers filter with NATS wildcards: `venuemesh.v1.fill.*.main.>` is every fill of account `main`,
 `venuemesh.v1.*.hyperliquid.>` everything of a venue. "-" stands where a part does not apply.
@@ -21,6 +23,11 @@ JOURNAL_STREAM = "VENUEMESH_JOURNAL"
 EVENT_STREAM = "VENUEMESH_EVENTS"
 MESH_STREAM = "VENUEMESH_MESH"
 DEAD_LETTER_STREAM = "VENUEMESH_DEAD_LETTERS"
+AUDIT_STREAM = "VENUEMESH_AUDIT"
+
+DAY_S = 86_400.0
+AUDIT_DAYS = 30
+AUDIT_MAX_BYTES = 1024**3
 
 
 class Kind(StrEnum):
@@ -43,8 +50,11 @@ class Kind(StrEnum):
     VENUE = "venue"
     ROUTE = "route"
     RISK = "risk"
-    # what could not be handled
+    # what could not be handled, and what of it was put back
     DEAD_LETTER = "dead_letter"
+    REQUEUED = "requeued"
+    # what was said to a venue and what it answered
+    AUDIT = "audit"
 
 
 ACCOUNT_KINDS = (
@@ -61,12 +71,13 @@ ACCOUNT_KINDS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamSpec:
-    """A JetStream stream as the mesh wants it; `max_age_s` 0 keeps for ever."""
+    """A JetStream stream as the mesh wants it; `max_age_s` 0 keeps for ever, `max_bytes` -1 sets no bound."""
 
     name: str
     subjects: Sequence[str]
     description: str
     max_age_s: float = 0
+    max_bytes: int = -1
     max_messages_per_subject: int = -1
     keep_old: bool = False
     dedupe_window_s: float = 120
@@ -77,7 +88,9 @@ def _all_of(kinds: Sequence[Kind]) -> list[str]:
     return [f"{ROOT}.{kind}.>" for kind in kinds]
 
 
-def stream_specs(event_max_age_s: float) -> list[StreamSpec]:
+def stream_specs(
+    event_max_age_s: float, *, audit_max_age_s: float = AUDIT_DAYS * DAY_S, audit_max_bytes: int = AUDIT_MAX_BYTES
+) -> list[StreamSpec]:
     """Every stream of the mesh.
 
     The journal refuses new messages rather than forget old ones, and keeps one per key: it is what makes a repeated
@@ -105,9 +118,16 @@ def stream_specs(event_max_age_s: float) -> list[StreamSpec]:
         ),
         StreamSpec(
             name=DEAD_LETTER_STREAM,
-            subjects=_all_of((Kind.DEAD_LETTER,)),
+            subjects=_all_of((Kind.DEAD_LETTER, Kind.REQUEUED)),
             description="Events that could not be handled, with the reason",
             max_age_s=event_max_age_s,
+        ),
+        StreamSpec(
+            name=AUDIT_STREAM,
+            subjects=_all_of((Kind.AUDIT,)),
+            description="Requests to venues with their answers, secrets removed",
+            max_age_s=audit_max_age_s,
+            max_bytes=audit_max_bytes,
         ),
     ]
 

@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from hypercore.signing import Network
 from venuemesh.crashpoints import CrashPoint
+from venuemesh.gateway.link_settings import LinkSettings
 from venuemesh.settings import Positive, Section, ServiceSettings
 from venuemesh.transport.environment import Environment, EnvironmentViolation, HostGuard
 
@@ -109,6 +110,7 @@ class HyperCoreSettings(ServiceSettings):
         spot: trade the venue's spot pairs besides the dex.
         transfer_dexes: builder dexes that collateral may be moved to and from, besides `dex`.
         reconcile_period_s: between two comparisons of an account with the venue while its stream is live.
+        links: when a link counts as degraded, and whether orders are paused then.
         crash_point: where a test wants the process to die; the simulator only.
     """
 
@@ -131,6 +133,7 @@ class HyperCoreSettings(ServiceSettings):
     spot: bool = False
     transfer_dexes: tuple[str, ...] = ("xyz",)
     reconcile_period_s: Positive = 60.0
+    links: LinkSettings = Field(default_factory=LinkSettings)
     crash_point: CrashPoint = CrashPoint.NONE
 
     @field_validator("accounts")

@@ -16,11 +16,13 @@ from typing import Any
 from venuemesh import deadlines
 from venuemesh.bus import Bus
 from venuemesh.clock import Clock
+from venuemesh.dead_letters import DeadLetters
 from venuemesh.errors import MeshError, Reason
 from venuemesh.gateway.account import Account
 from venuemesh.gateway.account_operations import AccountOperations
 from venuemesh.gateway.alerts import (
     ACCOUNT_STALE,
+    AUDIT_LOST,
     CRITICAL,
     DISCREPANCY,
     ILLEGAL_TRANSITION,
@@ -31,6 +33,9 @@ from venuemesh.gateway.alerts import (
     Alerts,
 )
 from venuemesh.gateway.amendment_journal import AmendmentJournal
+from venuemesh.gateway.attribution import attributed
+from venuemesh.gateway.audit import AuditTrail, orders_about
+from venuemesh.gateway.audit_reader import AuditReader
 from venuemesh.gateway.books import Books
 from venuemesh.gateway.dead_mans_switch import DeadMansSwitches, SwitchStore
 from venuemesh.gateway.desk import Desk, DeskSettings
@@ -38,6 +43,7 @@ from venuemesh.gateway.discrepancies import DiscrepancyHistory
 from venuemesh.gateway.evidence import facts_of
 from venuemesh.gateway.facts import OutcomeLost
 from venuemesh.gateway.instruments import Instruments
+from venuemesh.gateway.link_watch import LinkWatch, LinkWatchSettings
 from venuemesh.gateway.market_data import MarketData
 from venuemesh.gateway.operator_actions import OperatorActions
 from venuemesh.gateway.order_wire import from_order, timestamp
@@ -89,13 +95,18 @@ class CoreSettings:
     desk: DeskSettings = field(default_factory=DeskSettings)
     resolver: ResolverSettings = field(default_factory=ResolverSettings)
     reconciler: ReconcilerSettings = field(default_factory=ReconcilerSettings)
+    links: LinkWatchSettings = field(default_factory=LinkWatchSettings)
     instrument_refresh_s: float = 600.0
     instrument_retry_s: float = 0.5
     instrument_hint_s: float = 10.0
 
 
 class GatewayCore:
-    """One venue's desk, books and accounts. Use as: build, `recover`, `run`."""
+    """One venue's desk, books and accounts. Use as: build, `recover`, `run`.
+
+    Args:
+        audit: where the adapter's requests are remembered; made here, and empty, where the adapter has no observer.
+    """
 
     def __init__(
         self,
@@ -106,12 +117,15 @@ class GatewayCore:
         clock: Clock,
         writer_id: str,
         settings: CoreSettings,
+        audit: AuditTrail | None = None,
     ) -> None:
+        venue = attributed(venue)
         self.venue = venue
         self.environment = environment
         self.clock = clock
         self.settings = settings
         self.instruments = Instruments()
+        self.dead_letters = DeadLetters(bus, clock, handler=f"gateway_{venue.name}")
         self.log = EventLog(bus, venue=venue.name, writer_id=writer_id, clock=clock)
         self.journal = OrderJournal(bus, venue.name)
         self.books = Books(venue, self.instruments, clock)
@@ -172,6 +186,14 @@ class GatewayCore:
         self.switches = DeadMansSwitches(
             self.desk, self.working, SwitchStore(bus, venue.name, clock), clock=clock, alerts=self.alerts
         )
+        self.audit = audit or AuditTrail(bus, venue=venue.name, writer_id=writer_id, clock=clock)
+        self.audit.find_orders = partial(orders_about, self.accounts)
+        self.audit.on_loss = partial(self.alerts.begin, AUDIT_LOST, venue.name, severity=CRITICAL)
+        self.audit.on_whole = partial(self.alerts.end, AUDIT_LOST, venue.name)
+        self.link_watch = LinkWatch(
+            venue, self.alerts, self.desk.pauses, accounts=list(self.accounts), settings=settings.links
+        )
+        self.link_watch.on_change = self._publish_status
         self.on_unknown_text: list[Callable[[str], None]] = []
         """Called with each text of the venue that nobody has seen before."""
         self.reconciler.on_discrepancy.append(self._on_discrepancy)
@@ -189,9 +211,13 @@ class GatewayCore:
             raise RuntimeError("the gateway is not running")
         return self._tasks.create_task(work, name=name, context=deadlines.background_context())
 
+    def audit_entries(self) -> AuditReader:
+        """The stored audit trail of the venue."""
+        return AuditReader(self._bus, self.venue.name)
+
     def history(self, account_id: str) -> AccountHistory:
         """The account's stored events."""
-        return AccountHistory(self._bus, self.venue.name, account_id)
+        return AccountHistory(self._bus, self.venue.name, account_id, dead_letters=self.dead_letters)
 
     # running
 
@@ -258,12 +284,14 @@ class GatewayCore:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             tasks.create_task(self.log.run(), name="event-log")
+            tasks.create_task(self.audit.run(), name="audit")
             tasks.create_task(self._refresh_instruments(), name="instruments")
             await self._instruments_known.wait()
             while self._recoveries:
                 account_id, recovery = self._recoveries.popitem()
                 self.accounts[account_id].catch_up_positions(recovery)
             tasks.create_task(self.venue.run(self), name="venue")
+            tasks.create_task(self.link_watch.run(), name="links")
             tasks.create_task(self.resolver.run(), name="resolver")
             tasks.create_task(self.switches.run(), name="dead-mans-switches")
             tasks.create_task(self.books.run(), name="books")
@@ -358,8 +386,9 @@ class GatewayCore:
             down = any(link.state == stream_pb2.LINK_STATE_DOWN for link in self.venue.links())
             state = venue_pb2.VENUE_STATE_DOWN if down else venue_pb2.VENUE_STATE_RECONCILING
             return state, causes
-        if any(link.state == stream_pb2.LINK_STATE_DEGRADED for link in self.venue.links()):
-            return venue_pb2.VENUE_STATE_DEGRADED, "a link is degraded"
+        if degraded := self.link_watch.degraded:
+            paused = "; new orders are paused" if self.desk.pauses else ""
+            return venue_pb2.VENUE_STATE_DEGRADED, f"degraded: {', '.join(sorted(degraded))}{paused}"
         return venue_pb2.VENUE_STATE_TRADING, ""
 
     # what the venue tells

@@ -24,6 +24,7 @@ from venuemesh.errors import (
     Reason,
     Reconciling,
     Sent,
+    VenueDegraded,
     VersionConflict,
 )
 from venuemesh.gateway import rules
@@ -103,6 +104,8 @@ class Desk:
         self.tickets = Tickets(venue=venue, instruments=instruments, books=books, clock=clock, settings=settings)
         self.waits = OrderWaits()
         self.gates: dict[str, Gate] = {account_id: Gate() for account_id in accounts}
+        self.pauses: dict[str, str] = {}
+        """Accounts whose new orders are paused, with the cause; cancels pass."""
         self.draining = False
         self.on_doubt: Callable[[Account, str], None] = lambda _account, _order_id: None
         """Called with an order nobody can tell the state of; the resolver takes it from there."""
@@ -343,7 +346,7 @@ class Desk:
         self._attempts.pop((entry.ticket.account_id, entry.state.terms.client_order_id), None)
 
     def check_ready(self, account: Account) -> None:
-        """Refuse new orders while draining or while the account's private stream is not caught up."""
+        """Refuse new orders while draining, while the account's stream is not caught up, and while they are paused."""
         if self.draining:
             raise Draining(f"{self.venue.name} gateway is stopping", retry_after_s=1.0)
         gate = self.gates[account.account_id]
@@ -352,6 +355,12 @@ class Desk:
                 f"{self.venue.name}/{account.account_id} is reconciling: {gate.cause}",
                 retry_after_s=1.0,
                 metadata={"account_id": account.account_id, "cause": gate.cause},
+            )
+        if cause := self.pauses.get(account.account_id):
+            raise VenueDegraded(
+                f"new orders of {self.venue.name}/{account.account_id} are paused: {cause}; cancels pass",
+                retry_after_s=1.0,
+                metadata={"account_id": account.account_id, "cause": cause},
             )
 
     # answering

@@ -3,9 +3,11 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from venuemesh.v1 import account_pb2 as _account_pb2
 from venuemesh.v1 import error_pb2 as _error_pb2
 from venuemesh.v1 import order_pb2 as _order_pb2
@@ -363,12 +365,37 @@ class DeadLetter(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class HeadersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     SUBJECT_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
     HANDLER_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     FAILED_TIME_FIELD_NUMBER: _builtins.int
     STREAM_SEQUENCE_FIELD_NUMBER: _builtins.int
+    SOURCE_STREAM_FIELD_NUMBER: _builtins.int
+    SOURCE_SEQUENCE_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    REQUEUED_TIME_FIELD_NUMBER: _builtins.int
+    REQUEUED_BY_FIELD_NUMBER: _builtins.int
     subject: _builtins.str
     """Subject it was published under."""
     payload: _builtins.bytes
@@ -378,10 +405,24 @@ class DeadLetter(_message.Message):
     error: _builtins.str
     """Why."""
     stream_sequence: _builtins.int
-    """Sequence number in its JetStream stream."""
+    """Names the letter: its sequence number in the stream of dead letters."""
+    source_stream: _builtins.str
+    """JetStream stream the event is in; empty when it is in none."""
+    source_sequence: _builtins.int
+    """Sequence number of the event in `source_stream`; 0 when it is in none."""
+    requeued_by: _builtins.str
+    """Who put it back."""
     @_builtins.property
     def failed_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
+
+    @_builtins.property
+    def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Headers the event was published with, such as `Nats-Msg-Id` and `traceparent`."""
+
+    @_builtins.property
+    def requeued_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was put back. Absent until then."""
 
     def __init__(
         self,
@@ -392,11 +433,18 @@ class DeadLetter(_message.Message):
         error: _builtins.str = ...,
         failed_time: _timestamp_pb2.Timestamp | None = ...,
         stream_sequence: _builtins.int = ...,
+        source_stream: _builtins.str = ...,
+        source_sequence: _builtins.int = ...,
+        headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        requeued_time: _timestamp_pb2.Timestamp | None = ...,
+        requeued_by: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failed_time", b"failed_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_requeued_time", b"_requeued_time", "failed_time", b"failed_time", "requeued_time", b"requeued_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "failed_time", b"failed_time", "handler", b"handler", "payload", b"payload", "stream_sequence", b"stream_sequence", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_requeued_time", b"_requeued_time", "error", b"error", "failed_time", b"failed_time", "handler", b"handler", "headers", b"headers", "payload", b"payload", "requeued_by", b"requeued_by", "requeued_time", b"requeued_time", "source_sequence", b"source_sequence", "source_stream", b"source_stream", "stream_sequence", b"stream_sequence", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__requeued_time: _TypeAlias = _typing.Literal["requeued_time"]  # noqa: Y015
+    _WhichOneofArgType__requeued_time: _TypeAlias = _typing.Literal["_requeued_time", b"_requeued_time"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__requeued_time) -> _WhichOneofReturnType__requeued_time | None: ...
 
 Global___DeadLetter: _TypeAlias = DeadLetter  # noqa: Y015

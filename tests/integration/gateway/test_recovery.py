@@ -185,7 +185,7 @@ async def test_crash_after_the_request_was_written(bus: Bus, durable: bool, arri
         await core.log.flush()
         if not durable:
             venue.pushing = False
-            core.log._window = 0
+            core.log._outbox._window = 0
         call = asyncio.create_task(core.desk.submit(new_order("key-1")))
         await venue.hanging.wait()
         if durable:
@@ -229,7 +229,7 @@ async def test_crash_between_a_fill_and_its_position_event_catches_the_position_
     async with life(bus, venue, crashes=True) as core:
         await core.desk.submit(new_order("key-1"))
         await core.log.flush()
-        core.log._window = 1
+        core.log._outbox._window = 1
         core.log.on_durable(die)
         venue.fill(venue.order_of(venue.placed[0]), "0.4", "100", fee="0.05")
         await dead.wait()

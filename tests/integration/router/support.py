@@ -109,6 +109,14 @@ class Gateway:
     async def start(self) -> None:
         settings = GrpcSettings(port=self.port, drain_pause_s=0, drain_grace_s=0.5)
         server = GrpcServer(settings, metrics=Metrics(), tracing=Tracing(self.venue), clock=SystemClock())
+        self.add_services(server)
+        self.port = await server.start()
+        await server.set_serving(True)
+        await server.health.set(f"venue/{self.venue}", True)
+        self._server = server
+
+    def add_services(self, server: GrpcServer) -> None:
+        """What it serves."""
         for module, stubs, name, servicer in (
             (venue_service_pb2, venue_service_pb2_grpc, "VenueService", _Venues(self)),
             (instrument_service_pb2, instrument_service_pb2_grpc, "InstrumentService", _Instruments(self)),
@@ -124,10 +132,6 @@ class Gateway:
         ):
             add = getattr(stubs, f"add_{name}Servicer_to_server")
             server.add(module.DESCRIPTOR.services_by_name[name], add, servicer)
-        self.port = await server.start()
-        await server.set_serving(True)
-        await server.health.set(f"venue/{self.venue}", True)
-        self._server = server
 
     async def set_serving(self, serving: bool) -> None:
         assert self._server is not None

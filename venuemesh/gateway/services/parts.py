@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
 from venuemesh.clock import Clock
+from venuemesh.dead_letters import DeadLetters
 from venuemesh.gateway.account_operations import AccountOperations
 from venuemesh.gateway.alerts import Alerts
+from venuemesh.gateway.audit_reader import AuditReader
 from venuemesh.gateway.books import Books
 from venuemesh.gateway.dead_mans_switch import DeadMansSwitches
 from venuemesh.gateway.desk import Desk
@@ -44,8 +46,12 @@ class GatewayParts(Protocol):
     resolver: Resolver
     operators: OperatorActions
     discrepancies: DiscrepancyHistory
+    dead_letters: DeadLetters
     on_status: list[Callable[[venue_pb2.VenueStatus], None]]
     """Called with each new status of the venue."""
+
+    def audit_entries(self) -> AuditReader:
+        """The stored audit trail of the venue."""
 
     def history(self, account_id: str) -> AccountHistory:
         """The account's stored events."""

@@ -107,7 +107,7 @@ def build_services(
             operations_service_pb2,
             operations_service_pb2_grpc,
             "OperationsService",
-            OperationsServicer(parts, hub),
+            OperationsServicer(parts, hub, pager),
         ),
         served(risk_service_pb2, risk_service_pb2_grpc, "RiskService", RiskServicer(parts)),
     ]

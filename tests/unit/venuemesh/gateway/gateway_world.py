@@ -48,6 +48,10 @@ class MemoryBus:
         kind = subject.split(".")[2]
         if kind in ("intent", "outcome", "route_intent"):
             return "VENUEMESH_JOURNAL"
+        if kind == "audit":
+            return "VENUEMESH_AUDIT"
+        if kind in ("dead_letter", "requeued"):
+            return "VENUEMESH_DEAD_LETTERS"
         return "VENUEMESH_MESH" if kind in ("venue", "route", "risk") else "VENUEMESH_EVENTS"
 
     def _store(self, subject: str, payload: bytes, message_id: str = "") -> int:

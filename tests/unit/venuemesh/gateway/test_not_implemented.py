@@ -17,11 +17,8 @@ from venuemesh.metrics import Metrics
 NOT_IMPLEMENTED = {
     "InstrumentService/StreamInstrumentUpdates",
     "OperationsService/DrainVenue",
-    "OperationsService/ListAuditEntries",
     "OperationsService/ListCircuitBreakers",
-    "OperationsService/ListDeadLetters",
     "OperationsService/ReloadConfiguration",
-    "OperationsService/RequeueDeadLetter",
     "OperationsService/SetCircuitBreaker",
     "OrderService/OpenOrderSession",
     "RiskService/EngageKillSwitch",
