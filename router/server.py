@@ -199,7 +199,7 @@ def _add_services(
             reconciliation_service_pb2,
             reconciliation_service_pb2_grpc,
             "ReconciliationService",
-            ReconciliationServicer(facade),
+            ReconciliationServicer(facade, locator),
         ),
         (risk_service_pb2, risk_service_pb2_grpc, "RiskService", RiskServicer(facade)),
     ):

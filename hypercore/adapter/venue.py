@@ -286,6 +286,10 @@ class HyperCoreVenue:
         """One order by every id known."""
         return await self._orders.fetch_order(target)
 
+    async def fetch_orders(self, targets: Sequence[OrderTarget]) -> Sequence[VenueOrder | None]:
+        """Several orders of one account by every id known."""
+        return await self._orders.fetch_orders(targets)
+
     async def fetch_fills(self, account_id: str, since_ns: int) -> Sequence[VenueFill]:
         """All pages, oldest first, each fill once."""
         view = self._view(account_id)

@@ -26,6 +26,9 @@ from venuemesh.v1 import (
     venue_pb2,
 )
 
+MAX_FETCHED_TOGETHER = 20
+"""Orders of one `Venue.fetch_orders`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reservation:
@@ -408,6 +411,12 @@ class Venue(Protocol):
 
     async def fetch_order(self, target: OrderTarget) -> VenueOrder | None:
         """Ask for one order by every id known; None when the venue knows none of them."""
+
+    async def fetch_orders(self, targets: Sequence[OrderTarget]) -> Sequence[VenueOrder | None]:
+        """The same for up to `MAX_FETCHED_TOGETHER` orders of one account, one answer each, in order.
+
+        What has to be read in bulk to tell that an order is unknown is read once for all of them.
+        """
 
     async def fetch_fills(self, account_id: str, since_ns: int) -> Sequence[VenueFill]:
         """Fills at this venue time or later, oldest first, all pages."""

@@ -38,6 +38,9 @@ from venuemesh.v1 import (
     order_pb2,
     order_service_pb2,
     order_service_pb2_grpc,
+    reconciliation_pb2,
+    reconciliation_service_pb2,
+    reconciliation_service_pb2_grpc,
     stream_pb2,
     venue_pb2,
     venue_service_pb2,
@@ -127,6 +130,12 @@ class Gateway:
             (market_data_service_pb2, market_data_service_pb2_grpc, "MarketDataService", _MarketData(self)),
             (order_service_pb2, order_service_pb2_grpc, "OrderService", _Orders(self)),
             (account_service_pb2, account_service_pb2_grpc, "AccountService", _Accounts(self)),
+            (
+                reconciliation_service_pb2,
+                reconciliation_service_pb2_grpc,
+                "ReconciliationService",
+                _Reconciliation(self),
+            ),
         ):
             add = getattr(stubs, f"add_{name}Servicer_to_server")
             server.add(module.DESCRIPTOR.services_by_name[name], add, servicer)
@@ -361,6 +370,36 @@ class _Accounts(_Part):
 
     GetAccount = ListBalances = ListFills = ListLedgerEntries = SetLeverage = SetMarginMode = ListAccounts
     AdjustIsolatedMargin = TransferCollateral = StreamAccountEvents = ListPositionHistory = ListAccounts
+
+
+class _Reconciliation(_Part):
+    async def ListUncertainOrders(self, request: Any, context: Any) -> Any:
+        async def default() -> Any:
+            row = reconciliation_pb2.UncertainOrder(order=order_pb2.Order(order_id=f"stuck-{self.gateway.venue}"))
+            row.order.uncertain_since.FromSeconds(len(self.gateway.venue))
+            return reconciliation_service_pb2.ListUncertainOrdersResponse(uncertain_orders=[row])
+
+        return await self.scripted("ListUncertainOrders", request, context, default)
+
+    async def ListDiscrepancies(self, request: Any, context: Any) -> Any:
+        async def default() -> Any:
+            found = reconciliation_pb2.Discrepancy(venue=self.gateway.venue)
+            found.found_time.FromSeconds(len(self.gateway.venue))
+            return reconciliation_service_pb2.ListDiscrepanciesResponse(discrepancies=[found])
+
+        return await self.scripted("ListDiscrepancies", request, context, default)
+
+    async def ResolveUncertainOrder(self, request: Any, context: Any) -> Any:
+        async def default() -> Any:
+            order = self.gateway.find(request.reference)
+            return reconciliation_service_pb2.ResolveUncertainOrderResponse(order=order)
+
+        return await self.scripted("ResolveUncertainOrder", request, context, default)
+
+    async def StreamDiscrepancies(self, request: Any, context: Any) -> Any:
+        raise AssertionError("not scripted")
+
+    GetReconciliationReport = TriggerReconciliation = StreamDiscrepancies
 
 
 def settings(broker_url: str, gateways: dict[str, str], **more: Any) -> RouterSettings:
