@@ -18,8 +18,9 @@ from itertools import dropwhile
 from google.protobuf.message import DecodeError
 
 from aggregator.deltas import bare_delta
+from aggregator.performance import Performance
 from aggregator.portfolio import Change, Portfolio
-from aggregator.reading import BadEvent, Scope, check_event, is_fill, is_good
+from aggregator.reading import BadEvent, Scope, check_event, is_fill, is_good, is_restatement
 from aggregator.sequencing import AccountKey, Gap, Sequencer
 from aggregator.valuation import Instrument, Mark
 from venuemesh.clock import Clock
@@ -80,6 +81,7 @@ class Aggregate:
         self.clock = clock
         self.events = Topic[event_pb2.Event](clock, epoch=epoch)
         self._max_views = max_views
+        self.performance = Performance()
         self._sequencer = Sequencer()
         self._whole = View(Portfolio(epoch), clock)
         self._views: dict[Scope, View] = {Scope(): self._whole}
@@ -161,7 +163,7 @@ class Aggregate:
 
     def _begin(self, message: StoredMessage) -> None:
         # Earlier messages have been deleted: accounts begin where the log does.
-        self._sequencer.begin_anywhere = message.sequence > 1
+        self._sequencer.begin_anywhere = self.performance.begins_late = message.sequence > 1
         self._recent_from = message.sequence - 1
         self._checkpoints.append((message.sequence - 1, self._sequencer.copy()))
 
@@ -192,7 +194,7 @@ class Aggregate:
     def _fold(self, batch: _Batch) -> None:
         applied = []
         for event in batch.ready:
-            error = self._apply(self._whole, event, batch)
+            error = self._apply(self._whole, event, batch, self.performance)
             if error is None:
                 applied.append(event)
                 continue
@@ -219,7 +221,7 @@ class Aggregate:
         self.events.advance(batch.sequence)
 
     @staticmethod
-    def _apply(view: View, event: event_pb2.Event, batch: _Batch) -> str | None:
+    def _apply(view: View, event: event_pb2.Event, batch: _Batch, performance: Performance | None = None) -> str | None:
         """Fold one event into one view; returns why not."""
         if not view.portfolio.scope.has(event):
             return None
@@ -227,6 +229,8 @@ class Aggregate:
             change = view.portfolio.apply(event)
         except BadEvent as bad:
             return str(bad)
+        if performance is not None:
+            performance.take(event, trade=change.trade, holding=change.holding, movements=change.movements)
         if len(view.topic):
             if event.WhichOneof("payload") == "stream_status":
                 batch.deltas.append(event.stream_status)
@@ -310,17 +314,14 @@ class Aggregate:
         """What events behind `after` say by themselves, then all marks, totals and stale parts as they are now."""
         scope = view.portfolio.scope
         records = self._records_after(after)
-        fills: dict[AccountKey, int] = {}
+        counts = Counts(view.portfolio)
         for event in (event for record in records for event in record.events if scope.has(event)):
-            key = (event.venue, event.account_id)
-            fills[key] = fills.get(key, view.portfolio.fill_count(key)) - is_fill(event)
+            counts.go_back(event)
         while records:
             for record in records:
                 events = [event for event in record.events if scope.has(event)]
                 for index, event in enumerate(events):
-                    key = (event.venue, event.account_id)
-                    fills[key] = fills.get(key, 0) + is_fill(event)
-                    delta = bare_delta(event, fills[key])
+                    delta = bare_delta(event, *counts.go_on(event))
                     yield Entry(delta, record.sequence, partial=index < len(events) - 1)
                 after = record.sequence
             records = self._records_after(after)
@@ -330,6 +331,30 @@ class Aggregate:
         """The latest state of the sequencer at or before `after`, to read the log from there; None when gone."""
         before = [entry for entry in self._checkpoints if entry[0] <= after]
         return (before[-1][0], before[-1][1].copy()) if before else None
+
+
+class Counts:
+    """Fills and restatements of each account at another time than now."""
+
+    def __init__(self, portfolio: Portfolio) -> None:
+        self._portfolio = portfolio
+        self._of: dict[AccountKey, tuple[int, int]] = {}
+
+    def _now(self, event: event_pb2.Event) -> tuple[AccountKey, tuple[int, int]]:
+        key = (event.venue, event.account_id)
+        counts = self._of.get(key)
+        return key, counts or (self._portfolio.fill_count(key), self._portfolio.restatement_count(key))
+
+    def go_back(self, event: event_pb2.Event) -> None:
+        """To before `event`."""
+        key, (fills, restatements) = self._now(event)
+        self._of[key] = (fills - is_fill(event), restatements - is_restatement(event))
+
+    def go_on(self, event: event_pb2.Event) -> tuple[int, int]:
+        """To behind `event`; returns the counts of its account."""
+        key, (fills, restatements) = self._now(event)
+        self._of[key] = (fills + is_fill(event), restatements + is_restatement(event))
+        return self._of[key]
 
 
 class _Batch:

@@ -42,6 +42,7 @@ def _merged_account(
         account_id=new.account_id,
         position=new.position,
         fill_count=new.fill_count,
+        restatement_count=new.restatement_count,
         balances=_latest((*old.balances, *new.balances), lambda balance: (balance.asset, balance.venue_section)),
         positions=_latest((*old.positions, *new.positions), lambda position: position.symbol),
         orders=_latest((*old.orders, *new.orders), lambda order: order.order_id),
@@ -57,7 +58,7 @@ def _latest(entries: Iterable[Any], key: Callable[[Any], Hashable]) -> list[Any]
     return list({key(entry): entry for entry in entries}.values())
 
 
-def bare_delta(event: event_pb2.Event, fill_count: int) -> portfolio_service_pb2.PortfolioDelta:
+def bare_delta(event: event_pb2.Event, fill_count: int, restatement_count: int) -> portfolio_service_pb2.PortfolioDelta:
     """What `event` says by itself: its account's entry, without net positions, totals and stale parts.
 
     A catch-up consists of these and ends with `Portfolio.refresh`, which brings the rest up to date.
@@ -67,6 +68,7 @@ def bare_delta(event: event_pb2.Event, fill_count: int) -> portfolio_service_pb2
         account_id=event.account_id,
         position=stream_pb2.StreamPosition(epoch=event.epoch, sequence=event.sequence),
         fill_count=fill_count,
+        restatement_count=restatement_count,
     )
     match event.WhichOneof("payload"):
         case "execution_report":

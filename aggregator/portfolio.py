@@ -11,27 +11,32 @@ through methods of their own. A portfolio of a narrower `Scope` is fed the same 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from aggregator.accounts import Account, Progress
+from aggregator.booking import NOTHING, Books, Movement, add_up, book
 from aggregator.reading import (
     ZERO,
     BadEvent,
-    Margin,
-    Money,
+    Holding,
     Scope,
-    check_report,
+    Trade,
     is_fill,
+    is_restatement,
     read_balance,
+    read_ledger,
     read_position,
+    read_report,
     read_summary,
 )
 from aggregator.sequencing import AccountKey, Gap
-from aggregator.valuation import AssetSums, Instrument, Mark, Valuation, wire
-from venuemesh.money import EXACT, divide, format_decimal
+from aggregator.totals import exposures, totals
+from aggregator.valuation import Instrument, Mark, Valuation
+from venuemesh.money import EXACT
 from venuemesh.v1 import event_pb2, order_pb2, portfolio_pb2, portfolio_service_pb2, stream_pb2
 
 LOG_PART = "event log"
@@ -39,7 +44,7 @@ LOG_PART = "event log"
 
 @dataclass(slots=True)
 class Change:
-    """What an event or mark touched: the keys of the entries a delta must carry."""
+    """What an event or mark touched: the keys of the entries a delta must carry, and what was read of the event."""
 
     accounts: set[AccountKey] = field(default_factory=set)
     positions: set[tuple[AccountKey, str]] = field(default_factory=set)
@@ -49,28 +54,12 @@ class Change:
     symbols: set[str] = field(default_factory=set)
     assets: set[str] = field(default_factory=set)
     stale: bool = False
+    trade: Trade | None = None
+    holding: Holding | None = None
+    movements: Sequence[Movement] = ()
 
     def __bool__(self) -> bool:
         return bool(self.accounts or self.symbols or self.assets or self.stale)
-
-
-@dataclass(slots=True)
-class _Progress:
-    """How far an account's events of one symbol were folded, and the assets they were about."""
-
-    last: int = 0
-    fills: int = 0
-    assets: frozenset[str] = frozenset()
-
-
-@dataclass(slots=True)
-class _Account:
-    epoch: str
-    progress: dict[str, _Progress] = field(default_factory=dict)
-    balances: dict[tuple[str, str], Money] = field(default_factory=dict)
-    symbols: set[str] = field(default_factory=set)
-    orders: dict[str, order_pb2.Order] = field(default_factory=dict)
-    margin: Margin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +77,10 @@ class Portfolio:
         self.sequence = 0
         """Log sequence of the last message folded in, whether or not it changed anything."""
         self._time_ns = 0
-        self._accounts: dict[AccountKey, _Account] = {}
+        self._accounts: dict[AccountKey, Account] = {}
         self._valuation = Valuation()
         self._assets: set[str] = set()
+        self._books: Books = {}
         self._links: dict[AccountKey, _Stale] = {}
         self._gaps: dict[AccountKey, _Stale] = {}
         self._losses: dict[AccountKey, _Stale] = {}
@@ -113,12 +103,18 @@ class Portfolio:
         change = Change(accounts={key})
         match event.WhichOneof("payload"):
             case "execution_report":
-                check_report(event)
+                change.trade = read_report(event)
                 self._apply_report(self._account(key, event), key, event.execution_report, change)
+                if change.trade is not None:
+                    self._book(key, event.symbol, change.trade.movements(), change)
             case "position":
                 self._apply_position(key, event, change)
             case "balance":
                 self._apply_balance(key, event, change)
+            case "ledger_entry":
+                movements = read_ledger(event)
+                self._account(key, event)
+                self._book(key, event.symbol, movements, change)
             case "account_summary":
                 margin = read_summary(event)
                 self._account(key, event).margin = margin
@@ -129,24 +125,38 @@ class Portfolio:
                 self._apply_status(key, event.stream_status, change)
             case _:
                 self._account(key, event)
-        progress = self._accounts[key].progress.setdefault(event.symbol, _Progress())
+        progress = self._progress(key, event.symbol)
         progress.last = event.sequence
         progress.fills += is_fill(event)
+        progress.restatements += is_restatement(event)
         if change.assets:
             progress.assets |= change.assets
             self._assets |= change.assets
         return change
 
-    def _account(self, key: AccountKey, event: event_pb2.Event) -> _Account:
-        account = self._accounts.setdefault(key, _Account(event.epoch))
+    def _account(self, key: AccountKey, event: event_pb2.Event) -> Account:
+        account = self._accounts.setdefault(key, Account(event.epoch))
         if account.epoch != event.epoch:
             account.epoch = event.epoch
             for progress in account.progress.values():
                 progress.last = 0
         return account
 
+    def _progress(self, key: AccountKey, symbol: str) -> Progress:
+        progress = self._accounts[key].progress
+        found = progress.get(symbol)
+        if found is None:
+            found = progress[symbol] = Progress()
+        return found
+
+    def _book(self, key: AccountKey, symbol: str, movements: list[Movement], change: Change) -> None:
+        change.movements = movements
+        if movements:
+            book(self._progress(key, symbol).books, movements)
+            change.assets |= book(self._books, movements)
+
     @staticmethod
-    def _apply_report(account: _Account, key: AccountKey, report: order_pb2.ExecutionReport, change: Change) -> None:
+    def _apply_report(account: Account, key: AccountKey, report: order_pb2.ExecutionReport, change: Change) -> None:
         if not report.HasField("order"):
             return
         order = report.order
@@ -157,7 +167,7 @@ class Portfolio:
         change.orders[key, order.order_id] = order
 
     def _apply_position(self, key: AccountKey, event: event_pb2.Event, change: Change) -> None:
-        holding = read_position(event)
+        holding = change.holding = read_position(event)
         instrument = (key[0], event.symbol)
         former_ns = self._valuation.first_open_ns(instrument)
         self._account(key, event).symbols.add(event.symbol)
@@ -169,10 +179,26 @@ class Portfolio:
 
     def _apply_balance(self, key: AccountKey, event: event_pb2.Event, change: Change) -> None:
         money = read_balance(event)
-        place = (money.balance.asset, money.balance.venue_section)
-        self._account(key, event).balances[place] = money
+        asset = money.balance.asset
+        place = (asset, money.balance.venue_section)
+        account = self._account(key, event)
+        if account.margin is None and place not in account.balances:
+            # The first balances come together, before the first summary; what appears later grew out of nothing.
+            self._open(key, account, asset, money.total)
+        elif asset not in account.openings:
+            account.openings[asset] = ZERO
+        account.balances[place] = money
         change.balances.add((key, place))
-        change.assets.add(money.balance.asset)
+        change.assets.add(asset)
+
+    def _open(self, key: AccountKey, account: Account, asset: str, total: Decimal) -> None:
+        opening = account.openings.get(asset)
+        with localcontext(EXACT):
+            if opening is None:
+                opening = -self._valuation.booked(key, asset)
+                for progress in account.progress.values():
+                    opening -= progress.books.get(asset, NOTHING).net
+            account.openings[asset] = opening + total
 
     def _apply_status(self, key: AccountKey, status: stream_pb2.StreamStatus, change: Change) -> None:
         change.stale = True
@@ -274,7 +300,12 @@ class Portfolio:
     def fill_count(self, key: AccountKey) -> int:
         """Fills folded in of one account."""
         account = self._accounts.get(key)
-        return 0 if account is None else sum(progress.fills for progress in account.progress.values())
+        return 0 if account is None else account.fills
+
+    def restatement_count(self, key: AccountKey) -> int:
+        """Events folded in by which reconciliation restated something of one account."""
+        account = self._accounts.get(key)
+        return 0 if account is None else account.restatements
 
     def position_events(self) -> list[event_pb2.Event]:
         """The last position event of every position, by venue, account and symbol."""
@@ -283,43 +314,13 @@ class Portfolio:
 
     def totals(self, asset: str) -> portfolio_pb2.PortfolioTotals:
         """Totals of one asset."""
-        sums = self._valuation.assets.get(asset) or AssetSums()
-        with localcontext(EXACT):
-            balance = used = available = ZERO
-            missing = list(sums.missing.values())
-            for key, account in self._accounts.items():
-                balance += sum((money.total for (of, _), money in account.balances.items() if of == asset), ZERO)
-                lacks = []
-                margin = account.margin if account.margin and account.margin.summary.asset == asset else None
-                if margin is not None:
-                    used += margin.used or ZERO
-                    available += margin.available or ZERO
-                    lacks = [
-                        name
-                        for name, value in (("margin_used", margin.used), ("margin_available", margin.available))
-                        if value is None
-                    ]
-                elif any(self._valuation.settles_in(key, symbol, asset) for symbol in account.symbols):
-                    lacks = ["margin_used", "margin_available"]
-                missing += [f"{name} of {key[0]}/{key[1]}: not known" for name in lacks]
-            equity = balance + sums.unrealized
-        totals = portfolio_pb2.PortfolioTotals(
-            asset=asset,
-            equity=wire(equity),
-            balance=wire(balance),
-            margin_used=wire(used),
-            margin_available=wire(available),
-            realized_pnl=wire(sums.realized),
-            unrealized_pnl=wire(sums.unrealized),
-            fees_paid=wire(sums.fees),
-            funding_received=wire(sums.funding),
-            gross_exposure=wire(sums.gross),
-            net_exposure=wire(sums.net),
-            leaves_out=sorted(missing),
-        )
-        if equity > 0:
-            totals.leverage = format_decimal(divide(sums.gross, equity))
-        return totals
+        return totals(asset, self._accounts, self._valuation, self._books.get(asset, NOTHING), self.scope)
+
+    def losses(self, scope: Scope) -> list[str]:
+        """Accounts of `scope` of which an event could not be folded, with the first cause."""
+        return [
+            f"{key[0]}/{key[1]}: {self._losses[key].cause}" for key in sorted(self._losses) if scope.has_account(*key)
+        ]
 
     def stale_parts(self) -> list[portfolio_pb2.StalePart]:
         """What is not current, by part."""
@@ -341,23 +342,7 @@ class Portfolio:
 
     def exposures(self, *, by_venue: bool) -> list[portfolio_pb2.Exposure]:
         """Exposure by base asset or venue, largest first."""
-        gross: dict[str, list[_Amounts]] = {}
-        with localcontext(EXACT):
-            for key, holding, notional in self._valuation.holdings():
-                name = key[0] if by_venue else holding.position.symbol.partition("/")[0]
-                if notional:
-                    gross.setdefault(name, []).append(_Amounts(abs(notional), notional))
-            sums = {name: _sum_up(amounts) for name, amounts in gross.items()}
-            whole = sum((amounts.gross for amounts in sums.values()), ZERO)
-        return [
-            portfolio_pb2.Exposure(
-                key=name,
-                gross=wire(amounts.gross),
-                net=wire(amounts.net),
-                share_bps=format_decimal(divide(EXACT.multiply(amounts.gross, 10_000), whole)),
-            )
-            for name, amounts in sorted(sums.items(), key=lambda item: (-item[1].gross, item[0]))
-        ]
+        return exposures(self._valuation, by_venue=by_venue)
 
     def narrowed(self, scope: Scope) -> Portfolio:
         """A portfolio of `scope` in the same state as if it had been fed from the beginning."""
@@ -373,7 +358,9 @@ class Portfolio:
         for key, account in self._accounts.items():
             progress = {symbol: value for symbol, value in account.progress.items() if scope.has_symbol(symbol)}
             if progress and scope.has_account(*key):
-                twin._adopt(key, account, progress)
+                twin._accounts[key] = account.narrowed(scope, progress)
+                twin._assets.update(*(value.assets for value in progress.values()))
+        twin._books = add_up(one.books for account in twin._accounts.values() for one in account.progress.values())
         twin._valuation.marks.update(self._valuation.marks)
         for key, holding, _ in self._valuation.holdings():
             if scope.has(holding.event):
@@ -381,30 +368,9 @@ class Portfolio:
                 twin._valuation.put(key, holding, open_since_ns=since_ns)
         return twin
 
-    def _adopt(self, key: AccountKey, account: _Account, progress: Mapping[str, _Progress]) -> None:
-        self._accounts[key] = _Account(
-            account.epoch,
-            {symbol: replace(value) for symbol, value in progress.items()},
-            dict(account.balances),
-            {symbol for symbol in account.symbols if self.scope.has_symbol(symbol)},
-            {name: order for name, order in account.orders.items() if self.scope.has_symbol(order.terms.symbol)},
-            account.margin,
-        )
-        self._assets.update(*(value.assets for value in progress.values()))
-
-    def _header(self, key: AccountKey) -> portfolio_pb2.PortfolioAccount:
-        account = self._accounts[key]
-        last = max(progress.last for progress in account.progress.values())
-        return portfolio_pb2.PortfolioAccount(
-            venue=key[0],
-            account_id=key[1],
-            position=stream_pb2.StreamPosition(epoch=account.epoch, sequence=last),
-            fill_count=self.fill_count(key),
-        )
-
     def _account_message(self, key: AccountKey) -> portfolio_pb2.PortfolioAccount:
         account = self._accounts[key]
-        message = self._header(key)
+        message = account.header(*key)
         message.balances.extend(account.balances[place].balance for place in sorted(account.balances))
         message.positions.extend(self._valuation.position(key, symbol) for symbol in sorted(account.symbols))
         message.orders.extend(account.orders[order_id] for order_id in sorted(account.orders))
@@ -414,7 +380,7 @@ class Portfolio:
 
     def _changed_account(self, key: AccountKey, change: Change) -> portfolio_pb2.PortfolioAccount:
         account = self._accounts[key]
-        message = self._header(key)
+        message = account.header(*key)
         message.balances.extend(account.balances[place].balance for of, place in sorted(change.balances) if of == key)
         message.positions.extend(
             self._valuation.position(key, symbol) for of, symbol in sorted(change.positions) if of == key
@@ -423,20 +389,6 @@ class Portfolio:
         if key in change.summaries and account.margin is not None:
             message.summary.CopyFrom(account.margin.summary)
         return message
-
-
-@dataclass(frozen=True, slots=True)
-class _Amounts:
-    gross: Decimal
-    net: Decimal
-
-
-def _sum_up(amounts: Iterable[_Amounts]) -> _Amounts:
-    gross = net = ZERO
-    for part in amounts:
-        gross += part.gross
-        net += part.net
-    return _Amounts(gross, net)
 
 
 def _first(item: tuple[tuple[AccountKey, str], order_pb2.Order]) -> tuple[AccountKey, str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
+from aggregator.booking import Booked, Movement
 from venuemesh.errors import InvalidRequest
 from venuemesh.money import EXACT, parse_decimal
 from venuemesh.v1 import account_pb2, event_pb2, order_pb2, portfolio_service_pb2
@@ -65,7 +66,7 @@ class Holding:
     realized: Decimal
     fees: Decimal
     funding: Decimal
-    margin_used: Decimal | None
+    liquidation: Decimal | None
 
     @property
     def position(self) -> account_pb2.Position:
@@ -143,8 +144,9 @@ def read_position(event: event_pb2.Event) -> Holding:
         realized=_number(position.realized_pnl, "position.realized_pnl"),
         fees=_number(position.fees_paid, "position.fees_paid"),
         funding=_number(position.funding_received, "position.funding_received"),
-        margin_used=_optional(position, "margin_used", "position"),
+        liquidation=_optional(position, "liquidation_price", "position"),
     )
+    _optional(position, "margin_used", "position")
     _bounded(cost, "position.open_cost")
     _bounded(holding.notional(holding.own_mark), "position.quantity times position.mark_price")
     return holding
@@ -177,8 +179,37 @@ def read_summary(event: event_pb2.Event) -> Margin:
     )
 
 
-def check_report(event: event_pb2.Event) -> None:
-    """Refuse an execution report that contradicts itself.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trade:
+    """A fill with its numbers parsed; `quantity` is signed, buys above zero."""
+
+    fill: order_pb2.Fill
+    quantity: Decimal
+    price: Decimal
+    fee: Decimal
+
+    @property
+    def value(self) -> Decimal:
+        """Signed value, quote units."""
+        return EXACT.multiply(self.quantity, self.price)
+
+    def movements(self) -> list[Movement]:
+        """Money it moved that its position does not carry: a spot trade's both sides, a fee in another asset."""
+        base, _, quote = self.fill.symbol.partition("/")
+        quote, _, settle = quote.partition(":")
+        moved = []
+        if not settle:
+            moved += [
+                Movement(base, Booked.TRADED, self.quantity),
+                Movement(quote, Booked.TRADED, self.value.copy_negate()),
+            ]
+        if self.fee and self.fill.fee_asset and self.fill.fee_asset != settle:
+            moved.append(Movement(self.fill.fee_asset, Booked.FEES, self.fee))
+        return moved
+
+
+def read_report(event: event_pb2.Event) -> Trade | None:
+    """Parse an execution report; None when it is no fill.
 
     Raises:
         BadEvent: names the field and the rule.
@@ -189,13 +220,40 @@ def check_report(event: event_pb2.Event) -> None:
         _same_account(event, terms.venue, terms.account_id)
         if not report.order.order_id:
             raise BadEvent("execution_report.order.order_id: is empty")
-    if report.HasField("fill"):
-        fill = report.fill
-        _same_account(event, fill.venue, fill.account_id)
-        for name in ("quantity", "price", "fee"):
-            _number(getattr(fill, name), f"execution_report.fill.{name}")
-    elif report.execution_type == order_pb2.EXECUTION_TYPE_TRADE:
-        raise BadEvent("execution_report.fill: a TRADE has none")
+    if not report.HasField("fill"):
+        if report.execution_type == order_pb2.EXECUTION_TYPE_TRADE:
+            raise BadEvent("execution_report.fill: a TRADE has none")
+        return None
+    fill = report.fill
+    _same_account(event, fill.venue, fill.account_id)
+    quantity, price, fee = (
+        _number(getattr(fill, name), f"execution_report.fill.{name}") for name in ("quantity", "price", "fee")
+    )
+    signed = quantity if fill.side == order_pb2.SIDE_BUY else quantity.copy_negate()
+    trade = Trade(fill=fill, quantity=signed, price=price, fee=fee)
+    _bounded(trade.value, "execution_report.fill.quantity times price")
+    return trade
+
+
+def read_ledger(event: event_pb2.Event) -> list[Movement]:
+    """Parse a change of money. Funding of a position and costs of a fill are in those already.
+
+    Raises:
+        BadEvent: names the field and the rule.
+    """
+    entry = event.ledger_entry
+    _same_account(event, entry.venue, entry.account_id)
+    if not entry.asset:
+        raise BadEvent("ledger_entry.asset: is empty")
+    amount = _number(entry.amount, "ledger_entry.amount")
+    match entry.ledger_entry_type:
+        case account_pb2.LEDGER_ENTRY_TYPE_REALIZED_PNL:
+            return []
+        case account_pb2.LEDGER_ENTRY_TYPE_FUNDING:
+            return [] if entry.symbol else [Movement(entry.asset, Booked.FUNDING, amount)]
+        case account_pb2.LEDGER_ENTRY_TYPE_FEE:
+            return [] if entry.execution_id else [Movement(entry.asset, Booked.FEES, amount.copy_negate())]
+    return [Movement(entry.asset, Booked.TRANSFERS, amount)]
 
 
 def is_good(event: event_pb2.Event) -> bool:
@@ -215,6 +273,18 @@ def is_fill(event: event_pb2.Event) -> bool:
         event.WhichOneof("payload") == "execution_report"
         and event.execution_report.execution_type == order_pb2.EXECUTION_TYPE_TRADE
     )
+
+
+def is_restatement(event: event_pb2.Event) -> bool:
+    """Whether reconciliation set something to the venue's truth."""
+    match event.WhichOneof("payload"):
+        case "discrepancy":
+            return event.discrepancy.restated
+        case "position":
+            return event.position.change == account_pb2.POSITION_CHANGE_RECONCILE
+        case "execution_report":
+            return event.execution_report.execution_type == order_pb2.EXECUTION_TYPE_RESTATED
+    return False
 
 
 def _same_account(event: event_pb2.Event, venue: str, account_id: str) -> None:
@@ -241,7 +311,8 @@ def _bounded(value: Decimal | None, path: str) -> None:
 
 
 _CHECKS: dict[str, Callable[[event_pb2.Event], object]] = {
-    "execution_report": check_report,
+    "execution_report": read_report,
+    "ledger_entry": read_ledger,
     "position": read_position,
     "balance": read_balance,
     "account_summary": read_summary,

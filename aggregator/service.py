@@ -11,13 +11,14 @@ from functools import partial
 from typing import Any
 
 from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from aggregator.aggregate import Aggregate, PortfolioItem
 from aggregator.deltas import merge_deltas
 from aggregator.feeds import EventFeed
 from aggregator.reading import Scope, is_fill
 from venuemesh.dead_letter_service import DeadLetterDesk
-from venuemesh.errors import InvalidRequest, NotYetImplemented, ResumeExpired
+from venuemesh.errors import InvalidRequest, NotYetImplemented, Reason, ResumeExpired
 from venuemesh.stream_options import EVENTS, EVENTS_WITH_MARKS, StreamTerms, parse_stream_options
 from venuemesh.stream_queue import Entry
 from venuemesh.streaming import StreamHub, StreamPlan, responder
@@ -38,6 +39,7 @@ PORTFOLIO_SERVICE = portfolio_service_pb2.DESCRIPTOR.services_by_name["Portfolio
 OPERATIONS_SERVICE = operations_service_pb2.DESCRIPTOR.services_by_name["OperationsService"]
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 MAX_FILTER_ENTRIES = 1_000
+NS_PER_S = 1_000_000_000
 
 
 def not_yet(descriptor: ServiceDescriptor) -> Callable[[type[Any]], type[Any]]:
@@ -92,7 +94,6 @@ def _merge(old: Any, new: Any) -> Any:
     return merge_deltas(old, new)
 
 
-@not_yet(PORTFOLIO_SERVICE)
 class PortfolioServicer:
     """Reads and streams of the portfolio.
 
@@ -121,6 +122,29 @@ class PortfolioServicer:
         by_venue = request.grouping == portfolio_service_pb2.EXPOSURE_GROUPING_VENUE
         portfolio = self._feed.current().read(_scope(request.filter))
         return portfolio_service_pb2.ListExposuresResponse(exposures=portfolio.exposures(by_venue=by_venue))
+
+    async def GetPerformance(  # noqa: N802 - named by the contract
+        self, request: portfolio_service_pb2.GetPerformanceRequest, context: Context
+    ) -> portfolio_service_pb2.GetPerformanceResponse:
+        """Profit of a period, by asset."""
+        aggregate = self._feed.current()
+        scope, performance = _scope(request.filter), aggregate.performance
+        if not request.HasField("from_time"):
+            raise InvalidRequest("from_time: is required", reason=Reason.REQUIRED_FIELD_MISSING, field="from_time")
+        from_s = _whole_seconds(request.from_time, "from_time")
+        if request.HasField("to_time"):
+            to_s = _whole_seconds(request.to_time, "to_time")
+        else:
+            to_s = performance.end_of(aggregate.clock.now_ns() // NS_PER_S)
+        if to_s <= from_s:
+            raise InvalidRequest(
+                f"to_time: {request.to_time.ToJsonString()} is not after {request.from_time.ToJsonString()}",
+                field="to_time",
+            )
+        lost = aggregate.portfolio.losses(scope)
+        return portfolio_service_pb2.GetPerformanceResponse(
+            performances=performance.period(scope, from_s, to_s, lost=lost)
+        )
 
     async def StreamPortfolio(  # noqa: N802 - named by the contract
         self, request: portfolio_service_pb2.StreamPortfolioRequest, context: Context
@@ -251,6 +275,12 @@ def _scope(wanted: portfolio_service_pb2.PortfolioFilter) -> Scope:
             path = f"filter.{name}"
             raise InvalidRequest(f"{path}: more than {MAX_FILTER_ENTRIES} entries", field=path)
     return Scope.of(wanted)
+
+
+def _whole_seconds(stamp: Timestamp, field: str) -> int:
+    if stamp.nanos:
+        raise InvalidRequest(f"{field}: {stamp.ToJsonString()} is no whole minute", field=field)
+    return stamp.seconds
 
 
 def _full(service: ServiceDescriptor, method: str) -> str:

@@ -12,6 +12,7 @@ from decimal import Decimal, localcontext
 
 from aggregator.reading import MAX_AMOUNT, ZERO, Holding
 from aggregator.sequencing import AccountKey
+from venuemesh.gateway.positions import liquidation_distance_bps
 from venuemesh.money import EXACT, format_decimal, to_wire
 from venuemesh.v1 import account_pb2, portfolio_pb2
 
@@ -104,6 +105,14 @@ class Valuation:
         """Whether that position is settled in `asset`."""
         return self._valued[symbol][key].holding.position.settle_asset == asset
 
+    def booked(self, key: AccountKey, asset: str) -> Decimal:
+        """What the account's positions did to its balance of `asset` so far."""
+        held = [valued[key].holding for valued in self._valued.values() if key in valued]
+        with localcontext(EXACT):
+            return sum(
+                (one.realized - one.fees + one.funding for one in held if one.position.settle_asset == asset), ZERO
+            )
+
     def open_since_ns(self, key: AccountKey, symbol: str) -> int | None:
         """When the position was last opened, by its gateway's clock; None when it is flat."""
         return self._open.get((key[0], symbol), {}).get(key)
@@ -161,6 +170,10 @@ class Valuation:
             position.mark_price = format_decimal(value.mark)
         if value.unrealized is not None:
             position.unrealized_pnl = wire(value.unrealized)
+        if value.holding.quantity and value.mark and value.holding.liquidation is not None:
+            distance = liquidation_distance_bps(value.holding.quantity, value.mark, value.holding.liquidation)
+            if abs(distance) <= MAX_AMOUNT:
+                position.liquidation_distance_bps = format_decimal(distance)
         return position
 
     def net_position(self, symbol: str) -> portfolio_pb2.NetPosition:

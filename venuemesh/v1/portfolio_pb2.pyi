@@ -124,6 +124,10 @@ class PortfolioTotals(_message.Message):
     NET_EXPOSURE_FIELD_NUMBER: _builtins.int
     LEVERAGE_FIELD_NUMBER: _builtins.int
     LEAVES_OUT_FIELD_NUMBER: _builtins.int
+    OPENING_BALANCE_FIELD_NUMBER: _builtins.int
+    TRANSFERS_FIELD_NUMBER: _builtins.int
+    TRADED_FIELD_NUMBER: _builtins.int
+    UNEXPLAINED_FIELD_NUMBER: _builtins.int
     asset: _builtins.str
     """Asset of the amounts."""
     equity: _builtins.str
@@ -148,6 +152,19 @@ class PortfolioTotals(_message.Message):
     """Sum of signed position values."""
     leverage: _builtins.str
     """Gross exposure over equity. Absent when equity is not positive."""
+    opening_balance: _builtins.str
+    """Balances as the accounts' first events told them, less what had been booked until then. Absent under a filter of
+    symbols: a balance belongs to an account, not to a symbol. To the last digit, where both are present,
+    balance = opening_balance + realized_pnl - fees_paid + funding_received + transfers + traded + unexplained.
+    """
+    transfers: _builtins.str
+    """Deposits, withdrawals, transfers, rewards and adjustments since the first event; negative is out of the accounts."""
+    traded: _builtins.str
+    """Bought less sold in spot trades since the first event, before fees."""
+    unexplained: _builtins.str
+    """What the venues' balances hold beyond all that was booked. Not zero for the moment between a fill and the
+    venue's next word on the balance, or for good where the venue changed money and told no reason.
+    """
     @_builtins.property
     def leaves_out(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What these totals do not contain, such as a position without a mark."""
@@ -168,14 +185,27 @@ class PortfolioTotals(_message.Message):
         net_exposure: _builtins.str = ...,
         leverage: _builtins.str | None = ...,
         leaves_out: _abc.Iterable[_builtins.str] | None = ...,
+        opening_balance: _builtins.str | None = ...,
+        transfers: _builtins.str = ...,
+        traded: _builtins.str = ...,
+        unexplained: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_leverage", b"_leverage", "leverage", b"leverage"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_leverage", b"_leverage", "_opening_balance", b"_opening_balance", "_unexplained", b"_unexplained", "leverage", b"leverage", "opening_balance", b"opening_balance", "unexplained", b"unexplained"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_leverage", b"_leverage", "asset", b"asset", "balance", b"balance", "equity", b"equity", "fees_paid", b"fees_paid", "funding_received", b"funding_received", "gross_exposure", b"gross_exposure", "leaves_out", b"leaves_out", "leverage", b"leverage", "margin_available", b"margin_available", "margin_used", b"margin_used", "net_exposure", b"net_exposure", "realized_pnl", b"realized_pnl", "unrealized_pnl", b"unrealized_pnl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_leverage", b"_leverage", "_opening_balance", b"_opening_balance", "_unexplained", b"_unexplained", "asset", b"asset", "balance", b"balance", "equity", b"equity", "fees_paid", b"fees_paid", "funding_received", b"funding_received", "gross_exposure", b"gross_exposure", "leaves_out", b"leaves_out", "leverage", b"leverage", "margin_available", b"margin_available", "margin_used", b"margin_used", "net_exposure", b"net_exposure", "opening_balance", b"opening_balance", "realized_pnl", b"realized_pnl", "traded", b"traded", "transfers", b"transfers", "unexplained", b"unexplained", "unrealized_pnl", b"unrealized_pnl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__leverage: _TypeAlias = _typing.Literal["leverage"]  # noqa: Y015
     _WhichOneofArgType__leverage: _TypeAlias = _typing.Literal["_leverage", b"_leverage"]  # noqa: Y015
+    _WhichOneofReturnType__opening_balance: _TypeAlias = _typing.Literal["opening_balance"]  # noqa: Y015
+    _WhichOneofArgType__opening_balance: _TypeAlias = _typing.Literal["_opening_balance", b"_opening_balance"]  # noqa: Y015
+    _WhichOneofReturnType__unexplained: _TypeAlias = _typing.Literal["unexplained"]  # noqa: Y015
+    _WhichOneofArgType__unexplained: _TypeAlias = _typing.Literal["_unexplained", b"_unexplained"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__leverage) -> _WhichOneofReturnType__leverage | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__opening_balance) -> _WhichOneofReturnType__opening_balance | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__unexplained) -> _WhichOneofReturnType__unexplained | None: ...
 
 Global___PortfolioTotals: _TypeAlias = PortfolioTotals  # noqa: Y015
 
@@ -193,12 +223,15 @@ class PortfolioAccount(_message.Message):
     ORDERS_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
     FILL_COUNT_FIELD_NUMBER: _builtins.int
+    RESTATEMENT_COUNT_FIELD_NUMBER: _builtins.int
     venue: _builtins.str
     """Venue name."""
     account_id: _builtins.str
     """Account."""
     fill_count: _builtins.int
     """Fills folded in since the first event."""
+    restatement_count: _builtins.int
+    """Events since the first one in which reconciliation set an order, a position or a balance to the venue's truth."""
     @_builtins.property
     def position(self) -> _stream_pb2.StreamPosition:
         """Last event folded in."""
@@ -230,10 +263,11 @@ class PortfolioAccount(_message.Message):
         orders: _abc.Iterable[_order_pb2.Order] | None = ...,
         summary: _account_pb2.AccountSummary | None = ...,
         fill_count: _builtins.int = ...,
+        restatement_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["position", b"position", "summary", b"summary"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "balances", b"balances", "fill_count", b"fill_count", "orders", b"orders", "position", b"position", "positions", b"positions", "summary", b"summary", "venue", b"venue"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "balances", b"balances", "fill_count", b"fill_count", "orders", b"orders", "position", b"position", "positions", b"positions", "restatement_count", b"restatement_count", "summary", b"summary", "venue", b"venue"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -329,7 +363,7 @@ Global___Exposure: _TypeAlias = Exposure  # noqa: Y015
 
 @_typing.final
 class Performance(_message.Message):
-    """Profit of one period."""
+    """Profit of one period. Each event counts at the venue's time of it, or at its gateway's where the venue gives none."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -341,6 +375,7 @@ class Performance(_message.Message):
     FUNDING_RECEIVED_FIELD_NUMBER: _builtins.int
     FILL_COUNT_FIELD_NUMBER: _builtins.int
     VOLUME_FIELD_NUMBER: _builtins.int
+    LEAVES_OUT_FIELD_NUMBER: _builtins.int
     asset: _builtins.str
     """Asset of the amounts."""
     realized_pnl: _builtins.str
@@ -361,6 +396,10 @@ class Performance(_message.Message):
     def to_time(self) -> _timestamp_pb2.Timestamp:
         """End of the period."""
 
+    @_builtins.property
+    def leaves_out(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What these numbers do not contain, such as events that the log had lost before it was read."""
+
     def __init__(
         self,
         *,
@@ -372,10 +411,11 @@ class Performance(_message.Message):
         funding_received: _builtins.str = ...,
         fill_count: _builtins.int = ...,
         volume: _builtins.str = ...,
+        leaves_out: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["from_time", b"from_time", "to_time", b"to_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset", "fees_paid", b"fees_paid", "fill_count", b"fill_count", "from_time", b"from_time", "funding_received", b"funding_received", "realized_pnl", b"realized_pnl", "to_time", b"to_time", "volume", b"volume"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset", "fees_paid", b"fees_paid", "fill_count", b"fill_count", "from_time", b"from_time", "funding_received", b"funding_received", "leaves_out", b"leaves_out", "realized_pnl", b"realized_pnl", "to_time", b"to_time", "volume", b"volume"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -199,11 +199,11 @@ class GetPerformanceRequest(_message.Message):
 
     @_builtins.property
     def from_time(self) -> _timestamp_pb2.Timestamp:
-        """Begin, included."""
+        """Begin, included; a whole minute. Periods long past are kept by the hour or the day, and so must be asked for."""
 
     @_builtins.property
     def to_time(self) -> _timestamp_pb2.Timestamp:
-        """End, excluded. Absent: now."""
+        """End, excluded, a whole minute likewise. Absent: now."""
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.broker import Broker
 from tests.integration.aggregator.world import (
@@ -353,8 +354,38 @@ async def test_bad_wishes_are_refused_by_field(broker: Broker) -> None:
         assert error.field == "filter.symbols"
 
 
-UNSERVED = {
-    "PortfolioService": {"GetPerformance"},
+def time(seconds: int, nanos: int = 0) -> Timestamp:
+    return Timestamp(seconds=seconds, nanos=nanos)
+
+
+async def test_performance_of_a_period_and_bad_periods(broker: Broker) -> None:
+    """GetPerformance: by asset, up to now without an end; what cannot be told is refused by field."""
+    gateway, request = Gateway(), portfolio_service_pb2.GetPerformanceRequest
+    events = [gateway.fill(BTC, "a"), gateway.position(BTC, 0, realized="7", fees="0.25")]
+    for event in events:
+        event.venue_time.seconds = 1_790_000_040
+    async with Publisher.connect(broker) as publisher, aggregating(broker) as world:
+        call = world.stream()
+        await read_until(call, at(await publisher.publish(*events)))
+        call.cancel()
+        ask = world.portfolio.GetPerformance
+        answer = await ask(request(from_time=time(1_790_000_040), to_time=time(1_790_000_100)), timeout=CALL_S)
+        (period,) = answer.performances
+        assert (period.asset, period.realized_pnl, period.fees_paid, period.fill_count) == ("USDC", "7", "0.25", 1)
+        until_now = await ask(request(from_time=time(0)), timeout=CALL_S)
+        assert [one.fill_count for one in until_now.performances] == [1]
+        for bad, field in (
+            (request(), "from_time"),
+            (request(from_time=time(30)), "from_time"),
+            (request(from_time=time(0, 5)), "from_time"),
+            (request(from_time=time(60), to_time=time(60)), "to_time"),
+            (request(from_time=time(60), to_time=time(61)), "to_time"),
+        ):
+            assert (await refused(ask(bad, timeout=CALL_S))).message.startswith(field)
+
+
+UNSERVED: dict[str, set[str]] = {
+    "PortfolioService": set(),
     "OperationsService": {
         "GetQuota",
         "ListCircuitBreakers",

@@ -100,13 +100,14 @@ def test_position_without_a_mark_is_left_out_by_name() -> None:
     assert not net.HasField("notional")
     assert not net.HasField("unrealized_pnl")
     assert list(portfolio.totals("USDC").leaves_out) == [
+        "balance of hyperliquid/main: not known",
         "exposure and unrealized_pnl of hyperliquid/main BTC/USDC:USDC: no mark",
         "margin_available of hyperliquid/main: not known",
         "margin_used of hyperliquid/main: not known",
     ]
     portfolio.set_marks({("hyperliquid", BTC): Mark(price=Decimal(70))})
     assert portfolio.message().net_positions[0].unrealized_pnl == "10"
-    assert len(portfolio.totals("USDC").leaves_out) == 2
+    assert len(portfolio.totals("USDC").leaves_out) == 3
 
 
 def test_flat_position_stays_listed_and_needs_no_mark() -> None:
