@@ -8,19 +8,14 @@ is also the sequence of the streams. What was folded lately stays in memory for 
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from itertools import dropwhile
-
-from google.protobuf.message import DecodeError
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 from aggregator.deltas import bare_delta
+from aggregator.messages import Batch, PortfolioItem, Record, Refusal, decode, fingerprint, time_ns_of
 from aggregator.performance import Performance
 from aggregator.portfolio import Change, Portfolio
-from aggregator.reading import BadEvent, Scope, check_event, is_fill, is_good, is_restatement
+from aggregator.reading import BadEvent, Scope
+from aggregator.recent import Counts, Recent
 from aggregator.sequencing import AccountKey, Gap, Sequencer
 from aggregator.valuation import Instrument, Mark
 from venuemesh.clock import Clock
@@ -28,35 +23,13 @@ from venuemesh.errors import RateLimited, Reason, ResumeExpired
 from venuemesh.follower import StoredMessage
 from venuemesh.stream_queue import Entry
 from venuemesh.streaming import Topic
-from venuemesh.subjects import account_filter, token
-from venuemesh.v1 import event_pb2, portfolio_service_pb2, stream_pb2
+from venuemesh.subjects import account_filter
+from venuemesh.v1 import event_pb2, portfolio_service_pb2, portfolio_state_pb2
 
 OVERLAY = "overlay"
 """Slot of marks and log health: they conflate with each other, never with events."""
 CHECKPOINT_EVERY = 4_096
-MAX_CHECKPOINTS = 512
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-PortfolioItem = portfolio_service_pb2.PortfolioDelta | stream_pb2.StreamStatus
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """What could not be folded, for the dead letters. `name` is unique within the log sequence."""
-
-    name: str
-    subject: str
-    payload: bytes
-    error: str
-    sequence: int
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """Events folded at one log sequence, in order."""
-
-    sequence: int
-    events: tuple[event_pb2.Event, ...]
+MAX_CHECKPOINTS = 128
 
 
 class View:
@@ -85,11 +58,12 @@ class Aggregate:
         self._sequencer = Sequencer()
         self._whole = View(Portfolio(epoch), clock)
         self._views: dict[Scope, View] = {Scope(): self._whole}
-        self._window = resume_window
-        self._recent: deque[Record] = deque()
-        self._recent_from = 0
+        self._recent = Recent(resume_window)
         self._checkpoints: list[tuple[int, Sequencer]] = []
         self._count = 0
+        self._checkpointed = 0
+        self._last_payload: bytes | None = None
+        self._loaded_fingerprint = b""
 
     @property
     def sequence(self) -> int:
@@ -135,7 +109,7 @@ class Aggregate:
 
     def overdue(self, message: StoredMessage) -> list[Gap]:
         """Gaps that `take(message)` will give up unless it is given what is missing."""
-        return self._sequencer.overdue(_time_ns(message))
+        return self._sequencer.overdue(time_ns_of(message))
 
     def take(self, message: StoredMessage, found: Sequence[event_pb2.Event] = ()) -> list[Refusal]:
         """Fold the next message of the log; returns what it refused. Never raises for what a message holds.
@@ -145,7 +119,7 @@ class Aggregate:
         """
         if not self._count:
             self._begin(message)
-        batch = _Batch(message.sequence, _time_ns(message))
+        batch = Batch(message.sequence, time_ns_of(message))
         for event in found:
             self._offer(event, batch, None)
         for gap in self._sequencer.overdue(batch.time_ns):
@@ -158,16 +132,17 @@ class Aggregate:
             self._offer(event, batch, message)
         batch.gaps = [(key, self._sequencer.gap(key)) for key in sorted(batch.keys)]
         self._fold(batch)
+        self._last_payload = message.payload
         self._remember(batch)
         return batch.refusals
 
     def _begin(self, message: StoredMessage) -> None:
         # Earlier messages have been deleted: accounts begin where the log does.
         self._sequencer.begin_anywhere = self.performance.begins_late = message.sequence > 1
-        self._recent_from = message.sequence - 1
-        self._checkpoints.append((message.sequence - 1, self._sequencer.copy()))
+        self._recent.begin = message.sequence - 1
+        self._checkpoints.append((message.sequence - 1, self._sequencer.checkpoint()))
 
-    def _offer(self, event: event_pb2.Event, batch: _Batch, message: StoredMessage | None) -> None:
+    def _offer(self, event: event_pb2.Event, batch: Batch, message: StoredMessage | None) -> None:
         outcome = self._sequencer.offer(event, log_sequence=batch.sequence, time_ns=batch.time_ns)
         batch.ready += outcome.ready
         batch.keys.add((event.venue, event.account_id))
@@ -175,7 +150,7 @@ class Aggregate:
             batch.refuse(message, outcome.refused)
             batch.losses.append(((event.venue, event.account_id), outcome.refused))
 
-    def _give_up(self, gap: Gap, batch: _Batch) -> None:
+    def _give_up(self, gap: Gap, batch: Batch) -> None:
         outcome = self._sequencer.give_up(gap, log_sequence=batch.sequence, time_ns=batch.time_ns)
         batch.ready += outcome.ready
         batch.keys.add(gap.key)
@@ -191,7 +166,7 @@ class Aggregate:
             )
         )
 
-    def _fold(self, batch: _Batch) -> None:
+    def _fold(self, batch: Batch) -> None:
         applied = []
         for event in batch.ready:
             error = self._apply(self._whole, event, batch, self.performance)
@@ -221,7 +196,7 @@ class Aggregate:
         self.events.advance(batch.sequence)
 
     @staticmethod
-    def _apply(view: View, event: event_pb2.Event, batch: _Batch, performance: Performance | None = None) -> str | None:
+    def _apply(view: View, event: event_pb2.Event, batch: Batch, performance: Performance | None = None) -> str | None:
         """Fold one event into one view; returns why not."""
         if not view.portfolio.scope.has(event):
             return None
@@ -238,7 +213,7 @@ class Aggregate:
         return None
 
     @staticmethod
-    def _finish(view: View, batch: _Batch) -> None:
+    def _finish(view: View, batch: Batch) -> None:
         """Bring staleness and position up to the batch and publish what it changed, the last message as its end."""
         portfolio = view.portfolio
         stale = False
@@ -256,17 +231,69 @@ class Aggregate:
             view.topic.publish(item, sequence=batch.sequence, partial=index < len(batch.deltas) - 1)
         view.topic.advance(batch.sequence)
 
-    def _remember(self, batch: _Batch) -> None:
+    def _remember(self, batch: Batch) -> None:
         if batch.ready:
-            self._recent.append(Record(batch.sequence, tuple(batch.ready)))
-            if len(self._recent) > self._window:
-                self._recent_from = self._recent.popleft().sequence
+            self._recent.add(Record(batch.sequence, tuple(batch.ready)))
         self._count += 1
-        if self._count % CHECKPOINT_EVERY == 0:
-            self._checkpoints.append((batch.sequence, self._sequencer.copy()))
+        if self._count - self._checkpointed >= CHECKPOINT_EVERY and not self._sequencer.waits:
+            self._checkpointed = self._count
+            self._checkpoints.append((batch.sequence, self._sequencer.checkpoint()))
             if len(self._checkpoints) > MAX_CHECKPOINTS:
                 # Every second one goes, the first stays: a resume reads at most twice as far.
                 del self._checkpoints[1::2]
+
+    # --- snapshots ---
+
+    def save(self) -> portfolio_state_pb2.PortfolioState:
+        """The state of the fold at `sequence`: with the log behind it, all that a restart needs."""
+        accounts = self.portfolio.save()
+        for key, ordering in self._sequencer.save().items():
+            accounts.setdefault(key, portfolio_state_pb2.AccountState()).ordering.CopyFrom(ordering)
+        state = portfolio_state_pb2.PortfolioState(
+            epoch=self.epoch,
+            sequence=self.sequence,
+            time_unix_nanos=self.portfolio.time_ns,
+            last_payload_sha256=(
+                self._loaded_fingerprint if self._last_payload is None else fingerprint(self._last_payload)
+            ),
+            begins_late=self._sequencer.begin_anywhere,
+            message_count=self._count,
+            accounts=_named(accounts),
+            performance=self.performance.save(),
+        )
+        for sequence, sequencer in self._checkpoints:
+            orderings = {
+                key: portfolio_state_pb2.AccountState(ordering=ordering) for key, ordering in sequencer.save().items()
+            }
+            state.checkpoints.add(sequence=sequence, accounts=_named(orderings))
+        return state
+
+    def load(self, state: portfolio_state_pb2.PortfolioState) -> None:
+        """Take a state that was saved; only before anything else. What was folded lately is not in it: see `recall`.
+
+        Raises:
+            BadEvent: what was saved is not what a fold takes.
+        """
+        late = state.begins_late
+        self._sequencer = _loaded_sequencer(state.accounts, late)
+        self.portfolio.load({(account.venue, account.account_id): account for account in state.accounts})
+        self.portfolio.advance(state.sequence, state.time_unix_nanos)
+        self.performance.load(state.performance, self.portfolio.holdings(), begins_late=late)
+        self._count = self._checkpointed = state.message_count
+        self._checkpoints = [(one.sequence, _loaded_sequencer(one.accounts, late)) for one in state.checkpoints]
+        self._recent.begin = state.sequence
+        self._loaded_fingerprint = state.last_payload_sha256
+        self._whole.topic.advance(state.sequence)
+        self.events.advance(state.sequence)
+
+    def recall(self, begin: int, records: Sequence[Record]) -> None:
+        """Remember what had been folded behind `begin` up to the state loaded, for readers that resume."""
+        self._recent.fill(begin, records)
+
+    @property
+    def window(self) -> int:
+        """Log messages with events kept for readers that resume."""
+        return self._recent.window
 
     # --- what lies over the log ---
 
@@ -295,12 +322,12 @@ class Aggregate:
 
     def remembers(self, after: int) -> bool:
         """Whether everything folded behind `after` is in memory."""
-        return self._recent_from <= after <= self.sequence
+        return self._recent.begin <= after <= self.sequence
 
     def _records_after(self, position: int) -> list[Record]:
         if not self.remembers(position):
-            raise ResumeExpired(f"what came behind {position} is no longer in memory; begin with a snapshot")
-        return list(dropwhile(lambda record: record.sequence <= position, self._recent))
+            raise ResumeExpired(f"{position} is not in memory; begin with a snapshot")
+        return self._recent.after(position)
 
     async def event_history(self, after: int, up_to: int) -> AsyncIterator[Entry[event_pb2.Event]]:
         """Events behind `after`, from memory; see `venuemesh.streaming.StreamPlan.history`."""
@@ -333,81 +360,17 @@ class Aggregate:
         return (before[-1][0], before[-1][1].copy()) if before else None
 
 
-class Counts:
-    """Fills and restatements of each account at another time than now."""
-
-    def __init__(self, portfolio: Portfolio) -> None:
-        self._portfolio = portfolio
-        self._of: dict[AccountKey, tuple[int, int]] = {}
-
-    def _now(self, event: event_pb2.Event) -> tuple[AccountKey, tuple[int, int]]:
-        key = (event.venue, event.account_id)
-        counts = self._of.get(key)
-        return key, counts or (self._portfolio.fill_count(key), self._portfolio.restatement_count(key))
-
-    def go_back(self, event: event_pb2.Event) -> None:
-        """To before `event`."""
-        key, (fills, restatements) = self._now(event)
-        self._of[key] = (fills - is_fill(event), restatements - is_restatement(event))
-
-    def go_on(self, event: event_pb2.Event) -> tuple[int, int]:
-        """To behind `event`; returns the counts of its account."""
-        key, (fills, restatements) = self._now(event)
-        self._of[key] = (fills + is_fill(event), restatements + is_restatement(event))
-        return self._of[key]
+def _named(
+    states: Mapping[AccountKey, portfolio_state_pb2.AccountState],
+) -> list[portfolio_state_pb2.AccountState]:
+    for (venue, account_id), state in states.items():
+        state.venue, state.account_id = venue, account_id
+    return [states[key] for key in sorted(states)]
 
 
-class _Batch:
-    """What one log message leads to."""
-
-    def __init__(self, sequence: int, time_ns: int) -> None:
-        self.sequence = sequence
-        self.time_ns = time_ns
-        self.ready: list[event_pb2.Event] = []
-        self.keys: set[AccountKey] = set()
-        self.gaps: list[tuple[AccountKey, Gap | None]] = []
-        self.losses: list[tuple[AccountKey, str]] = []
-        self.refusals: list[Refusal] = []
-        self.deltas: list[PortfolioItem] = []
-
-    def refuse(self, message: StoredMessage, error: str) -> None:
-        self.refusals.append(
-            Refusal(
-                name="message",
-                subject=message.subject,
-                payload=message.payload,
-                error=error,
-                sequence=message.sequence,
-            )
-        )
-
-
-def decode(message: StoredMessage) -> event_pb2.Event:
-    """The event in a stored message, fit to be put into its account's order.
-
-    Raises:
-        BadEvent: it is none, or its subject names another account.
-    """
-    try:
-        event = event_pb2.Event.FromString(message.payload)
-    except DecodeError as error:
-        raise BadEvent(f"the payload is not an event: {error}") from None
-    check_event(event)
-    parts = message.subject.split(".")
-    if parts[3:5] != [token(event.venue), token(event.account_id)]:
-        raise BadEvent(f"an event of {event.venue}/{event.account_id} under {message.subject}")
-    return event
-
-
-def replayed(sequencer: Sequencer, message: StoredMessage) -> list[event_pb2.Event]:
-    """What `take` folded at this message, from a copy of the sequencer that has read the same log."""
-    time_ns = _time_ns(message)
-    ready: list[event_pb2.Event] = []
-    for gap in sequencer.overdue(time_ns):
-        ready += sequencer.give_up(gap, log_sequence=message.sequence, time_ns=time_ns).ready
-    with suppress(BadEvent):
-        ready += sequencer.offer(decode(message), log_sequence=message.sequence, time_ns=time_ns).ready
-    return [event for event in ready if is_good(event)]
+def _loaded_sequencer(states: Iterable[portfolio_state_pb2.AccountState], begins_late: bool) -> Sequencer:
+    orderings = [((state.venue, state.account_id), state.ordering) for state in states if state.HasField("ordering")]
+    return Sequencer.load(orderings, begin_anywhere=begins_late)
 
 
 def _add_stale_parts(portfolio: Portfolio, deltas: list[PortfolioItem]) -> None:
@@ -418,10 +381,3 @@ def _add_stale_parts(portfolio: Portfolio, deltas: list[PortfolioItem]) -> None:
     del last.stale_parts[:]
     last.stale_parts_changed = True
     last.stale_parts.extend(portfolio.stale_parts())
-
-
-def _time_ns(message: StoredMessage) -> int:
-    if message.time is None:
-        return 0
-    # Not through a float: it would lose the microseconds.
-    return (message.time - _EPOCH) // timedelta(microseconds=1) * 1_000

@@ -15,6 +15,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from venuemesh.money import EXACT
+from venuemesh.v1 import portfolio_state_pb2
 
 ZERO = Decimal(0)
 
@@ -55,6 +56,21 @@ class Sums:
             EXACT.add(self.transfers, other.transfers),
             EXACT.add(self.traded, other.traded),
         )
+
+    def save(self, asset: str) -> portfolio_state_pb2.BookedSums:
+        """As those of an asset."""
+        return portfolio_state_pb2.BookedSums(
+            asset=asset,
+            fees=str(self.fees),
+            funding=str(self.funding),
+            transfers=str(self.transfers),
+            traded=str(self.traded),
+        )
+
+    @classmethod
+    def load(cls, state: portfolio_state_pb2.BookedSums) -> Sums:
+        """What was saved."""
+        return cls(Decimal(state.fees), Decimal(state.funding), Decimal(state.transfers), Decimal(state.traded))
 
     @property
     def net(self) -> Decimal:

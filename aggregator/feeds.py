@@ -1,7 +1,7 @@
 """Follows the event log into an `Aggregate`: catching up, gap repair, dead letters, the broker away and back.
 
-A log that was made anew (its stream's creation time changed) ends every stream and is folded from its beginning. There
-are no state snapshots yet: a start replays the whole log. `_read` is the place where one would be loaded.
+A log that was made anew (its stream's creation time changed), or that lost what was folded already, ends every stream
+and is folded again. A start, and that, begins at the newest snapshot that fits.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
-from aggregator.aggregate import Aggregate, Refusal, decode, replayed
+from aggregator.aggregate import Aggregate
+from aggregator.messages import Refusal, decode, replayed
 from aggregator.reading import BadEvent
 from aggregator.sequencing import Gap
-from venuemesh.bus import Bus
+from aggregator.snapshots import SnapshotStore
+from venuemesh.bus import Bus, StreamState
 from venuemesh.clock import Clock
 from venuemesh.dead_letters import DeadLetters, Unhandled
 from venuemesh.errors import JournalUnavailable, ResumeExpired
@@ -59,10 +61,18 @@ class EventFeed:
 
     Args:
         specs: streams to make again when the broker lost them.
+        snapshots: where a start finds the state; None folds the log from its beginning.
     """
 
     def __init__(
-        self, bus: Bus, clock: Clock, options: FeedOptions, *, specs: Sequence[StreamSpec], metrics: Metrics
+        self,
+        bus: Bus,
+        clock: Clock,
+        options: FeedOptions,
+        *,
+        specs: Sequence[StreamSpec],
+        metrics: Metrics,
+        snapshots: SnapshotStore | None = None,
     ) -> None:
         self.ready = asyncio.Event()
         """Set once the fold has caught up with the log for the first time."""
@@ -71,6 +81,7 @@ class EventFeed:
         self._clock = clock
         self._options = options
         self._specs = specs
+        self._snapshots = snapshots
         self._aggregate: Aggregate | None = None
         self._caught_up = False
         self._serving = False
@@ -124,6 +135,9 @@ class EventFeed:
                 tasks.create_task(self._watch(), name="event-log-watch"),
                 tasks.create_task(self._bury(), name="dead-letters"),
             ]
+            if self._snapshots is not None:
+                keep = self._snapshots.keep(lambda: self._aggregate)
+                pumps.append(tasks.create_task(keep, name="snapshots"))
             try:
                 await asyncio.Event().wait()
             finally:
@@ -134,11 +148,8 @@ class EventFeed:
     async def _follow(self) -> None:
         while True:
             epoch = await self._find_log()
-            options = self._options
-            self._aggregate = Aggregate(
-                self._clock, epoch, resume_window=options.resume_window, max_views=options.max_views
-            )
             self._caught_up = False
+            self._aggregate = await self._begin(epoch)
             self._replaced.clear()
             async with asyncio.TaskGroup() as tasks:
                 reader = tasks.create_task(self._read(self._aggregate), name="event-log-reader")
@@ -147,7 +158,22 @@ class EventFeed:
                 finally:
                     await _stop([reader])
             log.error("event_log_replaced", extra={"epoch": epoch})
+            self._set_serving(False)
             self._aggregate.end_streams()
+
+    async def _begin(self, epoch: str) -> Aggregate:
+        options = self._options
+
+        def make() -> Aggregate:
+            return Aggregate(self._clock, epoch, resume_window=options.resume_window, max_views=options.max_views)
+
+        while self._snapshots is not None:
+            try:
+                return await self._snapshots.restore(epoch, make)
+            except JournalUnavailable as error:
+                log.info("snapshots_not_read", extra={"error": error.message})
+                await asyncio.sleep(RETRY_WAIT_S)
+        return make()
 
     async def _find_log(self) -> str:
         while True:
@@ -260,12 +286,16 @@ class EventFeed:
             raise JournalUnavailable("NATS is not connected")
         if aggregate is None or not self._caught_up:
             return
-        if await self._log_epoch() != aggregate.epoch:
-            self._note_away("the event log was made anew")
-            self._replaced.set()
+        folded = aggregate.sequence
+        state = await self._log_state()
+        if epoch_of(state.created) != aggregate.epoch:
+            self._replace("the event log was made anew")
             return
-        newest = await self._bus.last(EVENT_STREAM, ALL_EVENTS)
-        lag = (newest.sequence if newest else 0) - aggregate.sequence
+        if state.last_sequence < folded:
+            # A broker that lost its disk's last writes gives the same numbers to other messages.
+            self._replace(f"the event log ends at {state.last_sequence}, {folded} was folded already")
+            return
+        lag = state.last_sequence - aggregate.sequence
         self._lag.set(max(lag, 0))
         moved, self._checked = aggregate.sequence > self._checked, aggregate.sequence
         if lag > 0 and not moved:
@@ -273,9 +303,13 @@ class EventFeed:
         else:
             self._note_back(aggregate)
 
-    async def _log_epoch(self) -> str:
+    def _replace(self, cause: str) -> None:
+        self._note_away(cause)
+        self._replaced.set()
+
+    async def _log_state(self) -> StreamState:
         try:
-            return epoch_of(await self._bus.stream_created(EVENT_STREAM))
+            return await self._bus.stream_state(EVENT_STREAM)
         except JournalUnavailable:
             # A broker that lost its disk has no streams; gateways and we make them again.
             await self._bus.ensure_streams(self._specs)

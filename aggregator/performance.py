@@ -17,7 +17,7 @@ from aggregator.sequencing import AccountKey
 from aggregator.valuation import wire
 from venuemesh.errors import InvalidRequest
 from venuemesh.money import EXACT
-from venuemesh.v1 import event_pb2, portfolio_pb2
+from venuemesh.v1 import event_pb2, portfolio_pb2, portfolio_state_pb2
 
 MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400
 MAX_ROWS = 50_000
@@ -163,6 +163,54 @@ class Performance:
         rows, self.rows = self.rows, {}
         for place, row in rows.items():
             self._put(place._replace(start_s=self._period(place.start_s)), row)
+
+    # --- snapshots ---
+
+    def save(self) -> portfolio_state_pb2.PerformanceState:
+        """Its rows; the running sums are those of the positions."""
+        state = portfolio_state_pb2.PerformanceState(
+            by_hour_before_unix_s=self.by_hour_before_s, by_day_before_unix_s=self.by_day_before_s, limit=self.limit
+        )
+        for place in sorted(self.rows):
+            row = self.rows[place]
+            saved = state.rows.add(
+                venue=place.venue,
+                account_id=place.account_id,
+                symbol=place.symbol,
+                asset=place.asset,
+                realized=str(row.realized),
+                fees=str(row.fees),
+                funding=str(row.funding),
+                volume=str(row.volume),
+                fill_count=row.fills,
+            )
+            saved.start.seconds = place.start_s
+        return state
+
+    def load(
+        self,
+        state: portfolio_state_pb2.PerformanceState,
+        holdings: Iterable[tuple[AccountKey, Holding]],
+        *,
+        begins_late: bool,
+    ) -> None:
+        """Take what was saved, and the positions of the same instant."""
+        self.begins_late = begins_late
+        self.by_hour_before_s, self.by_day_before_s = state.by_hour_before_unix_s, state.by_day_before_unix_s
+        self.limit = state.limit
+        for saved in state.rows:
+            place = Place(saved.start.seconds, saved.venue, saved.account_id, saved.symbol, saved.asset)
+            self.rows[place] = Row(
+                Decimal(saved.realized),
+                Decimal(saved.fees),
+                Decimal(saved.funding),
+                Decimal(saved.volume),
+                saved.fill_count,
+            )
+        self.running = {
+            (key, holding.position.symbol): Running(holding.realized, holding.fees, holding.funding)
+            for key, holding in holdings
+        }
 
     # --- what it says ---
 

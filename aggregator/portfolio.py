@@ -37,7 +37,7 @@ from aggregator.sequencing import AccountKey, Gap
 from aggregator.totals import exposures, totals
 from aggregator.valuation import Instrument, Mark, Valuation
 from venuemesh.money import EXACT
-from venuemesh.v1 import event_pb2, order_pb2, portfolio_pb2, portfolio_service_pb2, stream_pb2
+from venuemesh.v1 import event_pb2, order_pb2, portfolio_pb2, portfolio_service_pb2, portfolio_state_pb2, stream_pb2
 
 LOG_PART = "event log"
 
@@ -76,7 +76,8 @@ class Portfolio:
         self.scope = scope or Scope()
         self.sequence = 0
         """Log sequence of the last message folded in, whether or not it changed anything."""
-        self._time_ns = 0
+        self.time_ns = 0
+        """Broker time of that message."""
         self._accounts: dict[AccountKey, Account] = {}
         self._valuation = Valuation()
         self._assets: set[str] = set()
@@ -91,7 +92,7 @@ class Portfolio:
     def advance(self, sequence: int, time_ns: int) -> None:
         """Note that the log is folded up to `sequence`, stored at `time_ns`."""
         self.sequence = sequence
-        self._time_ns = time_ns
+        self.time_ns = time_ns
 
     def apply(self, event: event_pb2.Event) -> Change:
         """Fold one event of the scope; a payload of an unknown kind only moves the account's position.
@@ -246,6 +247,52 @@ class Portfolio:
                 change.stale = True
         return change
 
+    # --- snapshots ---
+
+    def save(self) -> dict[AccountKey, portfolio_state_pb2.AccountState]:
+        """Every account's state; what lies over the log is not part of it."""
+        states = {}
+        for key, account in self._accounts.items():
+            state = states[key] = account.save()
+            for symbol in sorted(account.symbols):
+                state.positions.add(
+                    event=self._valuation.holding(key, symbol).event,
+                    open_since_unix_nanos=self._valuation.open_since_ns(key, symbol) or 0,
+                )
+        for name, parts in self._health():
+            for key, stale in parts.items():
+                saved = getattr(states.setdefault(key, portfolio_state_pb2.AccountState()), name)
+                saved.since_unix_nanos, saved.cause = stale.since_ns, stale.cause
+        return states
+
+    def load(self, states: Mapping[AccountKey, portfolio_state_pb2.AccountState]) -> None:
+        """Take what was saved; only before anything else.
+
+        Raises:
+            BadEvent: what was saved is not what a fold takes.
+        """
+        for key, state in states.items():
+            for name, parts in self._health():
+                if state.HasField(name):  # type: ignore[arg-type]  # a name of the message's
+                    stale = getattr(state, name)
+                    parts[key] = _Stale(stale.since_unix_nanos, stale.cause)
+            if not state.symbols:
+                continue
+            account = self._accounts[key] = Account.load(state)
+            for held in state.positions:
+                account.symbols.add(held.event.symbol)
+                self._valuation.put(key, read_position(held.event), open_since_ns=held.open_since_unix_nanos or None)
+            self._assets.update(*(progress.assets for progress in account.progress.values()))
+        self._add_up_books()
+
+    def _health(self) -> tuple[tuple[str, dict[AccountKey, _Stale]], ...]:
+        return (("link", self._links), ("gap", self._gaps), ("loss", self._losses))
+
+    def _add_up_books(self) -> None:
+        self._books = add_up(
+            progress.books for account in self._accounts.values() for progress in account.progress.values()
+        )
+
     # --- what it says ---
 
     @property
@@ -268,8 +315,8 @@ class Portfolio:
             stale_parts=self.stale_parts(),
             position=stream_pb2.StreamPosition(epoch=self.epoch, sequence=self.sequence),
         )
-        if self._time_ns:
-            whole.as_of_time.FromNanoseconds(self._time_ns)
+        if self.time_ns:
+            whole.as_of_time.FromNanoseconds(self.time_ns)
         return whole
 
     def delta(self, change: Change, event: event_pb2.Event | None = None) -> portfolio_service_pb2.PortfolioDelta:
@@ -306,6 +353,10 @@ class Portfolio:
         """Events folded in by which reconciliation restated something of one account."""
         account = self._accounts.get(key)
         return 0 if account is None else account.restatements
+
+    def holdings(self) -> list[tuple[AccountKey, Holding]]:
+        """Every position as its gateway last told it."""
+        return [(key, holding) for key, holding, _ in self._valuation.holdings()]
 
     def position_events(self) -> list[event_pb2.Event]:
         """The last position event of every position, by venue, account and symbol."""
@@ -347,20 +398,16 @@ class Portfolio:
     def narrowed(self, scope: Scope) -> Portfolio:
         """A portfolio of `scope` in the same state as if it had been fed from the beginning."""
         twin = Portfolio(self.epoch, scope)
-        twin.advance(self.sequence, self._time_ns)
+        twin.advance(self.sequence, self.time_ns)
         twin._log = self._log
-        for stale, copied in (
-            (self._links, twin._links),
-            (self._gaps, twin._gaps),
-            (self._losses, twin._losses),
-        ):
+        for (_, stale), (_, copied) in zip(self._health(), twin._health(), strict=True):
             copied.update({key: value for key, value in stale.items() if scope.has_account(*key)})
         for key, account in self._accounts.items():
             progress = {symbol: value for symbol, value in account.progress.items() if scope.has_symbol(symbol)}
             if progress and scope.has_account(*key):
                 twin._accounts[key] = account.narrowed(scope, progress)
                 twin._assets.update(*(value.assets for value in progress.values()))
-        twin._books = add_up(one.books for account in twin._accounts.values() for one in account.progress.values())
+        twin._add_up_books()
         twin._valuation.marks.update(self._valuation.marks)
         for key, holding, _ in self._valuation.holdings():
             if scope.has(holding.event):

@@ -8,16 +8,17 @@ is `patience_s` past its beginning. Then it is overdue, and the owner looks once
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from venuemesh.v1 import event_pb2
+from venuemesh.v1 import event_pb2, portfolio_state_pb2
 
 AccountKey = tuple[str, str]
 """Venue and account."""
 
 HOLD_LIMIT = 256
 PATIENCE_S = 30.0
-_REMEMBERED_IDS = 1_024
+_REMEMBERED_IDS = 256
 _REMEMBERED_LOSSES = 256
 _REMEMBERED_EPOCHS = 16
 
@@ -56,6 +57,43 @@ class _Order:
     lost: list[tuple[int, int]] = field(default_factory=list)
     former: list[str] = field(default_factory=list)
     gap_since_ns: int = 0
+
+    def copy(self) -> _Order:
+        return _Order(
+            self.epoch,
+            self.last,
+            self.log_position,
+            dict(self.held),
+            dict(self.ids),
+            list(self.lost),
+            list(self.former),
+            self.gap_since_ns,
+        )
+
+    def save(self) -> portfolio_state_pb2.OrderingState:
+        return portfolio_state_pb2.OrderingState(
+            epoch=self.epoch,
+            last=self.last,
+            log_position=self.log_position,
+            held=(self.held[number] for number in sorted(self.held)),
+            ids=(portfolio_state_pb2.NumberedId(number=number, event_id=name) for number, name in self.ids.items()),
+            lost=(portfolio_state_pb2.NumberRange(first=first, last=last) for first, last in self.lost),
+            former_epochs=self.former,
+            gap_since_unix_nanos=self.gap_since_ns,
+        )
+
+    @classmethod
+    def load(cls, state: portfolio_state_pb2.OrderingState) -> _Order:
+        return cls(
+            state.epoch,
+            state.last,
+            state.log_position,
+            {event.sequence: event for event in state.held},
+            {entry.number: entry.event_id for entry in state.ids},
+            [(gap.first, gap.last) for gap in state.lost],
+            list(state.former_epochs),
+            state.gap_since_unix_nanos,
+        )
 
     def release(self, log_sequence: int, time_ns: int) -> tuple[event_pb2.Event, ...]:
         ready = []
@@ -144,20 +182,37 @@ class Sequencer:
         """An independent one in the same state; events are shared, they never change."""
         twin = copy.copy(self)
         twin._gapped = set(self._gapped)
-        twin._orders = {
-            key: _Order(
-                order.epoch,
-                order.last,
-                order.log_position,
-                dict(order.held),
-                dict(order.ids),
-                list(order.lost),
-                list(order.former),
-                order.gap_since_ns,
-            )
-            for key, order in self._orders.items()
-        }
+        twin._orders = {key: order.copy() for key, order in self._orders.items()}
         return twin
+
+    @property
+    def waits(self) -> bool:
+        """Whether any account has events that came before their turn."""
+        return bool(self._gapped)
+
+    def checkpoint(self) -> Sequencer:
+        """A copy that releases the same events from here on but knows no ids of those before. Only while none waits."""
+        assert not self.waits, "what is held would be lost"
+        twin = copy.copy(self)
+        twin._gapped = set()
+        twin._orders = {key: order.copy() for key, order in self._orders.items()}
+        for order in twin._orders.values():
+            order.ids.clear()
+        return twin
+
+    def save(self) -> dict[AccountKey, portfolio_state_pb2.OrderingState]:
+        """Its state, for `load`."""
+        return {key: order.save() for key, order in self._orders.items()}
+
+    @classmethod
+    def load(
+        cls, states: Iterable[tuple[AccountKey, portfolio_state_pb2.OrderingState]], *, begin_anywhere: bool
+    ) -> Sequencer:
+        """The sequencer that was saved."""
+        loaded = cls(begin_anywhere=begin_anywhere)
+        loaded._orders = {key: _Order.load(state) for key, state in states}
+        loaded._gapped = {key for key, order in loaded._orders.items() if order.held}
+        return loaded
 
     def _release(self, key: AccountKey, order: _Order, log_sequence: int, time_ns: int) -> tuple[event_pb2.Event, ...]:
         ready = order.release(log_sequence, time_ns)

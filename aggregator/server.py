@@ -11,6 +11,7 @@ from aggregator.feeds import EventFeed, FeedOptions
 from aggregator.marks import MarkBoard, StatisticsMarks
 from aggregator.service import OPERATIONS_SERVICE, PORTFOLIO_SERVICE, OperationsServicer, PortfolioServicer
 from aggregator.settings import AggregatorSettings
+from aggregator.snapshots import SnapshotOptions, SnapshotStore
 from venuemesh.bus import Bus
 from venuemesh.channels import open_channel
 from venuemesh.clock import Clock
@@ -50,7 +51,15 @@ async def build(
         max_views=fold.max_views,
     )
     specs = mesh_streams(settings.nats)
-    feed = EventFeed(bus, clock, options, specs=specs, metrics=metrics)
+    snapshots = None
+    if fold.snapshots:
+        when = SnapshotOptions(
+            every_s=fold.snapshot_every_s,
+            min_messages=fold.snapshot_min_messages,
+            check_every_s=min(1.0, fold.snapshot_every_s),
+        )
+        snapshots = SnapshotStore(bus, clock, when, metrics=metrics)
+    feed = EventFeed(bus, clock, options, specs=specs, metrics=metrics, snapshots=snapshots)
     hub = StreamHub(clock, server.drain, metrics=metrics, capacity=fold.queue_capacity)
     portfolio = PortfolioServicer(feed, hub, mark_interval_s=settings.marks.stream_interval_s)
     server.add(PORTFOLIO_SERVICE, portfolio_service_pb2_grpc.add_PortfolioServiceServicer_to_server, portfolio)

@@ -13,9 +13,10 @@ from typing import Any
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from aggregator.aggregate import Aggregate, PortfolioItem
+from aggregator.aggregate import Aggregate
 from aggregator.deltas import merge_deltas
 from aggregator.feeds import EventFeed
+from aggregator.messages import PortfolioItem
 from aggregator.reading import Scope, is_fill
 from venuemesh.dead_letter_service import DeadLetterDesk
 from venuemesh.errors import InvalidRequest, NotYetImplemented, Reason, ResumeExpired

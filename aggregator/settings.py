@@ -45,6 +45,11 @@ class FoldSettings(Section):
     """Different filters followed at once."""
     queue_capacity: Annotated[int, Field(ge=16, le=100_000)] = 2_000
     """Messages that may wait for one reader."""
+    snapshots: bool = True
+    """Whether a start begins at a snapshot, and snapshots are written. Without them it folds the whole log."""
+    snapshot_every_s: Positive = 30.0
+    snapshot_min_messages: Annotated[int, Field(ge=1)] = 5_000
+    """A snapshot is written when so many messages were folded since the last one, at most so often."""
 
 
 class AggregatorSettings(ServiceSettings):

@@ -101,6 +101,10 @@ class Valuation:
             for key, value in valued.items():
                 yield key, value.holding, value.notional
 
+    def holding(self, key: AccountKey, symbol: str) -> Holding:
+        """The position as its gateway last told it."""
+        return self._valued[symbol][key].holding
+
     def settles_in(self, key: AccountKey, symbol: str, asset: str) -> bool:
         """Whether that position is settled in `asset`."""
         return self._valued[symbol][key].holding.position.settle_asset == asset

@@ -65,6 +65,15 @@ class BusOptions:
     max_in_flight: int = 512
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamState:
+    """Since when a stream exists, and the sequence numbers of its oldest and newest message, expired ones included."""
+
+    created: datetime
+    first_sequence: int
+    last_sequence: int
+
+
 class Bus:
     """One connection to NATS. Make it with `Bus.connect`."""
 
@@ -226,13 +235,21 @@ class Bus:
 
     async def stream_created(self, stream: str) -> datetime:
         """When the stream was made: names an epoch of everything numbered in it."""
+        return (await self.stream_state(stream)).created
+
+    async def stream_state(self, stream: str) -> StreamState:
+        """What the broker holds of a stream.
+
+        Raises:
+            JournalUnavailable: it does not answer, or has no such stream.
+        """
         try:
             info = await self._js.stream_info(stream)
         except (TimeoutError, NatsError) as error:
             raise JournalUnavailable(f"JetStream does not answer: {error!r}") from error
         if info.created is None:
             raise JournalUnavailable(f"JetStream does not say when {stream} was created")
-        return info.created
+        return StreamState(created=info.created, first_sequence=info.state.first_seq, last_sequence=info.state.last_seq)
 
     def follow(
         self,

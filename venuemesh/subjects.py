@@ -23,6 +23,7 @@ JOURNAL_STREAM = "VENUEMESH_JOURNAL"
 EVENT_STREAM = "VENUEMESH_EVENTS"
 MESH_STREAM = "VENUEMESH_MESH"
 DEAD_LETTER_STREAM = "VENUEMESH_DEAD_LETTERS"
+SNAPSHOT_STREAM = "VENUEMESH_SNAPSHOTS"
 AUDIT_STREAM = "VENUEMESH_AUDIT"
 ROUTING_BUCKET = "VENUEMESH_ROUTING"
 ROUTING_STREAM = f"KV_{ROUTING_BUCKET}"
@@ -58,6 +59,8 @@ class Kind(StrEnum):
     REQUEUED = "requeued"
     # what was said to a venue and what it answered
     AUDIT = "audit"
+    # state of a service, to start from
+    SNAPSHOT = "snapshot"
 
 
 ACCOUNT_KINDS = (
@@ -137,6 +140,12 @@ def stream_specs(
             description="Requests to venues with their answers, secrets removed",
             max_age_s=audit_max_age_s,
             max_bytes=audit_max_bytes,
+        ),
+        StreamSpec(
+            name=SNAPSHOT_STREAM,
+            subjects=_all_of((Kind.SNAPSHOT,)),
+            description="State of the aggregator's fold, the newest per slot and part",
+            max_messages_per_subject=1,
         ),
     ]
 

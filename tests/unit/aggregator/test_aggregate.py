@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregator.aggregate import Aggregate, Refusal, View
+from aggregator.aggregate import Aggregate, View
+from aggregator.messages import Refusal
 from aggregator.reading import Scope
 from aggregator.service import _merge, _respond_execution, _respond_portfolio
 from aggregator.valuation import Mark
@@ -54,6 +55,10 @@ class Desk:
         for message in self.log:
             aggregate.take(message)
         return aggregate
+
+    def folded(self) -> list[event_pb2.Event]:
+        """Every event in the order it was folded in."""
+        return [event for record in self.aggregate._recent.after(0) for event in record.events]
 
     def store(self, event: event_pb2.Event | bytes, *, seconds: float = 0.0, name: str = "") -> None:
         message = stored(event, len(self.log) + 1, seconds=seconds, name=name)
@@ -417,7 +422,7 @@ async def _resume(chance: random.Random) -> None:
     async with aclosing(desk.stream(scope)) as stream:
         for _ in range(2):
             client.take(await anext(stream))
-    before = {event.event_id for record in desk.aggregate._recent for event in record.events}
+    before = {event.event_id for event in desk.folded()}
     for turn in range(8):
         disorder.store_some(desk, chance.randrange(4))
         if turn == 7:
@@ -434,8 +439,7 @@ async def _resume(chance: random.Random) -> None:
                 moved = message.header.sequence > message.header.previous_sequence
                 if message.WhichOneof("body") == "heartbeat" or (turn < 7 and moved and chance.random() < 0.2):
                     break
-    log_order = [event for record in desk.aggregate._recent for event in record.events]
-    wanted = [event.event_id for event in log_order if scope.has(event) and event.event_id not in before]
+    wanted = [event.event_id for event in desk.folded() if scope.has(event) and event.event_id not in before]
     assert client.events == wanted
     assert client.view() == comparable(desk.aggregate.read(scope).message())
 
