@@ -186,9 +186,9 @@ async def test_log_that_lost_its_end_is_folded_again(tmp_path: Path) -> None:
             assert messages[-1].closing.reason == stream_pb2.CLOSING_REASON_SOURCE_LOST
             await readable(world)
             call = world.stream(client)
-            acknowledgement, _ = await read_until(call, is_a("snapshot"), into=client)
+            acknowledgement, begun = await read_until(call, is_a("snapshot"))
             call.cancel()
         assert "ahead" in acknowledgement.acknowledgement.resume_note
-        assert client.portfolio.accounts[0].balances[0].total == "1"
+        assert [balance.total for balance in begun.snapshot.accounts[0].balances] == ["1"]
     finally:
         await broker.stop()
