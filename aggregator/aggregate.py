@@ -24,7 +24,7 @@ from venuemesh.follower import StoredMessage
 from venuemesh.stream_queue import Entry
 from venuemesh.streaming import Topic
 from venuemesh.subjects import account_filter
-from venuemesh.v1 import event_pb2, portfolio_service_pb2, portfolio_state_pb2
+from venuemesh.v1 import event_pb2, portfolio_pb2, portfolio_service_pb2, portfolio_state_pb2
 
 OVERLAY = "overlay"
 """Slot of marks and log health: they conflate with each other, never with events."""
@@ -39,6 +39,17 @@ class View:
         self.portfolio = portfolio
         self.topic = Topic[PortfolioItem](clock, epoch=portfolio.epoch, sequence=portfolio.sequence)
         self.users = 0
+        self._message: portfolio_pb2.Portfolio | None = None
+
+    def message(self) -> portfolio_pb2.Portfolio:
+        """The portfolio as it is now, made once however many ask; not to be changed."""
+        if self._message is None:
+            self._message = self.portfolio.message()
+        return self._message
+
+    def changed(self) -> None:
+        """Forget it: the portfolio is another one now."""
+        self._message = None
 
 
 class Aggregate:
@@ -79,6 +90,11 @@ class Aggregate:
         """The portfolio of `scope`, as its stream shows it at the same sequence."""
         view = self._views.get(scope)
         return self.portfolio.narrowed(scope) if view is None else view.portfolio
+
+    def message(self, scope: Scope) -> portfolio_pb2.Portfolio:
+        """The same as a message, not to be changed."""
+        view = self._views.get(scope)
+        return self.read(scope).message() if view is None else view.message()
 
     def follow(self, scope: Scope) -> View:
         """The view of `scope` for one more stream; give it back with `release`.
@@ -215,6 +231,7 @@ class Aggregate:
     @staticmethod
     def _finish(view: View, batch: Batch) -> None:
         """Bring staleness and position up to the batch and publish what it changed, the last message as its end."""
+        view.changed()
         portfolio = view.portfolio
         stale = False
         for key, gap in batch.gaps:
@@ -309,6 +326,7 @@ class Aggregate:
 
     @staticmethod
     def _publish_overlay(view: View, change: Change) -> None:
+        view.changed()
         if change and len(view.topic):
             view.topic.publish(view.portfolio.delta(change), sequence=view.portfolio.sequence, slot=OVERLAY)
 

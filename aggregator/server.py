@@ -16,6 +16,7 @@ from venuemesh.bus import Bus
 from venuemesh.channels import open_channel
 from venuemesh.clock import Clock
 from venuemesh.dead_letter_service import DeadLetterDesk
+from venuemesh.encoding import add_encoding
 from venuemesh.metrics import Metrics
 from venuemesh.paging import Pager
 from venuemesh.running import mesh_streams, surroundings
@@ -62,7 +63,8 @@ async def build(
     feed = EventFeed(bus, clock, options, specs=specs, metrics=metrics, snapshots=snapshots)
     hub = StreamHub(clock, server.drain, metrics=metrics, capacity=fold.queue_capacity)
     portfolio = PortfolioServicer(feed, hub, mark_interval_s=settings.marks.stream_interval_s)
-    server.add(PORTFOLIO_SERVICE, portfolio_service_pb2_grpc.add_PortfolioServiceServicer_to_server, portfolio)
+    add_portfolio = add_encoding(portfolio_service_pb2_grpc.add_PortfolioServiceServicer_to_server)
+    server.add(PORTFOLIO_SERVICE, add_portfolio, portfolio)
     # Names neither a place nor a secret: any aggregator can read the tokens of another.
     letters = DeadLetterDesk(feed.dead_letters, Pager(SERVICE.encode()), clock)
     operations = OperationsServicer(hub, letters)

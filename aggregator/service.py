@@ -19,6 +19,7 @@ from aggregator.feeds import EventFeed
 from aggregator.messages import PortfolioItem
 from aggregator.reading import Scope, is_fill
 from venuemesh.dead_letter_service import DeadLetterDesk
+from venuemesh.encoding import Once, encoding_responder
 from venuemesh.errors import InvalidRequest, NotYetImplemented, Reason, ResumeExpired
 from venuemesh.stream_options import EVENTS, EVENTS_WITH_MARKS, StreamTerms, parse_stream_options
 from venuemesh.stream_queue import Entry
@@ -85,14 +86,11 @@ def _position_fields(item: PositionItem) -> dict[str, Any]:
     return {"event": item}
 
 
-_respond_portfolio = responder(portfolio_service_pb2.StreamPortfolioResponse, _portfolio_fields)
-_respond_execution = responder(portfolio_service_pb2.StreamExecutionsResponse, lambda event: {"event": event})
+_respond_portfolio = encoding_responder(portfolio_service_pb2.StreamPortfolioResponse, _portfolio_fields)
+_respond_execution = encoding_responder(portfolio_service_pb2.StreamExecutionsResponse, lambda event: {"event": event})
 _respond_position = responder(portfolio_service_pb2.StreamPositionsResponse, _position_fields)
-
-
-def _merge(old: Any, new: Any) -> Any:
-    # Only overlays have a slot, and they are deltas without events.
-    return merge_deltas(old, new)
+# Only overlays have a slot, and they are deltas without events. Readers that wait for the same two share the result.
+_merge = Once(merge_deltas)
 
 
 class PortfolioServicer:
@@ -111,8 +109,8 @@ class PortfolioServicer:
         self, request: portfolio_service_pb2.GetPortfolioRequest, context: Context
     ) -> portfolio_service_pb2.GetPortfolioResponse:
         """The portfolio as it is folded now."""
-        portfolio = self._feed.current().read(_scope(request.filter))
-        return portfolio_service_pb2.GetPortfolioResponse(portfolio=portfolio.message())
+        message = self._feed.current().message(_scope(request.filter))
+        return portfolio_service_pb2.GetPortfolioResponse(portfolio=message)
 
     async def ListExposures(  # noqa: N802 - named by the contract
         self, request: portfolio_service_pb2.ListExposuresRequest, context: Context
@@ -164,7 +162,7 @@ class PortfolioServicer:
                 terms=terms,
                 method=_full(PORTFOLIO_SERVICE, "StreamPortfolio"),
                 peer=context.peer(),
-                snapshot=None if resumed else lambda: [Entry(view.portfolio.message(), view.portfolio.sequence)],
+                snapshot=None if resumed else lambda: [Entry(view.message(), view.portfolio.sequence)],
                 history=partial(aggregate.portfolio_history, view) if resumed else None,
                 resume_outcome=_outcome(terms, note),
                 resume_note=note,

@@ -71,7 +71,7 @@ class Desk:
             return StreamPlan(terms=terms, history=partial(self.aggregate.portfolio_history, view), merge=_merge)
         return StreamPlan(
             terms=terms,
-            snapshot=lambda: [Entry(view.portfolio.message(), view.portfolio.sequence)],
+            snapshot=lambda: [Entry(view.message(), view.portfolio.sequence)],
             merge=_merge,
         )
 
@@ -81,7 +81,7 @@ class Desk:
         try:
             async with aclosing(self.hub.serve(view.topic, self.plan(view, **options), _respond_portfolio)) as messages:
                 async for message in messages:
-                    yield message
+                    yield Response.FromString(message.SerializeToString())
         finally:
             aggregate.release(scope)
 
@@ -467,8 +467,10 @@ async def test_executions_resume_from_memory_in_order() -> None:
     )
     async with aclosing(desk.hub.serve(desk.aggregate.events, plan, _respond_execution)) as stream:
         await anext(stream)
-        got = [await anext(stream) for _ in range(4)]
+        encoded = [await anext(stream) for _ in range(4)]
         desk.store(gateway.fill(BTC, "g"))
-        got.append(await anext(stream))
+        encoded.append(await anext(stream))
+    response = portfolio_service_pb2.StreamExecutionsResponse
+    got = [response.FromString(message.SerializeToString()) for message in encoded]
     assert [message.event.sequence for message in got] == [3, 4, 5, 6, 7]
     assert [message.header.previous_sequence for message in got] == [2, 3, 4, 5, 6]
