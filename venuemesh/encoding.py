@@ -81,7 +81,7 @@ def encoding_responder(response: type[R], fields: Callable[[Any], dict[str, Any]
 
     def encode(value: Any) -> bytes:
         ((name, message),) = fields(value).items()
-        payload = message.SerializeToString()
+        payload: bytes = message.SerializeToString()
         return _varint(numbers[name] << 3 | _LENGTH_DELIMITED) + _varint(len(payload)) + payload
 
     once = Once(encode)

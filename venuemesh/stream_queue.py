@@ -73,18 +73,22 @@ class StreamQueue(Generic[T]):
     def __len__(self) -> int:
         return len(self._ready) + len(self._pending)
 
-    def put(self, entry: Entry[T], now_s: float) -> None:
-        """Queue `entry`; never blocks, never raises."""
+    def put(self, entry: Entry[T], now_s: float) -> bool:
+        """Queue `entry`; never blocks, never raises. Returns whether a reader that waits must look again: not when
+        the entry took the place of a pending one, which is due when that was."""
         if self.overflowed:
-            return
+            return False
         if self._interval_s is None or entry.slot is None:
             self._settle()
             self._ready.append(entry)
-        elif not self._replace(entry):
+        elif self._replace(entry):
+            return False
+        else:
             self._pend(entry, self._interval_s, now_s)
         if len(self) > self._capacity:
             self._clear()
             self.overflowed = True
+        return True
 
     def pop(self, now_s: float) -> Entry[T] | None:
         """The next entry that may go out now; None when there is none."""

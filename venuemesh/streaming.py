@@ -117,8 +117,7 @@ class Subscription(Generic[T]):
 
     def offer(self, entry: Entry[T]) -> None:
         """Queue `entry` for this reader alone, if it wants it: also the snapshot of a key added later."""
-        if self.ended is None and self.wants(entry):
-            self.queue.put(entry, self._clock.monotonic_s())
+        if self.ended is None and self.wants(entry) and self.queue.put(entry, self._clock.monotonic_s()):
             self.wakeup.set()
 
     def end(self, reason: stream_pb2.ClosingReason.ValueType) -> None:

@@ -138,3 +138,15 @@ def test_reader_sees_all_events_in_order_and_ends_with_the_latest_states(
     for index, (name, number) in enumerate(got):
         if name == "event":
             assert all(later > number for _, later in got[index + 1 :])
+
+
+def test_put_says_whether_a_waiting_reader_must_look() -> None:
+    """A state that takes the place of a pending one is due when that was; everything else may be due earlier."""
+    queue = StreamQueue[str](interval_s=1.0, capacity=3)
+    assert queue.put(Entry("a", slot="s"), 0.0)
+    assert not queue.put(Entry("b", slot="s"), 0.1)
+    assert queue.put(Entry("event"), 0.2)
+    assert queue.put(Entry("c", slot="s"), 0.3)
+    assert queue.put(Entry("too many"), 0.4)
+    assert queue.overflowed
+    assert not queue.put(Entry("late"), 0.5)
