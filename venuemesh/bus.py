@@ -31,6 +31,7 @@ from nats.js.errors import APIError, BadRequestError, NotFoundError
 
 from venuemesh.errors import JournalUnavailable
 from venuemesh.follower import Follower, StoredMessage
+from venuemesh.publishing import Pipe
 from venuemesh.subjects import StreamSpec
 
 log = logging.getLogger(__name__)
@@ -80,9 +81,8 @@ class Bus:
     def __init__(self, client: Client, options: BusOptions) -> None:
         self._client = client
         self._options = options
-        self._js: JetStreamContext = client.jetstream(
-            timeout=options.timeout_s, publish_async_max_pending=options.max_in_flight
-        )
+        self._js: JetStreamContext = client.jetstream(timeout=options.timeout_s)
+        self._pipe = Pipe(client, max_in_flight=options.max_in_flight, timeout_s=options.timeout_s)
 
     @classmethod
     @asynccontextmanager
@@ -193,12 +193,10 @@ class Bus:
         return int(ack.seq)
 
     async def publish_soon(self, subject: str, payload: bytes, *, message_id: str) -> asyncio.Future[Any]:
-        """Hand a message to the broker; the future gives its ack. Waits while too many are in flight."""
+        """Hand a message to the broker; the future gives its stream sequence. Waits while too many are in flight."""
         self._require_connection()
         try:
-            return await self._js.publish_async(
-                subject, payload, headers={MSG_ID: message_id}, wait_stall=self._options.timeout_s
-            )
+            return await self._pipe.publish(subject, payload, {MSG_ID: message_id})
         except (TimeoutError, NatsError) as error:
             raise JournalUnavailable(f"JetStream takes no more messages: {error!r}") from error
 
