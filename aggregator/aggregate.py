@@ -146,7 +146,8 @@ class Aggregate:
             batch.refuse(message, str(bad))
         else:
             self._offer(event, batch, message)
-        batch.gaps = [(key, self._sequencer.gap(key)) for key in sorted(batch.keys)]
+        if self._sequencer.waits or self.portfolio.waits:
+            batch.gaps = [(key, self._sequencer.gap(key)) for key in sorted(batch.keys)]
         self._fold(batch)
         self._last_payload = message.payload
         self._remember(batch)
@@ -207,8 +208,9 @@ class Aggregate:
                 for event in applied:
                     self._apply(view, event, batch)
                 self._finish(view, batch)
-        for index, event in enumerate(applied):
-            self.events.publish(event, sequence=batch.sequence, partial=index < len(applied) - 1)
+        if len(self.events):
+            for index, event in enumerate(applied):
+                self.events.publish(event, sequence=batch.sequence, partial=index < len(applied) - 1)
         self.events.advance(batch.sequence)
 
     @staticmethod

@@ -92,6 +92,7 @@ class EventFeed:
         self._changed = asyncio.Event()
         self._replaced = asyncio.Event()
         self._lag = metrics.gauge("aggregator_lag", "Log messages not folded yet, as of the last check.")
+        self._queue = metrics.gauge("aggregator_queue", "Log messages waiting behind the last one folded.")
         self._messages = metrics.counter("aggregator_messages", "Log messages folded.")
         self._refused = metrics.counter("aggregator_refused", "Log messages and gaps given to the dead letters.")
         self._repaired = metrics.counter("aggregator_repaired", "Missing events found by reading the log again.")
@@ -189,18 +190,23 @@ class EventFeed:
                 async with self._bus.follow(EVENT_STREAM, [ALL_EVENTS], after=aggregate.sequence) as follower:
                     if not follower.backlog:
                         self._note_caught_up()
-                    count = 0
-                    async for message in follower:
-                        await self._take(aggregate, message)
-                        if not message.pending:
+                    async for batch in follower.batches():
+                        await self._take_all(aggregate, batch)
+                        if not batch[-1].pending:
                             self._note_caught_up()
-                        count += 1
-                        if not count % BREATHE_EVERY:
-                            # A full buffer would otherwise keep readers of streams waiting.
-                            await asyncio.sleep(0)
             except JournalUnavailable as error:
                 log.info("event_log_away", extra={"error": error.message})
                 await asyncio.sleep(RETRY_WAIT_S)
+
+    async def _take_all(self, aggregate: Aggregate, batch: Sequence[StoredMessage]) -> None:
+        for count, message in enumerate(batch, start=1):
+            await self._take(aggregate, message)
+            if not count % BREATHE_EVERY:
+                # A full batch would otherwise keep readers of streams waiting.
+                await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        self._messages.inc(len(batch))
+        self._queue.set(batch[-1].pending)
 
     async def _take(self, aggregate: Aggregate, message: StoredMessage) -> None:
         found: list[event_pb2.Event] = []
@@ -208,7 +214,6 @@ class EventFeed:
             found += await self._look_again(gap, message.sequence)
         for refusal in aggregate.take(message, found):
             self._refuse(aggregate.epoch, refusal)
-        self._messages.inc()
 
     async def _look_again(self, gap: Gap, below: int) -> list[event_pb2.Event]:
         """What is missing, if the log has it after all between its predecessor and here."""

@@ -136,7 +136,9 @@ class Portfolio:
         return change
 
     def _account(self, key: AccountKey, event: event_pb2.Event) -> Account:
-        account = self._accounts.setdefault(key, Account(event.epoch))
+        account = self._accounts.get(key)
+        if account is None:
+            account = self._accounts[key] = Account(event.epoch)
         if account.epoch != event.epoch:
             account.epoch = event.epoch
             for progress in account.progress.values():
@@ -207,6 +209,11 @@ class Portfolio:
             self._links.pop(key, None)
         else:
             self._links[key] = _Stale(status.since.ToNanoseconds(), status.cause)
+
+    @property
+    def waits(self) -> bool:
+        """Whether any account is said to wait for missing events."""
+        return bool(self._gaps)
 
     def set_gap(self, key: AccountKey, gap: Gap | None) -> Change:
         """Say whether the account waits for missing events."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 
 ROOT = "venuemesh.v1"
 NONE = "-"
@@ -150,6 +151,7 @@ def stream_specs(
     ]
 
 
+@lru_cache(maxsize=16_384)
 def token(part: str) -> str:
     """One subject token for any text: what NATS gives a meaning is written as %XX, nothing becomes "-"."""
     if not part:
