@@ -21,7 +21,7 @@ from venuemesh.v1 import account_pb2, event_pb2, order_pb2
 
 ROOT = Path(__file__).resolve().parents[1]
 VENUE = "bench"
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 900.0
 SYMBOLS = tuple(f"C{number}/USDC:USDC" for number in range(5))
 
 

@@ -176,11 +176,11 @@ class Account:
                 received_ns=received_ns or now_ns,
             )
         self._index(change.state)
-        self._report(change, fill, received_ns or now_ns)
+        event = self._report(change, fill, received_ns or now_ns)
         if state.status == order_pb2.ORDER_STATUS_REJECTED != change.state.status:
             self.on_revived(state, change)
         if isinstance(fact, Filled):
-            self._fold_fill(fact.fill, received_ns or now_ns)
+            self._fold_fill(fact.fill, received_ns or now_ns, event)
         self._match_held_fills()
         return self._orders.get(order_id, change.state)
 
@@ -207,7 +207,7 @@ class Account:
             for venue_order_id in state.venue_order_ids:
                 self._by_venue_id.pop(venue_order_id, None)
 
-    def _report(self, change: Change, fill: order_pb2.Fill | None, received_ns: int) -> None:
+    def _report(self, change: Change, fill: order_pb2.Fill | None, received_ns: int) -> event_pb2.Event:
         state = change.state
         order = to_order(state)
         event = self._event(state.terms.symbol, received_ns, state.venue_time_ns, state.terms.correlation_id)
@@ -227,6 +227,7 @@ class Account:
         if (evidence := evidence_of(event)) is not None:
             self.on_evidence(state.order_id, evidence)
         self.on_change(state)
+        return event
 
     # fills
 
@@ -275,9 +276,9 @@ class Account:
             )
         )
         self._log.append(Kind.FILL, event)
-        self._fold_fill(fill, received_ns)
+        self._fold_fill(fill, received_ns, event)
 
-    def _fold_fill(self, fill: VenueFill, received_ns: int) -> None:
+    def _fold_fill(self, fill: VenueFill, received_ns: int, cause: event_pb2.Event) -> None:
         self.fills.add(fill.execution_id, fill.venue_time_ns)
         self._money_moves += 1
         if not makes_position(fill.symbol):
@@ -286,16 +287,19 @@ class Account:
         step = apply_fill(
             self._position(fill.symbol), side=fill.side, quantity=fill.quantity, price=fill.price, fee=fee
         )
-        self._step_position(step, received_ns, fill.venue_time_ns)
+        self._step_position(step, received_ns, fill.venue_time_ns, cause)
 
     # positions and money
 
     def _position(self, symbol: str) -> PositionState:
         return self.positions.get(symbol) or PositionState(symbol=symbol)
 
-    def _step_position(self, step: PositionStep, received_ns: int, venue_time_ns: int) -> None:
+    def _step_position(
+        self, step: PositionStep, received_ns: int, venue_time_ns: int, cause: event_pb2.Event | None = None
+    ) -> None:
         self.positions[step.state.symbol] = step.state
-        event = self._event(step.state.symbol, received_ns, venue_time_ns, "")
+        event = self._event(step.state.symbol, received_ns, venue_time_ns, cause.correlation_id if cause else "")
+        event.causation_id = cause.event_id if cause else ""
         event.position.CopyFrom(self.to_position(step.state, step.change, venue_time_ns))
         self._log.append(Kind.POSITION, event)
 
@@ -344,7 +348,7 @@ class Account:
         self._log.append(Kind.LEDGER, event)
         if entry.ledger_entry_type == account_pb2.LEDGER_ENTRY_TYPE_FUNDING and entry.symbol:
             step = apply_funding(self._position(entry.symbol), Decimal(entry.amount))
-            self._step_position(step, received_ns, venue_time_ns)
+            self._step_position(step, received_ns, venue_time_ns, event)
 
     def on_balances(
         self, balances: Sequence[account_pb2.Balance], summary: account_pb2.AccountSummary, received_ns: int

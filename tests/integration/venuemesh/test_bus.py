@@ -11,6 +11,7 @@ import pytest
 from tests.broker import Broker
 from venuemesh.bus import Bus, BusOptions, SubjectTaken
 from venuemesh.errors import JournalUnavailable, Sent
+from venuemesh.follower import MAX_BATCH
 from venuemesh.subjects import EVENT_STREAM, JOURNAL_STREAM, Kind, account_filter, stream_specs, subject
 
 
@@ -69,6 +70,79 @@ async def test_replay_filters_one_account_in_order(bus: Bus) -> None:
     await bus.publish(subject(Kind.ORDER, "hyperliquid", "main", "BTC/USDC:USDC"), b"last")
     seen = [message.payload async for message in bus.replay(EVENT_STREAM, [account_filter("hyperliquid", "main")])]
     assert seen == [b"%d" % number for number in range(1, 500, 2)] + [b"last"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ("venuemesh.v1.fill.>", "abc"),
+        ("venuemesh.v1.fill.*.main.>", "ac"),
+        ("venuemesh.v1.*.hyperliquid.>", "abd"),
+        ("venuemesh.v1.*.hyperliquid.main.>", "ad"),
+        ("venuemesh.v1.*.*.*.BTC/USDC:USDC", "ab"),
+        ("venuemesh.v1.*.*.*.BTC/USDC:USDC.>", "d"),
+    ],
+)
+async def test_filters_of_the_documentation_give_what_it_says(bus: Bus, wanted: str, expected: str) -> None:
+    """E2, docs/events.md: wildcards over kind, venue, account and symbol."""
+    await bus.publish(subject(Kind.FILL, "hyperliquid", "main", "BTC/USDC:USDC"), b"a")
+    await bus.publish(subject(Kind.FILL, "hyperliquid", "other", "BTC/USDC:USDC"), b"b")
+    await bus.publish(subject(Kind.FILL, "lighter", "main", "ETH/USDC:USDC"), b"c")
+    await bus.publish(subject(Kind.ORDER, "hyperliquid", "main", "BTC/USDC:USDC", "key"), b"d")
+    found = [message.payload.decode() async for message in bus.replay(EVENT_STREAM, [wanted])]
+    assert "".join(found) == expected
+
+
+async def test_busy_reader_gets_everything_in_batches(bus: Bus) -> None:
+    """Back-pressure: what comes while the reader is at work is neither dropped nor doubled, and batches are bounded."""
+    count = 3_000
+    sizes: list[int] = []
+    seen: list[bytes] = []
+    async with bus.follow(EVENT_STREAM, [_fill()]) as follower:
+        first = await bus.publish_soon(_fill(), b"0", message_id="0")
+        await first
+        async for batch in follower.batches():
+            if not seen:
+                stored = [
+                    await bus.publish_soon(_fill(), b"%d" % number, message_id=f"{number}")
+                    for number in range(1, count)
+                ]
+                await asyncio.gather(*stored)
+            sizes.append(len(batch))
+            seen += [message.payload for message in batch]
+            if len(seen) >= count:
+                break
+    assert seen == [b"%d" % number for number in range(count)]
+    assert max(sizes) == MAX_BATCH
+
+
+async def test_publish_soon_tells_the_place_of_each_message_and_of_a_repeat(bus: Bus) -> None:
+    """Each answer belongs to its own message; a repeated id gets the place of the first."""
+    futures = [await bus.publish_soon(_fill(), b"x", message_id=f"{number % 50}") for number in range(100)]
+    places = await asyncio.gather(*futures)
+    assert places == [*range(1, 51)] * 2
+
+
+async def test_publish_soon_where_no_stream_listens_fails_its_future(bus: Bus) -> None:
+    """The broker's refusal reaches whoever waits for the confirmation."""
+    future = await bus.publish_soon("venuemesh.v2.nothing", b"x", message_id="x")
+    with pytest.raises(JournalUnavailable, match="no stream"):
+        await future
+
+
+async def test_publish_soon_waits_while_too_many_are_in_flight(broker: Broker) -> None:
+    """Bounded: a broker that stores nothing is not buried, and the caller learns it."""
+    options = BusOptions(servers=[broker.url], name="test", timeout_s=0.2, max_in_flight=3)
+    async with Bus.connect(options) as bus:
+        broker.pause()
+        try:
+            futures = [await bus.publish_soon(_fill(), b"x", message_id=f"{number}") for number in range(3)]
+            with pytest.raises(JournalUnavailable, match="3 are in flight"):
+                await bus.publish_soon(_fill(), b"x", message_id="one more")
+            futures[0].cancel()
+            await bus.publish_soon(_fill(), b"x", message_id="instead of it")
+        finally:
+            broker.unpause()
 
 
 async def test_next_at_finds_the_first_match_at_or_after_a_sequence(bus: Bus) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -46,6 +47,7 @@ class MemoryLog:
         self._sequence += 1
         event.sequence = self._sequence
         event.venue = "fake"
+        event.event_id = f"e{self._sequence}"
         self.rows.append((kind, event_pb2.Event.FromString(event.SerializeToString())))
         return event
 
@@ -335,6 +337,29 @@ def test_old_ledger_entry_is_ignored() -> None:
     )
     account.on_ledger(entry, NOW_NS)
     assert log.kinds() == []
+
+
+def test_position_names_the_fill_or_funding_that_changed_it() -> None:
+    """Causation and correlation ids: from the caller's intention to the position it led to."""
+    account, log = make()
+    order = new_order()
+    account.take(order)
+    account.apply(order.order_id, Accepted(venue_order_id="1"))
+    account.on_fill(fill("x", 4, venue_order_id="1"), NOW_NS)
+    account.on_fill(fill("y", 4, venue_order_id="of somebody else"), NOW_NS)
+    entry = account_pb2.LedgerEntry(
+        ledger_entry_id="f1",
+        symbol=SYMBOL,
+        ledger_entry_type=account_pb2.LEDGER_ENTRY_TYPE_FUNDING,
+        amount="-1",
+        venue_time=timestamp(NOW_NS + 1),
+    )
+    account.on_ledger(entry, NOW_NS)
+    causes = [before for before, event in pairwise(log.events) if event.HasField("position")]
+    positions = [event for event in log.events if event.HasField("position")]
+    assert [event.causation_id for event in positions] == [event.event_id for event in causes]
+    assert [event.correlation_id for event in positions] == [event.correlation_id for event in causes]
+    assert [event.WhichOneof("payload") for event in causes] == ["execution_report", "execution_report", "ledger_entry"]
 
 
 def test_fee_in_another_asset_does_not_count_for_the_position() -> None:
