@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 from deploy.local.__main__ import nats_server
@@ -66,9 +66,9 @@ async def service(module: str, **settings: str) -> AsyncIterator[str]:
         await process.wait()
 
 
-def aggregator(url: str, **settings: str) -> AsyncIterator[str]:
+def aggregator(url: str, **settings: str) -> AbstractAsyncContextManager[str]:
     """An aggregator process on the broker; gives its gRPC address once it has caught up."""
-    return service(  # type: ignore[return-value]  # a context manager, as `service` is
+    return service(
         "aggregator",
         AGGREGATOR_NATS__URLS=url,
         AGGREGATOR_GRPC__PORT="0",

@@ -58,7 +58,7 @@ async def _read(address: str) -> bytes:
 
 async def _start(url: str, what: str, **settings: str) -> bytes:
     begun_s = time.monotonic()
-    async with aggregator(url, **settings) as address:  # type: ignore[attr-defined]
+    async with aggregator(url, **settings) as address:
         print(f"{what}: ready after {time.monotonic() - begun_s:.2f} s", flush=True)
         return await _read(address)
 
@@ -69,7 +69,7 @@ async def _measure(events: int, tail: int) -> int:
         await _fill(url, events)
         last = (await connected.stream_state(EVENT_STREAM)).last_sequence
         print(f"{last:,} events in the log, published in {time.monotonic() - begun_s:.0f} s", flush=True)
-        async with aggregator(url, FOLD__SNAPSHOT_EVERY_S="1"):  # type: ignore[attr-defined]
+        async with aggregator(url, FOLD__SNAPSHOT_EVERY_S="1"):
             size = await _snapshot_behind(connected, last - 5_000)
         print(f"snapshot: {size:,} bytes", flush=True)
         await _fill(url, tail)
