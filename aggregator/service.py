@@ -90,7 +90,7 @@ _respond_portfolio = encoding_responder(portfolio_service_pb2.StreamPortfolioRes
 _respond_execution = encoding_responder(portfolio_service_pb2.StreamExecutionsResponse, lambda event: {"event": event})
 _respond_position = responder(portfolio_service_pb2.StreamPositionsResponse, _position_fields)
 # Only overlays have a slot, and they are deltas without events. Readers that wait for the same two share the result.
-_merge = Once(merge_deltas)
+_merge = Once(merge_deltas, capacity=64)
 
 
 class PortfolioServicer:

@@ -245,4 +245,7 @@ class Valuation:
 
 def wire(value: Decimal) -> str:
     """An exact sum or product as the contract carries it: rounded half-even to 18 places, once, here."""
-    return format_decimal(to_wire(value))
+    try:
+        return format_decimal(value)
+    except ValueError:
+        return format_decimal(to_wire(value))

@@ -19,7 +19,7 @@ from venuemesh.v1 import stream_pb2
 T = TypeVar("T")
 R = TypeVar("R", bound=Message)
 
-CAPACITY = 1_024
+CAPACITY = 256
 _LENGTH_DELIMITED = 2
 
 

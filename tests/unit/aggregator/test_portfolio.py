@@ -346,7 +346,7 @@ class SlowModel:
 def test_sums_equal_the_slow_model_to_the_last_digit(
     events: list[event_pb2.Event], marks: dict[tuple[str, str], Decimal]
 ) -> None:
-    """Property 26: positions, profit, exposure and equity against fractions, after every event."""
+    """Properties 25 and 26: positions by symbol, venue and account, profit, exposure and equity against fractions."""
     portfolio = Portfolio(EPOCH)
     portfolio.set_marks({instrument: Mark(price=price) for instrument, price in marks.items()})
     for count, event in enumerate(events, start=1):
