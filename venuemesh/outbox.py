@@ -86,6 +86,8 @@ class Outbox(Generic[T]):
 
     async def run(self) -> None:
         """Publish until cancelled."""
+        # A run that was cancelled while it waited for a confirmation took the waiting itself with it.
+        self._take_back()
         while True:
             try:
                 await self._publish_some()
