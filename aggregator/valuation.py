@@ -12,7 +12,7 @@ from decimal import Decimal, localcontext
 
 from aggregator.reading import MAX_AMOUNT, ZERO, Holding
 from aggregator.sequencing import AccountKey
-from venuemesh.gateway.positions import liquidation_distance_bps
+from venuemesh.gateway.positions import BPS, liquidation_distance_bps
 from venuemesh.money import EXACT, format_decimal, to_wire
 from venuemesh.v1 import account_pb2, portfolio_pb2
 
@@ -174,10 +174,7 @@ class Valuation:
             position.mark_price = format_decimal(value.mark)
         if value.unrealized is not None:
             position.unrealized_pnl = wire(value.unrealized)
-        if value.holding.quantity and value.mark and value.holding.liquidation is not None:
-            distance = liquidation_distance_bps(value.holding.quantity, value.mark, value.holding.liquidation)
-            if abs(distance) <= MAX_AMOUNT:
-                position.liquidation_distance_bps = format_decimal(distance)
+        _add_distance(position, value)
         return position
 
     def net_position(self, symbol: str) -> portfolio_pb2.NetPosition:
@@ -241,6 +238,18 @@ class Valuation:
             self._open[instrument].pop(key, None)
             if not self._open[instrument]:
                 del self._open[instrument]
+
+
+def _add_distance(position: account_pb2.Position, value: _Valued) -> None:
+    """How far from liquidation at the mark in force; left out where the contract could not carry it."""
+    holding, mark = value.holding, value.mark
+    if not holding.quantity or not mark or holding.liquidation is None:
+        return
+    room = EXACT.subtract(mark, holding.liquidation).copy_abs()
+    position.ClearField("liquidation_distance_bps")
+    if EXACT.multiply(room, BPS) <= EXACT.multiply(MAX_AMOUNT, mark):
+        distance = liquidation_distance_bps(holding.quantity, mark, holding.liquidation)
+        position.liquidation_distance_bps = format_decimal(distance)
 
 
 def wire(value: Decimal) -> str:
