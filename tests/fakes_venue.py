@@ -113,6 +113,7 @@ def capabilities(
         max_batch_cancels=batch,
         brackets=venue_pb2.PROVISION_NATIVE if groups else venue_pb2.PROVISION_NONE,
         twap=venue_pb2.PROVISION_NATIVE if twap else venue_pb2.PROVISION_NONE,
+        twap_randomize=twap,
         min_twap_duration=Duration(seconds=300) if twap else None,
         max_twap_duration=Duration(seconds=86_400) if twap else None,
         query_by_client_order_id=True,

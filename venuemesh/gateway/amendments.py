@@ -19,7 +19,7 @@ from venuemesh.gateway.account import Account
 from venuemesh.gateway.desk import Desk
 from venuemesh.gateway.evidence import proves_not_done
 from venuemesh.gateway.facts import Ended, Ending, ReplaceConfirmed, ReplaceFailed, ReplaceRequested
-from venuemesh.gateway.order_wire import timestamp, to_order
+from venuemesh.gateway.order_wire import nanoseconds, timestamp, to_order
 from venuemesh.gateway.orders import OrderState, reason_number
 from venuemesh.gateway.venue import Amended, OrderTicket, Refused
 from venuemesh.journal import OrderJournal, SubjectTaken
@@ -170,6 +170,7 @@ class Amendments:
             post_only=pb.EXECUTION_INSTRUCTION_POST_ONLY in order.terms.instructions,
             reduce_only=reduce_only,
             reservation=self._venue.reserve(account.account_id, not_after_ns=self._clock.now_ns() + lifetime_ns),
+            expire_ns=nanoseconds(order.terms.expire_time) if order.terms.HasField("expire_time") else 0,
         )
 
     def _quantity_sent(self, order: OrderState, quantity: Decimal) -> Decimal:

@@ -53,9 +53,11 @@ class OrderTicket:
     """An order ready to send: validated, with every id it will ever need.
 
     Attributes:
-        price: limit price; for market types the worst price accepted, already on tick; 0 of a TWAP.
+        price: limit price; for market types the worst price accepted, already on tick; of a TWAP the worst one of its
+            slices where the venue takes one, else 0.
         venue_client_order_id: the id the venue will know the caller's key by, where it takes one.
         twap: set for a TWAP alone.
+        expire_ns: end of a GTD order; 0 of every other.
     """
 
     account_id: str
@@ -72,6 +74,7 @@ class OrderTicket:
     reduce_only: bool
     reservation: Reservation
     twap: TwapTerms | None = None
+    expire_ns: int = 0
 
 
 class Grouping(Enum):

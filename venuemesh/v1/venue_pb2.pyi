@@ -242,6 +242,11 @@ class VenueCapabilities(_message.Message):
     PERPETUALS_FIELD_NUMBER: _builtins.int
     MIN_TWAP_DURATION_FIELD_NUMBER: _builtins.int
     MAX_TWAP_DURATION_FIELD_NUMBER: _builtins.int
+    TWAP_BOUNDED_FIELD_NUMBER: _builtins.int
+    TWAP_RANDOMIZE_FIELD_NUMBER: _builtins.int
+    BRACKET_QUANTITY_IS_ENTRYS_FIELD_NUMBER: _builtins.int
+    MIN_GOOD_TILL_FIELD_NUMBER: _builtins.int
+    MAX_GOOD_TILL_FIELD_NUMBER: _builtins.int
     COLLATERAL_SECTIONS_FIELD_NUMBER: _builtins.int
     amend_mode: Global___AmendMode.ValueType
     """How ReplaceOrder works."""
@@ -271,6 +276,12 @@ class VenueCapabilities(_message.Message):
     """True when the venue trades spot."""
     perpetuals: _builtins.bool
     """True when the venue trades perpetual futures."""
+    twap_bounded: _builtins.bool
+    """True when a TWAP carries a worst price for its slices, which `max_slippage_bps` sets; else the venue chooses."""
+    twap_randomize: _builtins.bool
+    """True when the slices of a TWAP can be varied."""
+    bracket_quantity_is_entrys: _builtins.bool
+    """True when the exits of a bracket always have the entry's quantity: others are refused."""
     @_builtins.property
     def order_types(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderTypeSupport]:
         """Order types with what goes with each; anything else is refused by name before it is sent."""
@@ -290,6 +301,14 @@ class VenueCapabilities(_message.Message):
     @_builtins.property
     def max_twap_duration(self) -> _duration_pb2.Duration:
         """Longest TWAP taken. Absent without TWAP."""
+
+    @_builtins.property
+    def min_good_till(self) -> _duration_pb2.Duration:
+        """Shortest time from now to the end of a GTD order. Absent where the venue names none."""
+
+    @_builtins.property
+    def max_good_till(self) -> _duration_pb2.Duration:
+        """Longest time from now to the end of a GTD order. Absent where the venue names none."""
 
     @_builtins.property
     def collateral_sections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -319,18 +338,31 @@ class VenueCapabilities(_message.Message):
         perpetuals: _builtins.bool = ...,
         min_twap_duration: _duration_pb2.Duration | None = ...,
         max_twap_duration: _duration_pb2.Duration | None = ...,
+        twap_bounded: _builtins.bool = ...,
+        twap_randomize: _builtins.bool = ...,
+        bracket_quantity_is_entrys: _builtins.bool = ...,
+        min_good_till: _duration_pb2.Duration | None = ...,
+        max_good_till: _duration_pb2.Duration | None = ...,
         collateral_sections: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_twap_duration", b"_max_twap_duration", "_min_twap_duration", b"_min_twap_duration", "book", b"book", "max_twap_duration", b"max_twap_duration", "min_twap_duration", b"min_twap_duration", "settle_delay", b"settle_delay"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_good_till", b"_max_good_till", "_max_twap_duration", b"_max_twap_duration", "_min_good_till", b"_min_good_till", "_min_twap_duration", b"_min_twap_duration", "book", b"book", "max_good_till", b"max_good_till", "max_twap_duration", b"max_twap_duration", "min_good_till", b"min_good_till", "min_twap_duration", b"min_twap_duration", "settle_delay", b"settle_delay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_twap_duration", b"_max_twap_duration", "_min_twap_duration", b"_min_twap_duration", "amend_mode", b"amend_mode", "book", b"book", "brackets", b"brackets", "cancel_all", b"cancel_all", "collateral_sections", b"collateral_sections", "dead_mans_switch", b"dead_mans_switch", "dead_mans_switch_cancels_stops", b"dead_mans_switch_cancels_stops", "expires_after", b"expires_after", "isolated_margin", b"isolated_margin", "max_batch_cancels", b"max_batch_cancels", "max_batch_orders", b"max_batch_orders", "max_twap_duration", b"max_twap_duration", "min_twap_duration", b"min_twap_duration", "order_types", b"order_types", "perpetuals", b"perpetuals", "private_stream_replay", b"private_stream_replay", "query_by_client_order_id", b"query_by_client_order_id", "settle_delay", b"settle_delay", "spot", b"spot", "twap", b"twap"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_good_till", b"_max_good_till", "_max_twap_duration", b"_max_twap_duration", "_min_good_till", b"_min_good_till", "_min_twap_duration", b"_min_twap_duration", "amend_mode", b"amend_mode", "book", b"book", "bracket_quantity_is_entrys", b"bracket_quantity_is_entrys", "brackets", b"brackets", "cancel_all", b"cancel_all", "collateral_sections", b"collateral_sections", "dead_mans_switch", b"dead_mans_switch", "dead_mans_switch_cancels_stops", b"dead_mans_switch_cancels_stops", "expires_after", b"expires_after", "isolated_margin", b"isolated_margin", "max_batch_cancels", b"max_batch_cancels", "max_batch_orders", b"max_batch_orders", "max_good_till", b"max_good_till", "max_twap_duration", b"max_twap_duration", "min_good_till", b"min_good_till", "min_twap_duration", b"min_twap_duration", "order_types", b"order_types", "perpetuals", b"perpetuals", "private_stream_replay", b"private_stream_replay", "query_by_client_order_id", b"query_by_client_order_id", "settle_delay", b"settle_delay", "spot", b"spot", "twap", b"twap", "twap_bounded", b"twap_bounded", "twap_randomize", b"twap_randomize"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_good_till: _TypeAlias = _typing.Literal["max_good_till"]  # noqa: Y015
+    _WhichOneofArgType__max_good_till: _TypeAlias = _typing.Literal["_max_good_till", b"_max_good_till"]  # noqa: Y015
     _WhichOneofReturnType__max_twap_duration: _TypeAlias = _typing.Literal["max_twap_duration"]  # noqa: Y015
     _WhichOneofArgType__max_twap_duration: _TypeAlias = _typing.Literal["_max_twap_duration", b"_max_twap_duration"]  # noqa: Y015
+    _WhichOneofReturnType__min_good_till: _TypeAlias = _typing.Literal["min_good_till"]  # noqa: Y015
+    _WhichOneofArgType__min_good_till: _TypeAlias = _typing.Literal["_min_good_till", b"_min_good_till"]  # noqa: Y015
     _WhichOneofReturnType__min_twap_duration: _TypeAlias = _typing.Literal["min_twap_duration"]  # noqa: Y015
     _WhichOneofArgType__min_twap_duration: _TypeAlias = _typing.Literal["_min_twap_duration", b"_min_twap_duration"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_good_till) -> _WhichOneofReturnType__max_good_till | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_twap_duration) -> _WhichOneofReturnType__max_twap_duration | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_good_till) -> _WhichOneofReturnType__min_good_till | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_twap_duration) -> _WhichOneofReturnType__min_twap_duration | None: ...
 
