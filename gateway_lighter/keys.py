@@ -56,12 +56,18 @@ class Wallet:
         self._reserved[lease.number] = (lease, expires_ns)
         return Reservation(nonce=lease.number, expires_ns=expires_ns // NS_PER_MS * NS_PER_MS)
 
-    def take(self, reservation: Reservation | None) -> NonceLease:
-        """The nonce of a reservation, or another one where that is no longer good.
+    def take(self, reservation: Reservation | None, count: int = 1) -> list[NonceLease]:
+        """The nonce of a reservation, or another one where that is no longer good; the following ones too for a batch.
+
+        Only the first of a batch is in the journal. The rest need not be: they follow the clock's milliseconds, which
+        are past them before a new process can give out its first, and a nonce that is too low is refused unread.
 
         Raises:
             Unavailable: every key must ask the venue first.
         """
+        return self.pool.lease_run(self._take_one(reservation), count, self._clock.now_ns() // NS_PER_MS)
+
+    def _take_one(self, reservation: Reservation | None) -> NonceLease:
         if reservation is not None and (kept := self._reserved.pop(reservation.nonce, None)) is not None:
             lease, _ = kept
             if self.pool.is_current(lease):

@@ -112,7 +112,8 @@ STATUS_CODES = {
     "canceled-liquidation": 15,
     "canceled-invalid-balance": 16,
 }
-TRIGGER_CODES = {"na": 0, "ready": 1, "mark-price": 2, "twap": 3, "parent-order": 4}
+TRIGGER_CODES = {"na": 0, "ready": 0, "mark-price": 1, "twap": 2, "parent-order": 3}
+"""The engine of the venue knows four; one that has fired waits for nothing any more."""
 _BY_REASON = {
     Reason.POST_ONLY_WOULD_MATCH: "canceled-post-only",
     Reason.REDUCE_ONLY_WOULD_INCREASE: "canceled-reduce-only",
