@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
@@ -17,7 +18,7 @@ from gateway_lighter.transactions import CancelOrder, Transaction
 from gateway_lighter.verdicts import Finding
 from gateway_lighter.views import Directory
 from venuemesh.clock import Clock
-from venuemesh.errors import AccountNotFound
+from venuemesh.errors import AccountNotFound, MeshError, Sent
 from venuemesh.gateway.venue import (
     Amended,
     CancelAnswer,
@@ -65,17 +66,17 @@ class OrderActions:
         (until_ms,) = self._ends([ticket])
         transaction = answers.build_create(ticket, market, until_ms=until_ms)
         part = self._part(ticket, market)
-        self._indices.hold(part.client_index, ticket.order_id)
-        answer = await self._send(
-            ticket.account_id,
-            transaction,
-            ticket.reservation,
-            ticket.order_id,
-            part.read,
-            sent,
-            client_index=part.client_index,
-            look_up=part.look_up,
-        )
+        with self._holding([ticket]):
+            answer = await self._send(
+                ticket.account_id,
+                transaction,
+                ticket.reservation,
+                ticket.order_id,
+                part.read,
+                sent,
+                client_index=part.client_index,
+                look_up=part.look_up,
+            )
         self._let_go([ticket], [answer])
         return answer
 
@@ -98,13 +99,25 @@ class OrderActions:
             self._part(ticket, self._market(ticket), place if grouping is Grouping.NONE else 0)
             for place, ticket in enumerate(tickets)
         ]
-        for ticket, part in zip(tickets, parts, strict=True):
-            self._indices.hold(part.client_index, ticket.order_id)
-        found = await self._send.together(
-            first.account_id, transactions, parts, first.reservation, first.order_id, sent
-        )
+        with self._holding(tickets):
+            found = await self._send.together(
+                first.account_id, transactions, parts, first.reservation, first.order_id, sent
+            )
         self._let_go(tickets, found)
         return found
+
+    @contextmanager
+    def _holding(self, tickets: Sequence[OrderTicket]) -> Iterator[None]:
+        """The indices may be live from here on, unless it is certain that nothing left."""
+        for ticket in tickets:
+            self._indices.hold(int(ticket.venue_client_order_id), ticket.order_id)
+        try:
+            yield
+        except MeshError as error:
+            if error.sent is Sent.NO:
+                for ticket in tickets:
+                    self._indices.release(int(ticket.venue_client_order_id))
+            raise
 
     def _let_go(self, tickets: Sequence[OrderTicket], found: Sequence[Placed | Refused | Unclear]) -> None:
         """A refused order will not be: its index is remembered and no longer live."""

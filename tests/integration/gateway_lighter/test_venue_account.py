@@ -25,7 +25,7 @@ from tests.integration.gateway_lighter.world import (
     world,
 )
 from venuemesh.clock import SystemClock
-from venuemesh.errors import AccountNotFound, AuthenticationFailed, NotSupported
+from venuemesh.errors import AccountNotFound, AuthenticationFailed
 from venuemesh.gateway.venue import Placed, Refused, VenueOrderState
 from venuemesh.v1 import account_pb2, instrument_pb2, order_pb2, stream_pb2
 
@@ -186,8 +186,6 @@ async def test_unknown_account_is_named(tmp_path: Path) -> None:
     async with world(tmp_path) as found:
         with pytest.raises(AccountNotFound, match="nobody"):
             await found.venue.fetch_snapshot("nobody")
-        with pytest.raises(NotSupported):
-            await found.venue.schedule_cancel("main", None)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -145,6 +145,20 @@ class World:
         spec = self.front.venue.markets.by_name("BTC")
         assert spec is not None
         return Decimal(round(self.front.venue.market(spec).mark))
+
+    def move_mark(self, price: Decimal) -> None:
+        """Let the venue's mark of BTC be `price`, and what waits for it fire."""
+        spec = self.front.venue.markets.by_name("BTC")
+        assert spec is not None
+        self.front.venue.upkeep.set_prices(spec.key, price, price, self.front.app.now_ms())
+        self.front.app.publish()
+
+    def exit(
+        self, order_type: order_pb2.OrderType.ValueType, offset: int, quantity: str = "0.01", **changes: Any
+    ) -> OrderTicket:
+        """An order that closes a long once the mark is `offset` away, at up to 500 less."""
+        plain = self.ticket(side=order_pb2.SIDE_SELL, reduce_only=True, offset=offset - 500, quantity=quantity)
+        return replace(plain, order_type=order_type, trigger_price=self.mark + offset, **changes)
 
     def ticket(
         self,
