@@ -237,17 +237,21 @@ class LighterRest:
         rows_of: Callable[[Any], Sequence[Any] | None],
         cursor_of: Callable[[Any], str | None],
         enough: Callable[[Any], bool],
+        *,
+        limit: int | None = ROWS_PER_PAGE,
         **fields: Any,
     ) -> tuple[Any, ...]:
         """Rows of all pages, as the venue orders them, up to the first one that is `enough`.
 
+        Args:
+            limit: rows asked for; None where the venue has no such parameter.
         Raises:
             ProtocolViolation: `MAX_PAGES` do not reach the end, or a cursor repeats: the gap is not closed.
         """
         rows: list[Any] = []
         cursor: str | None = None
         for _ in range(MAX_PAGES):
-            page = await self._read(endpoint, private=True, cursor=cursor, limit=ROWS_PER_PAGE, **fields)
+            page = await self._read(endpoint, private=True, cursor=cursor, limit=limit, **fields)
             for row in rows_of(page) or ():
                 if enough(row):
                     return tuple(rows)
@@ -405,6 +409,49 @@ class LighterRest:
         )
         unique = {(row.market_id, row.funding_id): row for row in rows}
         return tuple(sorted(unique.values(), key=lambda row: (row.timestamp, row.market_id)))
+
+    async def fetch_deposits(
+        self, account_index: int, l1_address: str, *, enough: Callable[[account.Deposit], bool]
+    ) -> tuple[account.Deposit, ...]:
+        """Deposits, newest first, up to the first that is `enough`."""
+        rows: tuple[account.Deposit, ...] = await self._pages(
+            "deposit/history",
+            lambda page: page.deposits,
+            lambda page: page.cursor,
+            enough,
+            limit=None,
+            account_index=account_index,
+            l1_address=l1_address,
+        )
+        return rows
+
+    async def fetch_withdrawals(
+        self, account_index: int, *, enough: Callable[[account.Withdrawal], bool]
+    ) -> tuple[account.Withdrawal, ...]:
+        """Withdrawals, newest first, up to the first that is `enough`."""
+        rows: tuple[account.Withdrawal, ...] = await self._pages(
+            "withdraw/history",
+            lambda page: page.withdraws,
+            lambda page: page.cursor,
+            enough,
+            limit=None,
+            account_index=account_index,
+        )
+        return rows
+
+    async def fetch_transfers(
+        self, account_index: int, *, enough: Callable[[account.TransferRow], bool]
+    ) -> tuple[account.TransferRow, ...]:
+        """Transfers in, out and between sections, newest first, up to the first that is `enough`."""
+        rows: tuple[account.TransferRow, ...] = await self._pages(
+            "transfer/history",
+            lambda page: page.transfers,
+            lambda page: page.cursor,
+            enough,
+            limit=None,
+            account_index=account_index,
+        )
+        return rows
 
 
 def _text(value: object) -> str:

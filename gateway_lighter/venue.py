@@ -211,7 +211,7 @@ class LighterVenue:
         return await _found(self._parts.reads, account_id).fetch_fills(since_ns)
 
     async def fetch_ledger(self, account_id: str, since_ns: int) -> Sequence[account_pb2.LedgerEntry]:
-        """Funding."""
+        """Funding, deposits, withdrawals and transfers."""
         return await _found(self._parts.reads, account_id).fetch_ledger(since_ns)
 
     async def fetch_snapshot(self, account_id: str) -> port.VenueSnapshot:

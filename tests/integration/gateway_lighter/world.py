@@ -18,7 +18,7 @@ from simulator.lighter.front import LighterFront
 from simulator.server import Simulator
 from simulator.settings import SimulatorSettings
 from simulator.testing import quiet, running_simulator
-from venuemesh.clock import SystemClock
+from venuemesh.clock import Clock, SystemClock
 from venuemesh.gateway.venue import BookSnapshot, Level, OrderTarget, OrderTicket, VenueFill, VenueOrder, VenuePosition
 from venuemesh.transport.backoff import BackoffPolicy
 from venuemesh.transport.observer import Observer
@@ -131,6 +131,7 @@ class World:
     simulator: Simulator
     venue: LighterVenue
     sink: Recorder
+    clock: Clock
     instruments: dict[str, instrument_pb2.Instrument] = field(default_factory=dict)
     number: int = 0
 
@@ -177,7 +178,7 @@ class World:
             self.number += 1
             number = self.number
         order_id = f"{number:032x}"
-        now_ns = SystemClock().now_ns()
+        now_ns = self.clock.now_ns()
         return OrderTicket(
             account_id="main",
             order_id=order_id,
@@ -240,10 +241,29 @@ def fast_streams(send_timeout_s: float = 5.0) -> dict[str, Any]:
     return {"config": StreamConfig(socket=SocketConfig(backoff=backoff), send_timeout_s=send_timeout_s)}
 
 
+class ShiftedClock:
+    """The machine's clock with a wall clock that can be set on: hours pass, and no time-out runs out."""
+
+    def __init__(self) -> None:
+        self._system = SystemClock()
+        self._shift_ns = 0
+
+    def now_ns(self) -> int:
+        return self._system.now_ns() + self._shift_ns
+
+    def monotonic_s(self) -> float:
+        return self._system.monotonic_s()
+
+    def pass_time(self, seconds: float) -> None:
+        """Set the wall clock on."""
+        self._shift_ns += int(seconds * 1e9)
+
+
 @asynccontextmanager
 async def world(
     folder: Path,
     *,
+    clock: Clock | None = None,
     simulator_settings: SimulatorSettings | None = None,
     live: bool = True,
     stream_options: dict[str, Any] | None = None,
@@ -252,10 +272,11 @@ async def world(
 ) -> AsyncIterator[World]:
     """Run both while the block runs; by default the account is live when the block begins."""
     options = fast_streams() if stream_options is None else stream_options
-    async with running_simulator(simulator_settings or sim_settings()) as simulator:
+    clock = clock or SystemClock()
+    async with running_simulator(simulator_settings or sim_settings(), clock=clock) as simulator:
         settings = gateway_settings(simulator, folder, **changes)
-        venue = LighterVenue(settings, SystemClock(), observer=observer, stream_options=options)
-        found = World(simulator, venue, Recorder())
+        venue = LighterVenue(settings, clock, observer=observer, stream_options=options)
+        found = World(simulator, venue, Recorder(), clock)
         found.instruments = {row.symbol: row for row in await venue.fetch_instruments()}
         running = asyncio.create_task(venue.run(found.sink), name="venue")
         try:

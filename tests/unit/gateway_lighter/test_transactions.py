@@ -137,6 +137,7 @@ def test_group_of_the_reference_is_taken(grouping: Grouping, orders: tuple[Order
         (OTO, (PARENT, child(OrderKind.STOP_LOSS_LIMIT, is_ask=False))),
         (OTO, (PARENT, child(OrderKind.STOP_LOSS_LIMIT, order_expiry=EXPIRY_MS + 1))),
         (OTO, (PARENT, SIZED_STOP)),
+        (OTO, (PARENT, child(OrderKind.STOP_LOSS_LIMIT, reduce_only=False))),
         (OTO, (PARENT, child(OrderKind.STOP_LOSS_LIMIT, market_index=2))),
         (OCO, (SIZED_TAKE, child(OrderKind.STOP_LOSS_LIMIT, base_amount=6))),
         (OCO, (SIZED_TAKE, child(OrderKind.STOP_LOSS_LIMIT, base_amount=5, reduce_only=False))),
