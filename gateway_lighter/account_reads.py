@@ -14,6 +14,7 @@ from gateway_lighter.codec_verdicts import TransactionState, Verdict
 from gateway_lighter.ledger import instant_ns
 from gateway_lighter.normalizer import NS_PER_MS, NS_PER_S, readable
 from gateway_lighter.rest import LighterRest
+from gateway_lighter.slices import Slices
 from gateway_lighter.verdicts import Verdicts
 from gateway_lighter.views import AccountView
 from venuemesh.clock import Clock
@@ -37,12 +38,14 @@ class AccountReads:
 
     Args:
         verdicts: remembers the transactions that orders were sent with.
+        slices: know whose the fills of a TWAP's slices are.
     """
 
-    def __init__(self, view: AccountView, rest: LighterRest, verdicts: Verdicts, clock: Clock) -> None:
+    def __init__(self, view: AccountView, rest: LighterRest, verdicts: Verdicts, slices: Slices, clock: Clock) -> None:
         self._view = view
         self._rest = rest
         self._verdicts = verdicts
+        self._slices = slices
         self._clock = clock
 
     async def fetch_order(self, target: OrderTarget) -> VenueOrder | None:
@@ -80,10 +83,13 @@ class AccountReads:
         return max(mine, key=lambda row: (row.transaction_time, row.status not in LIVE_STATUSES), default=None)
 
     async def fetch_fills(self, since_ns: int) -> Sequence[VenueFill]:
-        """All pages, oldest first, each fill once."""
+        """All pages, oldest first, each fill once; a slice's as its TWAP's."""
         trades = await self._rest.fetch_trades_since(self._view.index, since_ms=since_ns // NS_PER_MS)
         fills = {fill.execution_id: fill for trade in trades for fill in self._view.fills(trade)}
-        return sorted(fills.values(), key=lambda fill: fill.venue_time_ns)
+        if any(self._slices.is_unknown(fill) for fill in fills.values()):
+            self._slices.learn_all(await self._rest.fetch_active_orders(self._view.index))
+            self._slices.learn_all(await self._rest.fetch_inactive_orders_since(self._view.index, since_ns // NS_PER_S))
+        return sorted(map(self._slices.attribute, fills.values()), key=lambda fill: fill.venue_time_ns)
 
     async def fetch_ledger(self, since_ns: int) -> Sequence[account_pb2.LedgerEntry]:
         """Funding, deposits, withdrawals and transfers, oldest first.

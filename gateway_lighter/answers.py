@@ -38,6 +38,7 @@ _KINDS: Final = {
     order_pb2.ORDER_TYPE_STOP_LIMIT: OrderKind.STOP_LOSS_LIMIT,
     order_pb2.ORDER_TYPE_TAKE_PROFIT_MARKET: OrderKind.TAKE_PROFIT,
     order_pb2.ORDER_TYPE_TAKE_PROFIT_LIMIT: OrderKind.TAKE_PROFIT_LIMIT,
+    order_pb2.ORDER_TYPE_TWAP: OrderKind.TWAP,
 }
 _PRICED: Final = frozenset({OrderKind.LIMIT, OrderKind.STOP_LOSS_LIMIT, OrderKind.TAKE_PROFIT_LIMIT})
 

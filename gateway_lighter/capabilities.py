@@ -19,6 +19,9 @@ TRIGGERED_MARKET: Final = (order_pb2.ORDER_TYPE_STOP_MARKET, order_pb2.ORDER_TYP
 MIN_GOOD_TILL_S: Final = 330
 """The venue takes five minutes at least, when the order arrives."""
 MAX_GOOD_TILL_S: Final = 30 * 86_400
+MIN_TWAP_S: Final = 360
+"""The same, in whole minutes."""
+MAX_TWAP_S: Final = 86_400
 
 _NS_PER_S: Final = 1_000_000_000
 
@@ -50,6 +53,9 @@ def capabilities(*, settle_delay_s: float, book_stale_after_s: float) -> venue_p
                 venue_pb2.OrderTypeSupport(order_type=kind, times_in_force=[gtc, gtd], instructions=[reduce_only])
                 for kind in TRIGGERED_MARKET
             ),
+            venue_pb2.OrderTypeSupport(
+                order_type=order_pb2.ORDER_TYPE_TWAP, times_in_force=[gtc], instructions=[reduce_only]
+            ),
         ],
         min_good_till=_duration(MIN_GOOD_TILL_S),
         max_good_till=_duration(MAX_GOOD_TILL_S),
@@ -61,7 +67,10 @@ def capabilities(*, settle_delay_s: float, book_stale_after_s: float) -> venue_p
         dead_mans_switch_cancels_stops=True,
         brackets=venue_pb2.PROVISION_NATIVE,
         bracket_quantity_is_entrys=True,
-        twap=venue_pb2.PROVISION_NONE,
+        twap=venue_pb2.PROVISION_NATIVE,
+        twap_bounded=True,
+        min_twap_duration=_duration(MIN_TWAP_S),
+        max_twap_duration=_duration(MAX_TWAP_S),
         query_by_client_order_id=True,
         expires_after=True,
         settle_delay=_duration(settle_delay_s),

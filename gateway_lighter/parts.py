@@ -79,7 +79,10 @@ def build_parts(
         on_unknown=links.board.on_unknown_words,
         sleep=sleep,
     )
-    reads = {name: AccountReads(view, rests[name], private[name].verdicts, clock) for name, view in views.items()}
+    reads = {
+        name: AccountReads(view, rests[name], private[name].verdicts, private[name].slices, clock)
+        for name, view in views.items()
+    }
     orders = OrderActions(
         directory=directory,
         indices=indices,

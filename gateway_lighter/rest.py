@@ -379,6 +379,17 @@ class LighterRest:
         )
         return answer.orders or ()
 
+    async def fetch_inactive_orders_since(self, account_index: int, since_s: int) -> tuple[account.Order, ...]:
+        """Orders that have ended and changed at this time or later, newest first, all pages."""
+        rows: tuple[account.Order, ...] = await self._pages(
+            "accountInactiveOrders",
+            lambda page: page.orders,
+            lambda page: page.next_cursor,
+            lambda row: max(row.updated_at, row.timestamp) < since_s,
+            account_index=account_index,
+        )
+        return rows
+
     async def fetch_trades_since(
         self, account_index: int, *, since_ms: int, market_id: int | None = None
     ) -> tuple[market.Trade, ...]:

@@ -11,6 +11,7 @@ from gateway_lighter import normalizer
 from gateway_lighter.ledger import Ledger
 from gateway_lighter.normalizer import Market
 from gateway_lighter.settings import AccountSettings
+from gateway_lighter.slices import is_slice
 from venuemesh.errors import InstrumentNotFound, ProtocolViolation, VenueUnavailable
 from venuemesh.gateway.venue import VenueFill, VenueOrder, VenuePosition
 from venuemesh.v1 import account_pb2
@@ -103,9 +104,9 @@ class AccountView:
         self._foreign: set[tuple[str, int]] = set()  # what is left out is said once; the venue's markets bound it
 
     def order(self, row: wire.Order) -> VenueOrder | None:
-        """An order row; None for a market this gateway does not carry."""
+        """An order row; None for a slice of a TWAP, and for a market this gateway does not carry."""
         market = self._market("order", row.market_index)
-        if market is None:
+        if market is None or is_slice(row):
             return None
         if row.owner_account_index != self.index:
             raise ProtocolViolation("an order of another account", metadata={"what": "order"})

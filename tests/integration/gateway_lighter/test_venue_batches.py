@@ -12,7 +12,7 @@ import pytest
 from simulator.faults import Fault, FaultKind
 from simulator.lighter.errors import Code
 from simulator.lighter.errors import Refused as VenueRefusal
-from tests.integration.gateway_lighter.world import ACCOUNT, WAIT_S, World, fast_streams, sim_settings, world
+from tests.integration.gateway_lighter.world import ACCOUNT, WAIT_S, World, fast_streams, world
 from venuemesh.errors import OutcomeUnknown, Reason
 from venuemesh.gateway.venue import CancelAnswer, OrderTicket, Placed, Refused, Unclear, VenueOrderState
 from venuemesh.transport.observer import NullObserver, RequestRecord
@@ -137,16 +137,6 @@ async def test_batch_whose_reply_is_lost_is_unknown_and_each_order_is_found(tmp_
             view = await found.venue.fetch_order(found.target(ticket))
             assert view is not None
             assert view.state is VenueOrderState.WORKING
-
-
-async def test_order_of_a_batch_without_verdict_in_time_is_unclear_and_the_others_are_told(tmp_path: Path) -> None:
-    """One market order is held back by the venue; the resting ones are answered."""
-    settings = sim_settings(lighter_delays=True)
-    async with world(tmp_path, simulator_settings=settings, action_timeout_s=0.1, verdict_poll_s=0.02) as found:
-        resting = [found.ticket(offset=-1000 - at, post_only=True) for at in range(2)]
-        held = found.ticket(offset=-1005)  # a taker's order, as far as the venue knows: 200 ms later
-        answers = await place(found, [*resting, held])
-        assert [type(answer) for answer in answers] == [Placed, Placed, Unclear]
 
 
 async def test_cancels_go_in_one_message_with_an_answer_for_each(tmp_path: Path) -> None:
