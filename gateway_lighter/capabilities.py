@@ -62,7 +62,7 @@ def capabilities(*, settle_delay_s: float, book_stale_after_s: float) -> venue_p
         amend_mode=venue_pb2.AMEND_MODE_IN_PLACE,
         max_batch_orders=MAX_BATCH,
         max_batch_cancels=MAX_BATCH,
-        cancel_all=venue_pb2.PROVISION_EMULATED,
+        cancel_all=venue_pb2.PROVISION_NATIVE,
         dead_mans_switch=venue_pb2.PROVISION_NATIVE,
         dead_mans_switch_cancels_stops=True,
         brackets=venue_pb2.PROVISION_NATIVE,

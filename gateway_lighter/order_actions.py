@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from gateway_lighter import answers
 from gateway_lighter.account_reads import AccountReads
-from gateway_lighter.keys import NS_PER_MS
+from gateway_lighter.keys import NS_PER_MS, SKIPPING
 from gateway_lighter.normalizer import Market
 from gateway_lighter.order_ids import ClientIndices
 from gateway_lighter.sender import Sender
 from gateway_lighter.settling import Part
-from gateway_lighter.transactions import CancelOrder, Transaction
+from gateway_lighter.transactions import CancelAllOrders, CancelOrder, Transaction
 from gateway_lighter.verdicts import Finding
 from gateway_lighter.views import Directory
 from venuemesh.clock import Clock
@@ -30,6 +31,7 @@ from venuemesh.gateway.venue import (
     Unclear,
     VenueOrder,
 )
+from venuemesh.v1 import instrument_pb2
 
 _MS_PER_DAY: Final = 86_400_000
 _MS_PER_MINUTE: Final = 60_000
@@ -138,6 +140,17 @@ class OrderActions:
         parts = [Part(read=answers.read_canceled, place=place) for place in range(len(targets))]
         first = targets[0]
         return await self._send.together(first.account_id, cancels, parts, None, first.venue_client_order_id)
+
+    async def cancel_all(self, account_id: str, instrument: instrument_pb2.Instrument | None) -> Refused | None:
+        """Cancel every order of an account, or of one market, in one transaction."""
+        attributes = SKIPPING
+        if instrument is not None:
+            market = self._directory.by_venue_symbol(instrument.venue_symbol)
+            attributes = replace(SKIPPING, cancel_all_market=market.market_id)
+        answer = await self._send(
+            account_id, CancelAllOrders(), None, account_id, answers.read_done, attributes=attributes
+        )
+        return answer if isinstance(answer, Refused) else None
 
     def _cancel(self, target: OrderTarget) -> CancelOrder:
         market = self._directory.by_venue_symbol(target.instrument.venue_symbol)

@@ -17,14 +17,14 @@ from typing import Final, TypeVar
 
 from gateway_lighter.answers import refused
 from gateway_lighter.codec_verdicts import Queued
-from gateway_lighter.keys import NS_PER_MS, Wallet
+from gateway_lighter.keys import NS_PER_MS, SKIPPING, Wallet
 from gateway_lighter.nonces import NonceFate, NonceLease, fate_of_error, fate_of_refusal
 from gateway_lighter.private_stream import PrivateStream
 from gateway_lighter.refusals import RefusalMeaning, classify_error
 from gateway_lighter.rest import LighterRest
 from gateway_lighter.settling import Part, Settler
 from gateway_lighter.signing import SignedTransaction
-from gateway_lighter.transactions import Transaction
+from gateway_lighter.transactions import Attributes, Transaction
 from gateway_lighter.verdicts import Expectation, Finding
 from venuemesh.clock import Clock
 from venuemesh.errors import (
@@ -113,10 +113,11 @@ class Sender:
         *,
         client_index: int = 0,
         look_up: Callable[[], Awaitable[VenueOrder | None]] | None = None,
+        attributes: Attributes = SKIPPING,
     ) -> T | Refused:
         """Send one transaction and wait until `read` understands what became of it; see `Part` and `_send`."""
         part = Part(read=read, client_index=client_index, look_up=look_up)
-        (answer,) = await self._send(account_id, [transaction], [part], reservation, correlation_id, sent)
+        (answer,) = await self._send(account_id, [transaction], [part], reservation, correlation_id, sent, attributes)
         if isinstance(answer, OutcomeUnknown):
             raise answer
         return answer
@@ -142,12 +143,14 @@ class Sender:
         reservation: Reservation | None,
         correlation_id: str,
         sent: Callable[[], None],
+        attributes: Attributes = SKIPPING,
     ) -> list[T | Refused | OutcomeUnknown]:
         """Send one message and wait for the verdict of each part.
 
         Args:
             reservation: first nonce and expiry; None takes the next nonce and a short life.
             sent: called once when it has been written. Over HTTP nothing tells when: it comes with the answer.
+            attributes: of each transaction.
         Raises:
             VenueUnavailable, RateLimited: with `sent` = no, nothing left.
             OutcomeUnknown: all of it may have been taken.
@@ -158,7 +161,7 @@ class Sender:
         told = _Once(sent)
         answer: RefusalMeaning | None = None
         for _ in range(NONCE_TRIES):
-            message = await self._sign(account_id, wallet, transactions, reservation)
+            message = await self._sign(account_id, wallet, transactions, reservation, attributes)
             verdicts = self._streams[account_id].verdicts
             expectations = [verdicts.expect(message.signed[part.place].tx_hash, part.client_index) for part in parts]
             try:
@@ -219,7 +222,12 @@ class Sender:
     # --- sending -------------------------------------------------------------------------------------------
 
     async def _sign(
-        self, account_id: str, wallet: Wallet, transactions: Sequence[Transaction], reservation: Reservation | None
+        self,
+        account_id: str,
+        wallet: Wallet,
+        transactions: Sequence[Transaction],
+        reservation: Reservation | None,
+        attributes: Attributes,
     ) -> _Message:
         if wallet.pool.out_of_step():
             await self._resynchronize(account_id, wallet)
@@ -228,7 +236,7 @@ class Sender:
         signed: list[SignedTransaction] = []
         try:
             for transaction, lease in zip(transactions, leases, strict=True):
-                signed.append(wallet.sign(transaction, lease, expired_at_ms=expired_at_ms))
+                signed.append(wallet.sign(transaction, lease, expired_at_ms=expired_at_ms, attributes=attributes))
                 if len(leases) > 1:
                     await asyncio.sleep(0)  # a whole batch takes as long as many frames of a book
         except BaseException:

@@ -162,6 +162,10 @@ class LighterVenue:
         """Cancel orders of one account in one message."""
         return await self._parts.orders.cancel_orders(targets)
 
+    async def cancel_all(self, account_id: str, instrument: instrument_pb2.Instrument | None) -> port.Refused | None:
+        """Cancel every order of an account, or of one market."""
+        return await self._parts.orders.cancel_all(account_id, instrument)
+
     async def amend_order(self, target: port.OrderTarget, ticket: port.OrderTicket) -> port.Amended | port.Refused:
         """Change an order in place."""
         return await self._parts.orders.amend_order(target, ticket)

@@ -406,6 +406,12 @@ class Venue(Protocol):
     async def cancel_orders(self, targets: Sequence[OrderTarget]) -> Sequence[CancelAnswer | Refused | Unclear]:
         """Cancel orders of one account, at most `capabilities.max_batch_cancels`; one answer each, in order."""
 
+    async def cancel_all(self, account_id: str, instrument: instrument_pb2.Instrument | None) -> Refused | None:
+        """Cancel every order of an account, or of one instrument, in one request; what it did the orders' states tell.
+
+        Called only where `capabilities.cancel_all` is NATIVE.
+        """
+
     async def amend_order(self, target: OrderTarget, ticket: OrderTicket) -> Amended | Refused:
         """Change a working order into `ticket`."""
 

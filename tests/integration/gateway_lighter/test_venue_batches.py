@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from simulator.faults import Fault, FaultKind
 from simulator.lighter.errors import Code
 from simulator.lighter.errors import Refused as VenueRefusal
-from tests.integration.gateway_lighter.world import ACCOUNT, WAIT_S, World, fast_streams, world
+from tests.integration.gateway_lighter.world import ACCOUNT, SYMBOL, WAIT_S, World, fast_streams, world
 from venuemesh.errors import OutcomeUnknown, Reason
 from venuemesh.gateway.venue import CancelAnswer, OrderTicket, Placed, Refused, Unclear, VenueOrderState
 from venuemesh.transport.observer import NullObserver, RequestRecord
@@ -158,6 +160,27 @@ async def test_cancels_go_in_one_message_with_an_answer_for_each(tmp_path: Path)
         ]
         assert writes.endpoints == ["sendtxbatch", "sendtx", "sendtxbatch"]
         assert {row["status"] for row in found.front.orders(ACCOUNT)} == {"canceled"}
+
+
+async def test_cancel_all_is_one_transaction_for_the_account_or_for_one_market(tmp_path: Path) -> None:
+    """The other market's orders stay; the stream tells each order's end."""
+    writes = Writes()
+    async with world(tmp_path, observer=writes) as found:
+        here = tickets_of(found, 3)
+        eth = found.instruments["ETH/USDC:USDC"]
+        spec = found.front.venue.markets.by_name("ETH")
+        assert spec is not None
+        price = Decimal(round(found.front.venue.market(spec).mark)) - 100
+        there = replace(found.ticket(quantity="0.1"), instrument=eth, price=price)
+        await place(found, [*here, there])
+        assert await found.venue.cancel_all("main", found.instruments[SYMBOL]) is None
+        await found.sink.until(
+            lambda: sum(row.state is VenueOrderState.CANCELED for row in found.sink.orders) == len(here)
+        )
+        assert [row["status"] for row in found.front.orders(ACCOUNT)] == ["canceled"] * 3 + ["open"]
+        assert await found.venue.cancel_all("main", None) is None
+        assert {row["status"] for row in found.front.orders(ACCOUNT)} == {"canceled"}
+        assert writes.endpoints == ["sendtxbatch", "sendtx", "sendtx"]
 
 
 async def test_batches_and_single_orders_of_several_keys_at_once_all_arrive(tmp_path: Path) -> None:

@@ -94,7 +94,8 @@ def test_capabilities_name_only_what_works() -> None:
     """Batches of 15, groups and a switch the venue keeps itself."""
     record = capabilities(settle_delay_s=5.0, book_stale_after_s=60.0)
     assert (record.max_batch_orders, record.max_batch_cancels) == (15, 15)
-    assert {record.brackets, record.twap, record.dead_mans_switch} == {venue_pb2.PROVISION_NATIVE}
+    offered = {record.brackets, record.twap, record.dead_mans_switch, record.cancel_all}
+    assert offered == {venue_pb2.PROVISION_NATIVE}
     assert (record.twap_bounded, record.twap_randomize) == (True, False)
     assert record.dead_mans_switch_cancels_stops
     assert (record.min_good_till.seconds, record.max_good_till.seconds) == (330, 30 * 86_400)
