@@ -11,6 +11,7 @@ from typing import Final
 from gateway_lighter import answers
 from gateway_lighter.account_reads import AccountReads
 from gateway_lighter.keys import NS_PER_MS, SKIPPING
+from gateway_lighter.limits import VolumeQuota
 from gateway_lighter.normalizer import Market
 from gateway_lighter.order_ids import ClientIndices
 from gateway_lighter.sender import Sender
@@ -19,7 +20,7 @@ from gateway_lighter.transactions import CancelAllOrders, CancelOrder, Transacti
 from gateway_lighter.verdicts import Finding
 from gateway_lighter.views import Directory
 from venuemesh.clock import Clock
-from venuemesh.errors import AccountNotFound, MeshError, Sent
+from venuemesh.errors import AccountNotFound, MeshError, Reason, Sent
 from venuemesh.gateway.venue import (
     Amended,
     CancelAnswer,
@@ -51,6 +52,7 @@ class OrderActions:
         directory: Directory,
         indices: ClientIndices,
         reads: Mapping[str, AccountReads],
+        quotas: Mapping[str, VolumeQuota],
         send: Sender,
         clock: Clock,
         resting_days: int,
@@ -58,6 +60,7 @@ class OrderActions:
         self._directory = directory
         self._indices = indices
         self._reads = reads
+        self._quotas = quotas
         self._send = send
         self._clock = clock
         self._resting_ms = resting_days * _MS_PER_DAY
@@ -142,7 +145,12 @@ class OrderActions:
         return await self._send.together(first.account_id, cancels, parts, None, first.venue_client_order_id)
 
     async def cancel_all(self, account_id: str, instrument: instrument_pb2.Instrument | None) -> Refused | None:
-        """Cancel every order of an account, or of one market, in one transaction."""
+        """Cancel every order of an account, or of one market, in one transaction.
+
+        It costs volume quota, which cancels of single orders do not: without quota those are the way.
+        """
+        if self._quotas[account_id].exhausted:
+            return Refused(reason=Reason.VOLUME_QUOTA_EXHAUSTED, text="not sent: the volume quota is used up")
         attributes = SKIPPING
         if instrument is not None:
             market = self._directory.by_venue_symbol(instrument.venue_symbol)

@@ -87,6 +87,7 @@ def build_parts(
         directory=directory,
         indices=indices,
         reads=reads,
+        quotas={name: wallet.quota for name, wallet in wallets.items()},
         send=send,
         clock=clock,
         resting_days=settings.resting_days,

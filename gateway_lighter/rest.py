@@ -14,7 +14,7 @@ import msgspec
 
 from gateway_lighter import account_messages as account
 from gateway_lighter import messages as market
-from gateway_lighter.codec import RAW_KEPT, parse_answer, parse_refusal
+from gateway_lighter.codec import parse_answer, parse_refusal
 from gateway_lighter.codec_verdicts import Queued, Verdict, read_queued, read_verdict, require_certain
 from gateway_lighter.limits import MAX_BATCH, TierLimits
 from gateway_lighter.refusals import (
@@ -24,17 +24,16 @@ from gateway_lighter.refusals import (
     TRANSACTION_NOT_FOUND,
     RefusalMeaning,
 )
+from gateway_lighter.rest_replies import read_refused, refused_unread, succeeded
 from gateway_lighter.signing import SignedTransaction, TokenSource
 from venuemesh.errors import (
     AuthenticationFailed,
     InvalidRequest,
-    MeshError,
     OutcomeUnknown,
     ProtocolViolation,
     RateLimited,
     Reason,
     Sent,
-    VenueUnavailable,
 )
 from venuemesh.transport.gate import Charge, LimiterGate
 from venuemesh.transport.limiter import Priority
@@ -47,9 +46,6 @@ MAX_PAGES: Final = 50
 
 _FORM: Final = {"content-type": "application/x-www-form-urlencoded"}
 _FIREWALL: Final = 405
-_FORBIDDEN: Final = frozenset({401, 403})
-# Answers of a hop that did not pass the request on; any other 4xx may come from behind the venue's API.
-_REFUSED_UNREAD: Final = frozenset({400, 404, 411, 413, 414, 415, 422})
 
 
 class HttpClient(Protocol):
@@ -141,12 +137,12 @@ class LighterRest:
             meaning = parse_refusal(reply.body)
             if meaning is not None:
                 return require_certain(meaning, endpoint)
-            if not _succeeded(reply):
+            if not succeeded(reply):
                 raise OutcomeUnknown(f"{endpoint}: status {reply.status} and no refusal in it")
             return read_queued(parse_answer(endpoint, reply.body), signed)
         except ProtocolViolation as cause:
-            if not _succeeded(reply):
-                raise _refused_unread(reply, endpoint, write=True) from None
+            if not succeeded(reply):
+                raise refused_unread(reply, endpoint, write=True) from None
             raise OutcomeUnknown(
                 f"the answer to {endpoint} cannot be read: {cause.message}", metadata=cause.metadata
             ) from cause
@@ -171,14 +167,14 @@ class LighterRest:
         """One read with unset fields left out; the answer's type is that of the table in `codec`."""
         meaning, answer = await self._ask(endpoint, private=private, priority=priority, **fields)
         if meaning is not None:
-            raise _read_refused(meaning, endpoint)
+            raise read_refused(meaning, endpoint)
         return answer
 
     async def _read_unless(self, code: int, endpoint: str, **fields: Any) -> Any:
         """Like `_read`, but None for a refusal with this code."""
         meaning, answer = await self._ask(endpoint, **fields)
         if meaning is not None and meaning.code != code:
-            raise _read_refused(meaning, endpoint)
+            raise read_refused(meaning, endpoint)
         return answer
 
     async def _ask(
@@ -201,15 +197,15 @@ class LighterRest:
         try:
             meaning = parse_refusal(reply.body)
         except ProtocolViolation:
-            if not _succeeded(reply):
-                raise _refused_unread(reply, endpoint, write=False) from None
+            if not succeeded(reply):
+                raise refused_unread(reply, endpoint, write=False) from None
             raise
         if meaning is not None:
             if meaning.code == INVALID_AUTH and self._tokens is not None:
                 self._tokens.forget()
             return meaning, None
-        if not _succeeded(reply):
-            raise _refused_unread(reply, endpoint, write=False)
+        if not succeeded(reply):
+            raise refused_unread(reply, endpoint, write=False)
         return None, parse_answer(endpoint, reply.body)
 
     def _authorization(self, endpoint: str) -> dict[str, str]:
@@ -480,35 +476,3 @@ def _send_form(signed: Sequence[SignedTransaction], price_protection: bool) -> b
             "tx_infos": msgspec.json.encode([one.tx_info for one in signed]).decode(),
         }
     return urlencode(form).encode("ascii")
-
-
-def _succeeded(reply: RestReply) -> bool:
-    return 200 <= reply.status < 300
-
-
-def _refused_unread(reply: RestReply, endpoint: str, *, write: bool) -> MeshError:
-    """A 4xx without the venue's own code."""
-    text = reply.body[:RAW_KEPT].decode("utf-8", errors="replace")
-    message = f"{endpoint or 'status'}: status {reply.status}: {text[:200]}"
-    metadata = {"http_status": str(reply.status), "payload": text}
-    if reply.status in _FORBIDDEN:
-        return AuthenticationFailed(message, sent=Sent.YES, metadata=metadata)
-    if reply.status in _REFUSED_UNREAD:
-        return InvalidRequest(message, sent=Sent.YES, metadata=metadata)
-    if write:
-        return OutcomeUnknown(message, metadata=metadata)
-    return ProtocolViolation(message, sent=Sent.YES, metadata=metadata)
-
-
-def _read_refused(meaning: RefusalMeaning, endpoint: str) -> MeshError:
-    """A refused read, as the error it amounts to."""
-    message, metadata = f"{endpoint}: {meaning.text}", {"venue_code": str(meaning.code)}
-    if meaning.reason is Reason.AUTHENTICATION_FAILED:
-        return AuthenticationFailed(message, sent=Sent.YES, metadata=metadata)
-    if meaning.reason in (Reason.RATE_LIMIT_VENUE, Reason.TOO_MANY_STREAMS):
-        return RateLimited(
-            message, reason=meaning.reason, sent=Sent.YES, retry_after_s=meaning.retry_after_s, metadata=metadata
-        )
-    if not meaning.definitive:
-        return VenueUnavailable(message, reason=Reason.VENUE_UNAVAILABLE, sent=Sent.YES, metadata=metadata)
-    return InvalidRequest(message, reason=meaning.reason, sent=Sent.YES, metadata=metadata)

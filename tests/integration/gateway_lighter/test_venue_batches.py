@@ -183,6 +183,21 @@ async def test_cancel_all_is_one_transaction_for_the_account_or_for_one_market(t
         assert writes.endpoints == ["sendtxbatch", "sendtx", "sendtx"]
 
 
+async def test_cancel_all_without_volume_quota_is_not_sent_and_single_cancels_pass(tmp_path: Path) -> None:
+    """Only the former costs quota: cancels always get through (P8)."""
+    writes = Writes()
+    async with world(tmp_path, observer=writes) as found:
+        ticket = found.ticket()
+        await found.venue.place_order(ticket, lambda: None)
+        found.front.venue.accounts.get(ACCOUNT).quota.units = 0
+        found.venue._parts.wallets["main"].quota.told(0)
+        answer = await found.venue.cancel_all("main", None)
+        assert isinstance(answer, Refused)
+        assert answer.reason is Reason.VOLUME_QUOTA_EXHAUSTED
+        assert await found.venue.cancel_order(found.target(ticket)) is CancelAnswer.CANCELED
+        assert writes.endpoints == ["sendtx", "sendtx"]
+
+
 async def test_batches_and_single_orders_of_several_keys_at_once_all_arrive(tmp_path: Path) -> None:
     """Throughput comes from keys side by side; no nonce is used twice (P36)."""
     async with world(tmp_path, keys=(4, 5)) as found:
