@@ -146,6 +146,7 @@ class GatewayCore:
         self._instruments_known = asyncio.Event()
         self._hinted = asyncio.Event()
         self._refreshed_s = float("-inf")
+        self._link_causes: dict[str, str] = {}
         self._status = self._new_status(venue_pb2.VENUE_STATE_RECONCILING, "starting")
         self.reconciler.on_gate = self._on_gate
         self.alerts = Alerts(venue.name, clock)
@@ -332,8 +333,10 @@ class GatewayCore:
             down = any(link.state == stream_pb2.LINK_STATE_DOWN for link in self.venue.links())
             state = venue_pb2.VENUE_STATE_DOWN if down else venue_pb2.VENUE_STATE_RECONCILING
             return state, causes
-        if any(link.state == stream_pb2.LINK_STATE_DEGRADED for link in self.venue.links()):
-            return venue_pb2.VENUE_STATE_DEGRADED, "a link is degraded"
+        degraded = [link.link_id for link in self.venue.links() if link.state == stream_pb2.LINK_STATE_DEGRADED]
+        if degraded:
+            causes = "; ".join(f"{name}: {self._link_causes.get(name) or 'degraded'}" for name in degraded)
+            return venue_pb2.VENUE_STATE_DEGRADED, causes
         return venue_pb2.VENUE_STATE_TRADING, ""
 
     # what the venue tells
@@ -344,6 +347,7 @@ class GatewayCore:
             "link_changed",
             extra={"link_id": link_id, "state": stream_pb2.LinkState.Name(state), "cause": cause},
         )
+        self._link_causes[link_id] = cause
         if state == stream_pb2.LINK_STATE_DOWN and not self.desk.draining:
             self.alerts.begin(LINK_LOST, link_id, f"{link_id}: {cause}")
         elif state == stream_pb2.LINK_STATE_LIVE:

@@ -66,6 +66,12 @@ class LinkBoard:
         if self.sink is not None:
             self.sink.on_link(record.link, _STATES[record.state], record.detail)
 
+    def on_leaving(self, link_id: str, detail: str) -> None:
+        """The venue has announced that it will end a connection."""
+        self.links[link_id].stats.leaving(detail)
+        at_ns = self.clock.now_ns()
+        self.on_state(StateRecord(link=link_id, state=LinkState.DEGRADED, detail=detail, at_ns=at_ns))
+
     def on_unknown_words(self, account_id: str, text: str) -> None:
         """Words of the venue that no table has, told to the sink."""
         if self.sink is not None:

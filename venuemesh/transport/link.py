@@ -92,6 +92,7 @@ class LinkStats:
         self._ewma_s: float | None = None
         self._messages = 0
         self._last_message_s: float | None = None
+        self._leaving = ""
 
     @property
     def connected(self) -> bool:
@@ -109,7 +110,11 @@ class LinkStats:
             return
         self._connected_at_s = self._clock.monotonic_s()
         self._connections += 1
-        self._base, self._detail = LinkState.LIVE, ""
+        self._base, self._detail, self._leaving = LinkState.LIVE, "", ""
+
+    def leaving(self, detail: str) -> None:
+        """The other side has announced the end of this connection: degraded until there is a new one."""
+        self._leaving = detail
 
     def connect_failed(self, detail: str) -> None:
         """An attempt to connect failed."""
@@ -187,6 +192,8 @@ class LinkStats:
         limits = self._thresholds
         if self._connected_at_s is None:
             return ""
+        if self._leaving:
+            return self._leaving
         if (
             limits.max_error_rate is not None
             and error_rate is not None
