@@ -38,6 +38,9 @@ from venuemesh.gateway.venue import Refused, Reservation, VenueOrder
 log = logging.getLogger(__name__)
 
 NONCE_TRIES: Final = 3
+UNRESERVED_LIFE_S: Final = 599.0
+"""Of a transaction that may as well take effect late: above all a cancel, which no slow clock may stop. As long as the
+venue's own library gives."""
 RESYNC_RETRY_S: Final = 1.0
 T = TypeVar("T")
 
@@ -56,7 +59,6 @@ class Sender:
     Args:
         timeout_s: most time for the answer, and again for the verdict.
         poll_s: silence of the stream after which the venue is asked; doubled each time.
-        expiry_s: life of a transaction that has no reservation.
         on_unknown: told, with the account, of a refusal whose code nobody has seen.
     """
 
@@ -68,7 +70,6 @@ class Sender:
         *,
         timeout_s: float,
         poll_s: float,
-        expiry_s: float,
         clock: Clock,
         on_unknown: Callable[[str, str], None] = _no_words,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -78,7 +79,6 @@ class Sender:
         self._rests = rests
         self._timeout_s = timeout_s
         self._poll_s = poll_s
-        self._expiry_s = expiry_s
         self._clock = clock
         self._on_unknown = on_unknown
         self._sleep = sleep
@@ -113,7 +113,7 @@ class Sender:
         """Send one transaction and wait until `read` understands what became of it.
 
         Args:
-            reservation: its nonce and expiry; None takes the next nonce and a short life.
+            reservation: its nonce and expiry; None takes the next nonce and a life of `UNRESERVED_LIFE_S`.
             sent: called once when it has been written. Over HTTP nothing tells when: it comes with the answer.
             client_index: of the order it makes.
             look_up: asks for that order, where the transaction's row alone does not tell.
@@ -171,7 +171,7 @@ class Sender:
     def _expires_ms(self, reservation: Reservation | None) -> int:
         if reservation is not None and reservation.expires_ns:
             return reservation.expires_ns // NS_PER_MS
-        return self._clock.now_ns() // NS_PER_MS + int(self._expiry_s * 1000)
+        return self._clock.now_ns() // NS_PER_MS + int(UNRESERVED_LIFE_S * 1000)
 
     async def _deliver(
         self,
