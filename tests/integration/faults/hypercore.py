@@ -36,6 +36,7 @@ class HyperCoreSide:
     cancel = "cancel"
     amend = "batchModify"
     account_channels = ("orderUpdates", "userFills", "userEvents")
+    replaying_channels = account_channels
     look_ups = ("info:orderStatus",)
     state_reads = {"fills": "info:userFillsByTime", "orders": "info:frontendOpenOrders"}  # noqa: RUF012
     own_cases = {  # noqa: RUF012
@@ -50,6 +51,7 @@ class HyperCoreSide:
         ),
     }
     amend_changes_id = True
+    expired_reason = "REASON_EXPIRED_BEFORE_PROCESSING"
     simulator: Simulator
     venue: HyperCoreVenue
 

@@ -40,6 +40,7 @@ class LighterSide:
     cancel = "cancel_order"
     amend = "modify_order"
     account_channels = ("account_all_orders", "account_all_trades", "account_tx", "account_all_positions")
+    replaying_channels = ()
     look_ups = ("info:accountOrders", "info:accountActiveOrders", "info:accountInactiveOrders")
     state_reads = {"fills": "info:trades", "orders": "info:accountActiveOrders"}  # noqa: RUF012
     own_cases = {  # noqa: RUF012
@@ -49,8 +50,13 @@ class LighterSide:
         "error-of-the-venue": Case(fault=Fault(kind=FaultKind.REFUSE, code=29500), effect=False),
     }
     amend_changes_id = False
+    expired_reason = "REASON_INVALID_ARGUMENT"  # the venue has one code for every malformed transaction
     simulator: Simulator
     venue: LighterVenue
+
+    def __init__(self, **changes: Any) -> None:
+        """Args: changes: of the simulator's settings."""
+        self._changes = changes
 
     @property
     def front(self) -> LighterFront:
@@ -62,7 +68,7 @@ class LighterSide:
         return self.front.faults
 
     def simulator_settings(self) -> SimulatorSettings:
-        return sim_settings()
+        return sim_settings(**self._changes)
 
     def build(
         self, folder: Path, clock: Clock, *, socket: SocketConfig, timeout_s: float, **settings: Any

@@ -78,11 +78,15 @@ class VenueSide(Protocol):
     cancel: str
     amend: str
     account_channels: Sequence[str]
+    # Those that begin a new subscription with what happened before it.
+    replaying_channels: Sequence[str]
     look_ups: Sequence[str]
     state_reads: Mapping[str, str]
     # Faults in words of the venue's own.
     own_cases: Mapping[str, Case]
     amend_changes_id: bool
+    # What an order is refused with that arrives after its expiry.
+    expired_reason: str
     simulator: Simulator
 
     @property
