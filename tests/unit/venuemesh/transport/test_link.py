@@ -147,7 +147,7 @@ def test_memory_when_requests_never_end_is_bounded() -> None:
 
 def test_link_whose_end_is_announced_is_degraded_until_there_is_a_new_connection() -> None:
     """The announcement is of one connection: it goes with it."""
-    clock = FakeClock()
+    clock = ManualClock()
     stats = LinkStats(clock)
     stats.connect_succeeded()
     stats.leaving("ends soon")
