@@ -25,11 +25,12 @@ from venuemesh.errors import Sent, VenueUnavailable
 from venuemesh.transport.session import SocketConfig
 from venuemesh.v1 import account_pb2
 
+VAULT = "0x" + "cc" * 20
 SIGNS = {"B": 1, "A": -1}
 
 
 class HyperCoreSide:
-    """Hyperliquid's own dex."""
+    """Hyperliquid's own dex, traded for an account of our own or for a vault that it leads."""
 
     name = "hypercore"
     order = "order"
@@ -55,18 +56,27 @@ class HyperCoreSide:
     simulator: Simulator
     venue: HyperCoreVenue
 
+    def __init__(self, *, vault: bool = False) -> None:
+        self._user = VAULT if vault else ADDRESS
+
     @property
     def faults(self) -> FaultPlan:
         return self.simulator.faults
 
     def simulator_settings(self) -> SimulatorSettings:
-        return sim_settings()
+        if self._user == ADDRESS:
+            return sim_settings()
+        return sim_settings(accounts={ADDRESS: "0", VAULT: "100000"}, vaults={VAULT: ADDRESS})
 
     def build(
         self, folder: Path, clock: Clock, *, socket: SocketConfig, timeout_s: float, **settings: Any
     ) -> HyperCoreVenue:
         streams = {"config": StreamConfig(socket=socket, post_timeout_s=timeout_s)}
-        self.venue = HyperCoreVenue(gateway_settings(self.simulator, folder, **settings), clock, stream_options=streams)
+        found = gateway_settings(self.simulator, folder, **settings)
+        if self._user == VAULT:
+            (account,) = found.accounts
+            found = found.model_copy(update={"accounts": (account.model_copy(update={"vault": VAULT}),)})
+        self.venue = HyperCoreVenue(found, clock, stream_options=streams)
         return self.venue
 
     def use_http(self) -> None:
@@ -86,11 +96,11 @@ class HyperCoreSide:
         self.simulator.cancel_house_orders()
 
     def end_order(self, venue_order_id: str) -> None:
-        assert self.simulator.engine.cancel(ADDRESS, int(venue_order_id), self.simulator.now_ms())
+        assert self.simulator.engine.cancel(self._user, int(venue_order_id), self.simulator.now_ms())
         self.simulator.app.publish()
 
     def orders(self) -> Sequence[TrueOrder]:
-        return [_order(row["order"], str(row["status"])) for row in self.simulator.orders(ADDRESS)]
+        return [_order(row["order"], str(row["status"])) for row in self.simulator.orders(self._user)]
 
     def fills(self) -> Sequence[TrueFill]:
         return [
@@ -100,7 +110,7 @@ class HyperCoreSide:
                 client_id=row["cloid"] or "",
                 quantity=SIGNS[row["side"]] * Decimal(row["sz"]),
             )
-            for row in user_fills(self.simulator.venue, ADDRESS)
+            for row in user_fills(self.simulator.venue, self._user)
         ]
 
     def balances(self) -> Sequence[account_pb2.Balance]:
@@ -109,7 +119,7 @@ class HyperCoreSide:
         return rows
 
     def _ask(self, kind: str) -> Any:
-        question = {"type": kind, "user": ADDRESS}
+        question = {"type": kind, "user": self._user}
         answer = info.handle(self.simulator.venue, question, self.simulator.now_ms())
         return parse_info(kind, msgspec.json.encode(answer.body))
 

@@ -10,9 +10,11 @@ import pytest
 
 from simulator.faults import FaultKind
 from tests.broker import Broker
+from tests.integration.faults.hypercore import HyperCoreSide
 from tests.integration.faults.sides import MAIN, SYMBOL, VenueSide, quick_socket
 from tests.integration.faults.truth import assert_equal_to_the_venue
 from tests.integration.faults.world import World, world
+from tests.integration.hypercore.adapter.world import ADDRESS
 from venuemesh.errors import MeshError, Reason, Reconciling, Sent
 from venuemesh.v1 import error_pb2, reconciliation_pb2
 from venuemesh.v1 import order_pb2 as pb
@@ -36,6 +38,25 @@ async def trade(here: World, *, rounds: int) -> None:
         await here.cancel(f"part-{number}")
         await here.cancel(f"rest-{number}")
         here.side.cancel_house_orders()
+
+
+async def test_vault_is_traded_by_its_leader_and_its_state_is_followed(broker: Broker, tmp_path: Path) -> None:
+    """Orders, fills, amendments and cancels in the vault's name; a lost answer and a cut link change nothing."""
+    side = HyperCoreSide(vault=True)
+    async with world(side, broker, tmp_path) as here:
+        await trade(here, rounds=2)
+        await here.submit("amended")
+        assert (await here.amend("amended", price="3010")).outcome == wire.SUBMIT_OUTCOME_ACKNOWLEDGED
+        here.fault(FaultKind.DROP_REPLY, match=side.order)
+        await here.submit("answer-lost", price="3020")
+        assert (await here.settled("answer-lost")).status == pb.ORDER_STATUS_NEW
+        await here.until(lambda: here.ready)
+        here.refuse_connections()
+        here.offer(ask="3020", size="0.05")
+        side.faults.clear()
+        await here.until(lambda: here.order("answer-lost").filled == Decimal("0.05"))
+        await assert_equal_to_the_venue(here)
+        assert not side.simulator.orders(ADDRESS)
 
 
 @pytest.mark.parametrize("kind", [FaultKind.DUPLICATE_FRAME, FaultKind.REORDER_FRAME, FaultKind.DROP_FRAME])
