@@ -156,6 +156,7 @@ class VenueLink:
             shown.cause = f"gateway: {self._unreachable}"
             shown.since.CopyFrom(instant(self._since_ns))
             del shown.links[:]
+            del shown.sections[:]
         elif not self._serving and shown.state in _OPEN_FOR_BUSINESS:
             shown.state = venue_pb2.VENUE_STATE_DOWN
             shown.cause = "its gateway's health is NOT_SERVING"

@@ -39,9 +39,11 @@ from venuemesh.gateway.orders import IllegalTransition, OrderState
 from venuemesh.gateway.reconciler import Reconciler, ReconcilerSettings
 from venuemesh.gateway.recovery import Recovery
 from venuemesh.gateway.resolver import Resolver, ResolverSettings
+from venuemesh.gateway.sections import Sections, told_facts
 from venuemesh.gateway.venue import (
     BookSnapshot,
     Level,
+    ReferencePrice,
     Reservation,
     Venue,
     VenueFill,
@@ -78,6 +80,8 @@ class CoreSettings:
     Attributes:
         instrument_refresh_s: between two readings of the instruments.
         instrument_hint_s: a refusal that hints at a changed rule has them read at once, at most this often.
+        section_period_s: between two looks whether a section of the venue has changed.
+        oracle_still_after_s: an oracle price that stood for so long is counted as still.
     """
 
     desk: DeskSettings = field(default_factory=DeskSettings)
@@ -86,6 +90,8 @@ class CoreSettings:
     instrument_refresh_s: float = 600.0
     instrument_retry_s: float = 0.5
     instrument_hint_s: float = 10.0
+    section_period_s: float = 1.0
+    oracle_still_after_s: float = 60.0
 
 
 class GatewayCore:
@@ -108,6 +114,7 @@ class GatewayCore:
         self.instruments = Instruments()
         self.log = EventLog(bus, venue=venue.name, writer_id=writer_id, clock=clock)
         self.journal = OrderJournal(bus, venue.name)
+        self.sections = Sections(clock, still_after_s=settings.oracle_still_after_s)
         self.books = Books(venue, self.instruments, clock)
         self.market = MarketData(venue, self.books, clock)
         self.accounts = {
@@ -147,6 +154,7 @@ class GatewayCore:
         self._hinted = asyncio.Event()
         self._refreshed_s = float("-inf")
         self._link_causes: dict[str, str] = {}
+        self._told_sections: list[bytes] = []
         self._status = self._new_status(venue_pb2.VENUE_STATE_RECONCILING, "starting")
         self.reconciler.on_gate = self._on_gate
         self.alerts = Alerts(venue.name, clock)
@@ -243,6 +251,7 @@ class GatewayCore:
             tasks.create_task(self.switches.run(), name="dead-mans-switches")
             tasks.create_task(self.books.run(), name="books")
             tasks.create_task(self.market.run(), name="market")
+            tasks.create_task(self._watch_sections(), name="sections")
             for account_id in self.accounts:
                 tasks.create_task(self.reconciler.run(account_id), name=f"reconcile-{account_id}")
 
@@ -258,6 +267,13 @@ class GatewayCore:
             self._instruments_known.set()
             self._refreshed_s = self.clock.monotonic_s()
             await self._pause_refresh()
+
+    async def _watch_sections(self) -> None:
+        """Publish what changed in a section: silence and prices that stand make no event."""
+        while True:
+            await asyncio.sleep(self.settings.section_period_s)
+            if told_facts(self.sections.statuses(self.instruments.all())) != self._told_sections:
+                self._publish_status()
 
     async def _pause_refresh(self) -> None:
         """Wait for the period, or until a refusal hints that a rule has changed."""
@@ -295,6 +311,7 @@ class GatewayCore:
         status.CopyFrom(self._status)
         del status.links[:]
         status.links.extend(self.venue.links())
+        status.sections.extend(self.sections.statuses(self.instruments.all()))
         return status
 
     def venue_message(self) -> venue_pb2.Venue:
@@ -315,11 +332,15 @@ class GatewayCore:
 
     def _publish_status(self) -> None:
         state, cause = self._judge()
-        if (state, cause) == (self._status.state, self._status.cause):
+        same = (state, cause) == (self._status.state, self._status.cause)
+        facts = told_facts(self.sections.statuses(self.instruments.all()))
+        if same and facts == self._told_sections:
             return
-        self._status = self._new_status(state, cause)
+        self._told_sections = facts
+        if not same:
+            self._status = self._new_status(state, cause)
         status = self.status()
-        event = event_pb2.Event(received_time=self._status.since, venue_status=status)
+        event = event_pb2.Event(received_time=timestamp(self.clock.now_ns()), venue_status=status)
         self.log.append_venue_event(event)
         for listener in self.on_status:
             listener(status)
@@ -442,6 +463,15 @@ class GatewayCore:
     def on_candle(self, candle: market_data_pb2.Candle) -> None:
         """The running candle."""
         self.market.on_candle(candle)
+
+    def on_reference_prices(self, section: str, prices: Sequence[ReferencePrice], received_ns: int) -> None:
+        """Oracle and mark prices of a section."""
+        self.sections.on_reference_prices(section, prices, received_ns)
+
+    def on_reference_lost(self, section: str, cause: str) -> None:
+        """They are not current any more."""
+        self.sections.on_lost(section, cause)
+        self._publish_status()
 
     def on_feed_lost(self, symbol: str, cause: str) -> None:
         """Market data of the symbol is not current any more."""

@@ -284,6 +284,16 @@ class BookSnapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReferencePrice:
+    """Prices of one instrument besides its book's; `mid_price` is None while the book has no middle."""
+
+    symbol: str
+    oracle_price: Decimal
+    mark_price: Decimal
+    mid_price: Decimal | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VenueAccount:
     """An account of this gateway: our name and the venue's public one."""
 
@@ -347,6 +357,12 @@ class VenueSink(Protocol):
 
     def on_feed_lost(self, symbol: str, cause: str) -> None:
         """Market data of the symbol is not current any more."""
+
+    def on_reference_prices(self, section: str, prices: Sequence[ReferencePrice], received_ns: int) -> None:
+        """All reference prices of a section of the venue; adapters that do not follow them never call."""
+
+    def on_reference_lost(self, section: str, cause: str) -> None:
+        """The reference prices of a section are not current any more."""
 
     def on_unknown_words(self, account_id: str, text: str) -> None:
         """The venue refused something, or answered, in words that no table of the adapter has; the whole text."""
