@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -125,6 +126,9 @@ class HyperCoreSide:
 
     def cut_sockets(self) -> int:
         return self.simulator.cut_sockets()
+
+    async def close_sockets(self) -> None:
+        await asyncio.gather(*(item.socket.close(code=1000) for item in list(self.simulator.app._connections)))
 
     def fall_silent(self, seconds: float) -> None:
         self.simulator.fall_silent(seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -116,6 +117,9 @@ class LighterSide:
 
     def cut_sockets(self) -> int:
         return self.front.app.cut_sockets()
+
+    async def close_sockets(self) -> None:
+        await asyncio.gather(*(item.socket.close(code=1000) for item in list(self.front.app._connections)))
 
     def fall_silent(self, seconds: float) -> None:
         self.front.app.fall_silent(seconds)

@@ -123,6 +123,9 @@ class VenueSide(Protocol):
     def cut_sockets(self) -> int:
         """Cut every connection; how many."""
 
+    async def close_sockets(self) -> None:
+        """End every connection politely, with close code 1000."""
+
     def fall_silent(self, seconds: float) -> None:
         """Send nothing for so long."""
 

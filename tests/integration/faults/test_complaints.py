@@ -97,6 +97,20 @@ async def test_websocket_does_not_reconnect_or_resubscribe(side: VenueSide, brok
         await assert_equal_to_the_venue(here)
 
 
+async def test_connection_closed_politely_is_made_again_and_what_it_missed_is_fetched(
+    side: VenueSide, broker: Broker, tmp_path: Path
+) -> None:
+    """Close code 1000 is no reason to stop listening."""
+    async with world(side, broker, tmp_path) as here:
+        await here.submit("resting", price="3000", quantity="0.2")
+        await side.close_sockets()
+        here.offer(ask="3000", size="0.1")
+        await here.until(lambda: not here.ready)
+        await here.until(lambda: here.ready)
+        assert here.order("resting").filled == Decimal("0.1")
+        await assert_equal_to_the_venue(here)
+
+
 @pytest.mark.parametrize("told_again", [True, False], ids=["told-again", "not-told-again"])
 async def test_fills_missed_over_a_reconnect_are_recovered(
     side: VenueSide, broker: Broker, tmp_path: Path, told_again: bool

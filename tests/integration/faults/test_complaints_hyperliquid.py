@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from hypercore.adapter.market_normalizer import PERP_FEES
 from hypercore.adapter.venue import HyperCoreVenue
 from simulator.faults import FaultKind
+from simulator.hyperliquid.account_info import user_fills
 from simulator.testing import running_simulator
 from tests.broker import Broker
 from tests.integration.faults.hypercore import HyperCoreSide
-from tests.integration.faults.sides import MAIN, VenueSide
+from tests.integration.faults.sides import MAIN
 from tests.integration.faults.truth import assert_equal_to_the_venue
 from tests.integration.faults.world import SteppedWall, world
-from tests.integration.hypercore.adapter.world import AGENT, Recorder, fast_streams, gateway_settings, sim_settings
+from tests.integration.hypercore.adapter.world import (
+    ADDRESS,
+    AGENT,
+    Recorder,
+    fast_streams,
+    gateway_settings,
+    sim_settings,
+)
 from venuemesh.errors import AuthenticationFailed
 from venuemesh.v1 import error_pb2
 from venuemesh.v1 import order_pb2 as pb
@@ -24,7 +34,7 @@ MARKET = {"order_type": pb.ORDER_TYPE_MARKET, "price": None, "time_in_force": pb
 
 
 @pytest.fixture
-def side() -> VenueSide:
+def side() -> HyperCoreSide:
     """The one venue of this file."""
     return HyperCoreSide()
 
@@ -43,7 +53,7 @@ async def test_agent_address_instead_of_the_account_is_refused_loudly(tmp_path: 
         assert AGENT in caught.value.message
 
 
-async def test_batch_is_not_blocked_by_one_bad_element(side: VenueSide, broker: Broker, tmp_path: Path) -> None:
+async def test_batch_is_not_blocked_by_one_bad_element(side: HyperCoreSide, broker: Broker, tmp_path: Path) -> None:
     """Bad for the gateway or bad for the venue: each is told of its own, the rest are placed, and cancelled alike."""
     async with world(side, broker, tmp_path) as here:
         here.offer(ask="3900", size="5")
@@ -71,7 +81,7 @@ async def test_batch_is_not_blocked_by_one_bad_element(side: VenueSide, broker: 
     [(FaultKind.DROP_REPLY, True), (FaultKind.ERROR_AFTER, True), (FaultKind.RESET_BEFORE, False)],
 )
 async def test_batch_whose_answer_is_lost_is_found_out_element_by_element(
-    side: VenueSide, broker: Broker, tmp_path: Path, kind: FaultKind, effect: bool
+    side: HyperCoreSide, broker: Broker, tmp_path: Path, kind: FaultKind, effect: bool
 ) -> None:
     """No element is guessed; in the end each is what the venue has."""
     async with world(side, broker, tmp_path, ask_s=0.3) as here:
@@ -89,7 +99,7 @@ async def test_batch_whose_answer_is_lost_is_found_out_element_by_element(
         await assert_equal_to_the_venue(here)
 
 
-async def test_cancels_are_not_stuck_behind_limits(side: VenueSide, broker: Broker, tmp_path: Path) -> None:
+async def test_cancels_are_not_stuck_behind_limits(side: HyperCoreSide, broker: Broker, tmp_path: Path) -> None:
     """Orders have spent what our own budget of the venue's weight gives them; the cancel is sent all the same."""
     async with world(side, broker, tmp_path, ip_weight=700, action_timeout_s=2.0) as here:
         await here.submit("doomed")
@@ -104,7 +114,7 @@ async def test_cancels_are_not_stuck_behind_limits(side: VenueSide, broker: Brok
 
 
 async def test_post_only_window_after_an_upgrade_is_a_reason_of_its_own(
-    side: VenueSide, broker: Broker, tmp_path: Path
+    side: HyperCoreSide, broker: Broker, tmp_path: Path
 ) -> None:
     """The venue takes only post-only orders for now: said by its name, nothing tried again blindly."""
     async with world(side, broker, tmp_path) as here:
@@ -115,4 +125,24 @@ async def test_post_only_window_after_an_upgrade_is_a_reason_of_its_own(
         assert error_pb2.Reason.Name(answer.reject.reason) == "REASON_VENUE_POST_ONLY_WINDOW"
         assert text in answer.reject.venue_text
         assert not side.orders()
+        await assert_equal_to_the_venue(here)
+
+
+async def test_nothing_is_sent_that_nobody_asked_for_and_no_builder_is_paid(
+    side: HyperCoreSide, broker: Broker, tmp_path: Path
+) -> None:
+    """The start only reads; each call is one action, and no order or approval names a builder or referrer."""
+    async with world(side, broker, tmp_path) as here:
+        profile = side.simulator.venue.registry.profile(ADDRESS)
+        assert profile.requests == 0
+        here.offer(ask="3900", size="0.1")
+        await here.submit("taking", price="3900")
+        await here.submit("resting")
+        await here.cancel("resting")
+        assert profile.requests == 3
+        assert (profile.builders, profile.referrer) == ({}, None)
+        await here.until(lambda: here.order("taking").terminal)
+        (fill,) = user_fills(side.simulator.venue, ADDRESS)
+        assert "builderFee" not in fill
+        assert Decimal(fill["fee"]) == Decimal(390) * Decimal(PERP_FEES[1])
         await assert_equal_to_the_venue(here)

@@ -192,6 +192,17 @@ async def test_post_only_order_is_taken_and_one_that_would_cross_is_rejected(
         await assert_equal_to_the_venue(here)
 
 
+async def test_signature_for_another_chain_is_named_as_what_it_is(broker: Broker, tmp_path: Path) -> None:
+    """The key is right and the chain id is not: every transaction is refused as not signed by the key, none is lost."""
+    side = LighterSide(lighter_chain_id=300)
+    async with world(side, broker, tmp_path) as here:
+        answer = await here.submit("other-chain")
+        assert answer.outcome == wire.SUBMIT_OUTCOME_REJECTED
+        assert error_pb2.Reason.Name(answer.reject.reason) == "REASON_AUTHENTICATION_FAILED"
+        assert "invalid signature" in answer.reject.venue_text
+        await assert_equal_to_the_venue(here)
+
+
 # -- connections -------------------------------------------------------------------------------------------------
 
 
