@@ -69,10 +69,8 @@ class HyperCoreSide:
             return sim_settings()
         return sim_settings(accounts={ADDRESS: "0", VAULT: "100000"}, vaults={VAULT: ADDRESS})
 
-    def build(
-        self, folder: Path, clock: Clock, *, socket: SocketConfig, timeout_s: float, **settings: Any
-    ) -> HyperCoreVenue:
-        streams = {"config": StreamConfig(socket=socket, post_timeout_s=timeout_s)}
+    def build(self, folder: Path, clock: Clock, *, socket: SocketConfig, **settings: Any) -> HyperCoreVenue:
+        streams = {"config": StreamConfig(socket=socket, post_timeout_s=settings["action_timeout_s"])}
         found = gateway_settings(self.simulator, folder, **settings)
         if self._user == VAULT:
             (account,) = found.accounts

@@ -29,6 +29,7 @@ from venuemesh.transport.session import SocketConfig
 from venuemesh.v1 import account_pb2
 
 API_KEY = 4
+POLL_S = 0.1
 OTHER_KEY = 5
 NEVER_LIVED = frozenset({"canceled-post-only", "canceled-too-much-slippage", "canceled-not-enough-liquidity"})
 
@@ -71,11 +72,9 @@ class LighterSide:
     def simulator_settings(self) -> SimulatorSettings:
         return sim_settings(**self._changes)
 
-    def build(
-        self, folder: Path, clock: Clock, *, socket: SocketConfig, timeout_s: float, **settings: Any
-    ) -> LighterVenue:
-        streams = {"config": StreamConfig(socket=socket, send_timeout_s=timeout_s)}
-        values = {"verdict_poll_s": timeout_s / 4, **settings}
+    def build(self, folder: Path, clock: Clock, *, socket: SocketConfig, **settings: Any) -> LighterVenue:
+        streams = {"config": StreamConfig(socket=socket, send_timeout_s=settings["action_timeout_s"])}
+        values = {"verdict_poll_s": POLL_S, **settings}
         self.venue = LighterVenue(gateway_settings(self.simulator, folder, **values), clock, stream_options=streams)
         return self.venue
 

@@ -96,7 +96,7 @@ class VenueSide(Protocol):
     def simulator_settings(self) -> SimulatorSettings:
         """A still venue with the account."""
 
-    def build(self, folder: Path, clock: Clock, *, socket: SocketConfig, timeout_s: float, **settings: Any) -> Venue:
+    def build(self, folder: Path, clock: Clock, *, socket: SocketConfig, **settings: Any) -> Venue:
         """The adapter."""
 
     def use_http(self) -> None:

@@ -74,7 +74,7 @@ async def test_duplicate_nonce_when_many_actions_fall_into_one_millisecond(
     side: VenueSide, broker: Broker, tmp_path: Path
 ) -> None:
     """The clock stands still and every action has a nonce of its own, whatever it is."""
-    async with world(side, broker, tmp_path, action_timeout_s=2.0, order_expiry_s=20.0) as here:
+    async with world(side, broker, tmp_path) as here:
         here.clock.hold()
         answers = await asyncio.gather(*(here.submit(f"same-ms-{n}", price=f"{3000 + n}") for n in range(20)))
         assert {answer.outcome for answer in answers} == {wire.SUBMIT_OUTCOME_ACKNOWLEDGED}

@@ -16,7 +16,7 @@ from tests.broker import Broker
 from tests.integration.faults.hypercore import HyperCoreSide
 from tests.integration.faults.sides import MAIN
 from tests.integration.faults.truth import assert_equal_to_the_venue
-from tests.integration.faults.world import SteppedWall, world
+from tests.integration.faults.world import QUICK, SteppedWall, world
 from tests.integration.hypercore.adapter.world import (
     ADDRESS,
     AGENT,
@@ -84,7 +84,7 @@ async def test_batch_whose_answer_is_lost_is_found_out_element_by_element(
     side: HyperCoreSide, broker: Broker, tmp_path: Path, kind: FaultKind, effect: bool
 ) -> None:
     """No element is guessed; in the end each is what the venue has."""
-    async with world(side, broker, tmp_path, ask_s=0.3) as here:
+    async with world(side, broker, tmp_path, ask_s=0.3, **QUICK) as here:
         here.fault(kind, match=side.order, status=502, count=0)
         keys = [f"batch-{number}" for number in range(3)]
         answer = await here.submit_batch([here.new_order(key, price=f"{3000 + n}") for n, key in enumerate(keys)])
@@ -101,7 +101,7 @@ async def test_batch_whose_answer_is_lost_is_found_out_element_by_element(
 
 async def test_cancels_are_not_stuck_behind_limits(side: HyperCoreSide, broker: Broker, tmp_path: Path) -> None:
     """Orders have spent what our own budget of the venue's weight gives them; the cancel is sent all the same."""
-    async with world(side, broker, tmp_path, ip_weight=700, action_timeout_s=2.0) as here:
+    async with world(side, broker, tmp_path, ip_weight=700) as here:
         await here.submit("doomed")
         side.use_http()
         number = 0

@@ -26,7 +26,6 @@ UNSEEN_CODE = 29999
 NO_FEE_OF_OURS = ("", "0")
 TAKER_SHARE = Decimal("0.00028")
 FAR_AHEAD = 2**41
-PATIENT = {"action_timeout_s": 2.0, "order_expiry_s": 20.0}
 
 
 @pytest.fixture
@@ -67,7 +66,7 @@ async def test_order_overtaken_by_a_later_one_of_its_key_is_placed_once(
     side: LighterSide, broker: Broker, tmp_path: Path
 ) -> None:
     """The venue reads the second first, so that the nonce of the first is too low by then: it is signed anew."""
-    async with world(side, broker, tmp_path, **PATIENT) as here:
+    async with world(side, broker, tmp_path) as here:
         here.fault(FaultKind.DELAY_BEFORE, match=side.order, delay_s=0.2)
         await asyncio.gather(acknowledged(here, "first"), acknowledged(here, "second"))
         assert len(here.venue_orders_of("first")) == len(here.venue_orders_of("second")) == 1
@@ -76,7 +75,7 @@ async def test_order_overtaken_by_a_later_one_of_its_key_is_placed_once(
 
 async def test_batches_at_once_on_one_key_do_not_fight(side: LighterSide, broker: Broker, tmp_path: Path) -> None:
     """Three batches side by side, over one key: every order once."""
-    async with world(side, broker, tmp_path, **PATIENT) as here:
+    async with world(side, broker, tmp_path) as here:
         batches = [
             [here.new_order(f"batch-{number}-{place}", price=f"{3000 + place}") for place in range(4)]
             for number in range(3)
@@ -147,7 +146,7 @@ async def test_amendment_and_cancel_queued_and_then_dropped_change_nothing(
 async def test_queued_and_accepted_are_two_states(broker: Broker, tmp_path: Path) -> None:
     """The venue holds the order back: PENDING for who asks for no more, ACKNOWLEDGED for who waits for its word."""
     side = LighterSide(lighter_delays=True)
-    async with world(side, broker, tmp_path, **PATIENT) as here:
+    async with world(side, broker, tmp_path) as here:
         sent = await here.core.desk.submit(here.new_order("held"), wire.ACK_LEVEL_GATEWAY)
         assert (sent.outcome, sent.order.status) == (wire.SUBMIT_OUTCOME_PENDING, pb.ORDER_STATUS_PENDING_NEW)
         assert (await here.settled("held")).status == pb.ORDER_STATUS_NEW
@@ -266,7 +265,7 @@ async def test_standard_account_is_not_blocked_by_its_own_start_and_trading(
     standard: LighterSide, broker: Broker, tmp_path: Path
 ) -> None:
     """Start, orders, fills and cancels stay inside 60 requests; what is left is told, and the venue never says 429."""
-    async with world(standard, broker, tmp_path, tier="standard", **PATIENT) as here:
+    async with world(standard, broker, tmp_path, tier="standard") as here:
         here.offer(ask="3900", size="1")
         for number in range(4):
             await acknowledged(here, f"rest-{number}")
@@ -283,7 +282,7 @@ async def test_cancels_are_not_stuck_behind_the_limits_of_a_standard_account(
     standard: LighterSide, broker: Broker, tmp_path: Path
 ) -> None:
     """Orders have spent their part of the 60 requests a minute: refused here by name, and cancels go out."""
-    async with world(standard, broker, tmp_path, tier="standard", **PATIENT) as here:
+    async with world(standard, broker, tmp_path, tier="standard") as here:
         await acknowledged(here, "doomed")
         number = 0
         while (answer := await here.submit(f"spend-{number}", price="2999")).outcome != wire.SUBMIT_OUTCOME_REJECTED:

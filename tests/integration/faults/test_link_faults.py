@@ -13,7 +13,7 @@ from tests.broker import Broker
 from tests.integration.faults.hypercore import HyperCoreSide
 from tests.integration.faults.sides import MAIN, SYMBOL, VenueSide, quick_socket
 from tests.integration.faults.truth import assert_equal_to_the_venue
-from tests.integration.faults.world import World, world
+from tests.integration.faults.world import QUICK, World, world
 from tests.integration.hypercore.adapter.world import ADDRESS
 from venuemesh.errors import MeshError, Reason, Reconciling, Sent
 from venuemesh.v1 import error_pb2, reconciliation_pb2
@@ -112,7 +112,7 @@ async def test_silence_stops_new_orders_lets_cancels_pass_and_ends_in_the_truth(
 ) -> None:
     """The venue accepts everything and says nothing: noticed by the heartbeat, made good by asking."""
     socket = quick_socket(silence_s=SILENCE_S, heartbeat_s=SILENCE_S / 3)
-    async with world(side, broker, tmp_path, socket=socket) as here:
+    async with world(side, broker, tmp_path, **QUICK, socket=socket) as here:
         await here.submit("resting", price="3005")
         await here.submit("doomed", price="3001")
         side.fall_silent(FOREVER_S)
@@ -134,7 +134,7 @@ async def test_connections_refused_for_a_while_leave_an_order_in_doubt_until_the
     side: VenueSide, broker: Broker, tmp_path: Path
 ) -> None:
     """No answer, no stream, no reads: UNKNOWN for as long as nobody can tell, and then the truth."""
-    async with world(side, broker, tmp_path) as here:
+    async with world(side, broker, tmp_path, **QUICK) as here:
         here.fault(FaultKind.DROP_REPLY, match=side.order)
         here.fault(FaultKind.REFUSE_CONNECTIONS, count=0)
         first = await here.submit("in-doubt")

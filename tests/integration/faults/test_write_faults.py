@@ -15,7 +15,7 @@ from tests.broker import Broker
 from tests.integration.faults.conftest import SIDES
 from tests.integration.faults.sides import Case, VenueSide
 from tests.integration.faults.truth import assert_equal_to_the_venue
-from tests.integration.faults.world import EXPIRY_S, SETTLE_S, TIMEOUT_S, world
+from tests.integration.faults.world import EXPIRY_S, QUICK, SETTLE_S, TIMEOUT_S, world
 from venuemesh.errors import MeshError
 from venuemesh.v1 import error_pb2
 from venuemesh.v1 import order_pb2 as pb
@@ -32,7 +32,7 @@ CASES = {
     "502-after-effect": Case(fault=Fault(kind=FaultKind.ERROR_AFTER, status=502), effect=True),
     "garbled-reply": Case(fault=Fault(kind=FaultKind.GARBLE_REPLY), effect=True),
     "429": Case(fault=Fault(kind=FaultKind.RATE_LIMIT), effect=False, lost=False),
-    "429-with-retry-after": Case(fault=Fault(kind=FaultKind.RATE_LIMIT, retry_after_s=1), effect=False, lost=False),
+    "429-with-retry-after": Case(fault=Fault(kind=FaultKind.RATE_LIMIT, retry_after_s=30), effect=False, lost=False),
 }
 
 
@@ -45,6 +45,12 @@ def each(wanted: Callable[[Case], bool] = lambda _case: True) -> pytest.MarkDeco
         if wanted(case)
     ]
     return pytest.mark.parametrize(("side", "case"), found)
+
+
+def times(case: Case) -> dict[str, float]:
+    """Short ones only where they have to pass: for an answer that does not come, and for proof of absence."""
+    names = [("action_timeout_s", case.lost), ("order_expiry_s", _never_arrived(case))]
+    return {name: QUICK[name] for name, wanted in names if wanted}
 
 
 def _took_effect(case: Case) -> bool:
@@ -81,7 +87,7 @@ async def test_submit_of_a_resting_order_ends_as_the_venue_has_it(
     side: VenueSide, case: Case, broker: Broker, tmp_path: Path, path: str
 ) -> None:
     """Sent once whatever happens; a repeat of the key tells the truth and sends nothing."""
-    async with world(side, broker, tmp_path) as here:
+    async with world(side, broker, tmp_path, **times(case)) as here:
         if path == "http":
             side.use_http()
         side.faults.add(of(case, side.order))
@@ -108,7 +114,7 @@ async def test_rejection_without_an_answer_comes_only_after_its_proof(
     side: VenueSide, case: Case, broker: Broker, tmp_path: Path
 ) -> None:
     """The order is REJECTED no sooner than it could not arrive any more, plus the venue's settle delay."""
-    async with world(side, broker, tmp_path) as here:
+    async with world(side, broker, tmp_path, **times(case)) as here:
         begun_s = here.clock.monotonic_s()
         side.faults.add(of(case, side.order))
         await here.submit("absent")
@@ -127,7 +133,7 @@ async def test_submit_that_fills_at_once_counts_each_fill_once(
     side: VenueSide, case: Case, broker: Broker, tmp_path: Path
 ) -> None:
     """A market order over several levels: filled as the venue has it, whoever tells first."""
-    async with world(side, broker, tmp_path) as here:
+    async with world(side, broker, tmp_path, **times(case)) as here:
         for price in ("3900", "3901", "3902"):
             here.offer(ask=price, size="0.1")
         side.faults.add(of(case, side.order))
@@ -142,7 +148,7 @@ async def test_submit_that_fills_at_once_counts_each_fill_once(
 @each()
 async def test_cancel_gets_through(side: VenueSide, case: Case, broker: Broker, tmp_path: Path) -> None:
     """Whatever befalls the first try: CANCELED is claimed only when it is so, and in the end it is."""
-    async with world(side, broker, tmp_path) as here:
+    async with world(side, broker, tmp_path, **times(case)) as here:
         await here.submit("doomed")
         side.faults.add(of(case, side.cancel))
         answer = await here.cancel("doomed")
@@ -157,7 +163,7 @@ async def test_cancel_gets_through(side: VenueSide, case: Case, broker: Broker, 
 @each()
 async def test_amendment_ends_as_the_venue_has_it(side: VenueSide, case: Case, broker: Broker, tmp_path: Path) -> None:
     """Applied or not, never half: price, quantity and the venue's ids agree."""
-    async with world(side, broker, tmp_path) as here:
+    async with world(side, broker, tmp_path, **times(case)) as here:
         await here.submit("amended")
         side.faults.add(of(case, side.amend))
         answer = await here.amend("amended", price="3010", quantity="0.2")
@@ -173,7 +179,7 @@ async def test_fill_of_the_replacement_while_its_answer_is_lost_is_counted(
     side: VenueSide, broker: Broker, tmp_path: Path
 ) -> None:
     """The new life of an amended order fills before anybody here knows its id."""
-    async with world(side, broker, tmp_path) as here:
+    async with world(side, broker, tmp_path, **QUICK) as here:
         await here.submit("amended", price="3000", quantity="0.2")
         here.offer(ask="3100", size="0.15")
         side.faults.add(Fault(kind=FaultKind.DROP_REPLY, match=side.amend))
@@ -188,7 +194,7 @@ async def test_burst_over_a_socket_that_is_cut_again_and_again_makes_each_order_
     side: VenueSide, broker: Broker, tmp_path: Path
 ) -> None:
     """Answers known, lost and never sent beside each other."""
-    async with world(side, broker, tmp_path) as here:
+    async with world(side, broker, tmp_path, **QUICK) as here:
         here.offer(ask="3900", size="1")
         for skip in (1, 3, 5):
             side.faults.add(Fault(kind=FaultKind.DROP_REPLY, match=side.order, skip=skip))

@@ -1,6 +1,6 @@
 """A whole gateway but for its gRPC server: real desk, journal and adapter over a simulated venue that can fail.
 
-Times are short: an order may reach the venue for `EXPIRY_S`, an answer is awaited for `TIMEOUT_S`.
+Times are long, so that a slow machine changes nothing; where the end of a wait is the point, a test asks for `QUICK`.
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ from venuemesh.transport.session import SocketConfig
 from venuemesh.v1 import event_pb2, order_pb2, order_service_pb2, venue_pb2
 
 TIMEOUT_S = 0.3
-EXPIRY_S = 0.7
+EXPIRY_S = 1.0
+QUICK = {"order_expiry_s": EXPIRY_S, "action_timeout_s": TIMEOUT_S}
+"""How long an order may still reach the venue, and how long an answer is awaited."""
 SETTLE_S = 0.1
 WAIT_S = 15.0
 POLL_S = 0.005
-CALL_S = 3.0
+CALL_S = 6.0
 
 
 class SteppedWall(SystemClock):
@@ -219,8 +221,8 @@ async def world(
     """
     clock = SteppedWall()
     values: dict[str, Any] = {
-        "order_expiry_s": EXPIRY_S,
-        "action_timeout_s": TIMEOUT_S,
+        "order_expiry_s": 20.0,
+        "action_timeout_s": 2.5,
         "settle_delay_s": SETTLE_S,
         **settings,
     }
@@ -228,7 +230,7 @@ async def world(
     async with AsyncExitStack() as stack, Bus.connect(bus_options) as bus:
         side.simulator = await stack.enter_async_context(running_simulator(side.simulator_settings()))
         await bus.ensure_streams(stream_specs(0))
-        venue = side.build(folder, clock, socket=socket or quick_socket(), timeout_s=TIMEOUT_S, **values)
+        venue = side.build(folder, clock, socket=socket or quick_socket(), **values)
         core = GatewayCore(
             venue=venue,
             environment=venue_pb2.ENVIRONMENT_SIMULATOR,
