@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from venuemesh.clock import Clock
+from venuemesh.crashpoints import CrashPoint, reach
 from venuemesh.errors import (
     Draining,
     InvalidOrder,
@@ -171,6 +172,7 @@ class Amendments:
             self._journal.record(*key, (service.SUBMIT_OUTCOME_REJECTED, _reject(error.reason, error.message)))
             amendment.fail(error)
             return
+        reach(CrashPoint.AMENDMENT_WRITTEN)
         account.apply(order.order_id, ReplaceRequested())
         amendment.journalled.set_result(None)
         try:
@@ -225,6 +227,7 @@ class Amendments:
     async def _amend(self, account: Account, order: OrderState, ticket: OrderTicket) -> Result:
         try:
             answer = await self._venue.amend_order(self._desk.target_of(account, order), ticket)
+            reach(CrashPoint.AMENDMENT_ANSWERED)
         except MeshError as error:
             if not proves_not_done(error):
                 self._desk.on_doubt(account, order.order_id)

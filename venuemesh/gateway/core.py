@@ -16,6 +16,7 @@ from typing import Any
 from venuemesh import deadlines
 from venuemesh.bus import Bus
 from venuemesh.clock import Clock
+from venuemesh.crashpoints import CrashPoint, reach
 from venuemesh.dead_letters import DeadLetters
 from venuemesh.errors import MeshError, Reason
 from venuemesh.gateway.account import Account
@@ -240,6 +241,7 @@ class GatewayCore:
         async for event in history.replay():
             account.restore_event(event, recovery)
             last = event.sequence
+        reach(CrashPoint.JOURNAL_REPLAYED)
         self.log.restore(account.account_id, last)
         account.finish_restore(recovery)
         self._recoveries[account.account_id] = recovery

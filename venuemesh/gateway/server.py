@@ -50,6 +50,7 @@ async def serve_gateway(
     core_settings: CoreSettings,
     refuses: Refuses,
     crash_point: CrashPoint = CrashPoint.NONE,
+    crash_passes: int = 0,
 ) -> None:
     """Run a gateway until SIGTERM, then drain.
 
@@ -64,7 +65,7 @@ async def serve_gateway(
     """
     if crash_point is not CrashPoint.NONE and environment != venue_pb2.ENVIRONMENT_SIMULATOR:
         raise CrashPointRefused(f"crash point {crash_point} needs the simulator environment")
-    crashpoints.arm(crash_point)
+    crashpoints.arm(crash_point, passes=crash_passes)
     async with surroundings(f"gateway_{venue_name}", settings) as running:
         process = writer_id()
         audit = AuditTrail(running.bus, venue=venue_name, writer_id=process, clock=running.clock, refuses=refuses)

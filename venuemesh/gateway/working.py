@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeGuard
 
 from venuemesh.clock import Clock
+from venuemesh.crashpoints import CrashPoint, reach
 from venuemesh.errors import MeshError, ProtocolViolation, Reason, Sent
 from venuemesh.gateway.account import Account
 from venuemesh.gateway.amendment_journal import AmendmentJournal
@@ -123,7 +124,9 @@ class WorkingOrders:
                 waiting[order.order_id].set_result(response)
 
         orders = [account.apply(order.order_id, CancelRequested()) for order in orders]
+        reach(CrashPoint.CANCEL_QUEUED)
         answers, failure = await self._send(account, orders)
+        reach(CrashPoint.CANCEL_ANSWERED)
         await asyncio.gather(*(settle(order, answers.get(order.order_id), failure) for order in orders))
 
     async def _send(self, account: Account, orders: Sequence[OrderState]) -> tuple[dict[str, Answer], str]:
