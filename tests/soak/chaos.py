@@ -27,6 +27,9 @@ RARE = frozenset(
 ARMED = 0.75
 """Share of the lives of a gateway that end at a named point, if nothing else ends them before."""
 
+RESTARTED = 0.7
+"""Share of the comparisons that are made of a gateway that has just recovered; the others see one that lived on."""
+
 REQUESTS: dict[str, tuple[str, ...]] = {
     HYPERLIQUID: (
         "order",
@@ -231,8 +234,9 @@ class Chaos:
         await asyncio.sleep(max(0.0, self._silent_until_s - time.monotonic()))
         for gateway, lives in self._mesh.lives.items():
             lives.next_point = CrashPoint.NONE
-            if lives.point is not CrashPoint.NONE and self._mesh.signal(gateway, signal.SIGKILL):
-                # Armed still: it would die while we compare.
+            armed = lives.point is not CrashPoint.NONE
+            if (armed or self._random.random() < RESTARTED) and self._mesh.signal(gateway, signal.SIGKILL):
+                # One that is armed still would die while we compare.
                 self._tally.kills[f"{gateway} random moment"] += 1
 
     def count_points(self) -> None:

@@ -171,7 +171,9 @@ def _venue_orders(venue: VenueTruth, ours: OurTruth) -> Iterator[str]:
         if not order.refused:
             lives.setdefault(order.client_id, []).append(order)
     owners = Counter(name for order in ours.orders for name in order.venue_order_ids)
-    yield from (f"DUPLICATE venue order {name} belongs to {count} of ours" for name, count in owners.items() if count > 1)
+    yield from (
+        f"DUPLICATE venue order {name} belongs to {count} of ours" for name, count in owners.items() if count > 1
+    )
     known = {order.venue_client_id for order in ours.orders}
     for client_id, found in lives.items():
         if client_id not in known:

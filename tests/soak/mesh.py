@@ -11,9 +11,11 @@ import os
 import re
 import signal
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ import httpx
 
 from deploy.local.__main__ import nats_server
 from deploy.local.health import wait_serving
-from deploy.local.mesh import LIGHTER_TIER, Ports, make_accounts, mesh_services
+from deploy.local.mesh import Ports, make_accounts, mesh_services
 from deploy.local.services import Known, Plan, Service
 from deploy.local.state import LIGHTER_ACCOUNT_INDEX, StateFolder
 from deploy.local.supervisor import Policy, Supervisor
@@ -38,6 +40,8 @@ SYMBOLS = ("BTC/USDC:USDC", "ETH/USDC:USDC")
 GATEWAYS = tuple(f"gateway_{venue}" for venue in VENUES)
 USDC = "50000000"
 RETAINED = 50_000
+MAX_MESSAGES = 20_000
+LIGHTER_TIER = "plus"
 READY_TIMEOUT_S = 90.0
 GRACE_S = 4.0
 _NOT_STARTED = {"gateway_tradexyz": {"grpc_address": "127.0.0.1:1"}}
@@ -97,7 +101,7 @@ class Watch:
     """Reads what the supervisor says: who is up since when, who ended how, and whether that was asked for."""
 
     def __init__(self) -> None:
-        self.messages: list[str] = []
+        self.messages: deque[str] = deque(maxlen=MAX_MESSAGES)
         self.drained = 0
         self.failed_starts = 0
         self.unasked: list[str] = []
@@ -106,11 +110,15 @@ class Watch:
 
     def say(self, text: str) -> None:
         """Take one message of the supervisor."""
-        self.messages.append(f"{time.monotonic():10.3f} {text}")
+        self.note(text.partition("\n")[0])
         if found := _UP.match(text):
             self.up(found[1])
         elif found := _ENDED.match(text):
             self._ended(found[1], f"{found[2]} {found[3]}", text)
+
+    def note(self, text: str) -> None:
+        """Keep a line of what happened, with its time."""
+        self.messages.append(f"{datetime.now(UTC):%H:%M:%S.%f} {text}")
 
     def up(self, service: str) -> None:
         """A service is SERVING."""
@@ -178,6 +186,7 @@ class SoakMesh:
             os.killpg(group, number)
         except ProcessLookupError:
             return False
+        self.watch.note(f"{number.name} to {service}")
         return True
 
     def up_for_s(self, service: str) -> float | None:
@@ -198,7 +207,9 @@ class SoakMesh:
         """A call to the simulator's admin interface."""
         if self._client is None:
             url = self.known["simulator"]["hyperliquid_url"]
-            self._client = httpx.AsyncClient(base_url=url, timeout=30, verify=False)  # noqa: S501 - plain HTTP
+            self._client = httpx.AsyncClient(base_url=url, timeout=30, verify=False)
+        if method != "GET":
+            self.watch.note(f"{venue} {method} {path} {body or ''}")
         path += f"{'&' if '?' in path else '?'}venue={venue}"
         answer = await self._client.request(method, path, content=json.dumps(body) if body is not None else None)
         answer.raise_for_status()
@@ -315,7 +326,7 @@ def _gateway_settings(gateway: str, venue: str, lives: Lives, accounts: Mapping[
     def more() -> Mapping[str, str]:
         own = dict(_GATEWAY_SETTINGS)
         if venue == LIGHTER:
-            own["VERDICT_POLL_S"] = "0.5"
+            own.update(VERDICT_POLL_S="0.5", TIER=LIGHTER_TIER)
         return {**accounts, **{f"{prefix}{key}": value for key, value in {**own, **lives.begin()}.items()}}
 
     return more

@@ -28,7 +28,7 @@ from venuemesh.v1 import order_service_pb2 as wire
 from venuemesh.v1 import order_service_pb2_grpc as stubs
 
 CLIENTS_PER_ACCOUNT = 2
-SETTLE_TIMEOUT_S = 20.0
+SETTLE_TIMEOUT_S = 90.0
 COMPARE_PAUSE_S = 0.25
 REPEATED = 15
 """Keys of each account that are submitted once more when all is settled."""
@@ -67,6 +67,7 @@ class Report:
     meshes: int = 0
     connections: int = 0
     drained: int = 0
+    failed_starts: int = 0
     settled_s: float = 0.0
     violations: list[str] = field(default_factory=list)
 
@@ -88,6 +89,8 @@ class Run:
         self._seed = seed
         self._book = Book()
         self._round = 0
+        self._totals: Counter[str] = Counter()
+        self._outcomes: Counter[str] = Counter()
         self._followers = [
             Follower(mesh, account, service, kind, Random(f"{seed}/{kind}/{service}"))
             for account in mesh.accounts
@@ -115,10 +118,13 @@ class Run:
     async def round(self, attack_s: float) -> bool:
         """Load under attack for so long, then the comparison; whether all is well."""
         self._round += 1
+        self._mesh.watch.note(f"round {self._round}")
         await self._attack(attack_s)
         began_s = time.monotonic()
+        self._mesh.watch.note("calm")
         found = await self._settle()
         self._report.settled_s = max(self._report.settled_s, time.monotonic() - began_s)
+        self._mesh.watch.note(f"compared: {len(found)} differences")
         self._report.rounds += 1
         self._report.violations += [f"{self._seed} round {self._round}: {text}" for text in found]
         return not found
@@ -127,9 +133,7 @@ class Run:
         chaos = Chaos(self._mesh, self._report.tally, Random(f"{self._seed}/{self._round}/chaos"))
         no_more_orders, no_more_blows = asyncio.Event(), asyncio.Event()
         clients = [
-            Client(
-                self._mesh, account, self._book, name=f"r{self._round}c{number}", seed=f"{self._seed}/{self._round}"
-            )
+            Client(self._mesh, account, self._book, name=f"r{self._round}c{number}", seed=f"{self._seed}/{self._round}")
             for account in self._mesh.accounts
             for number in range(CLIENTS_PER_ACCOUNT)
         ]
@@ -244,15 +248,24 @@ class Run:
         report.events += self._totals["events"]
         report.connections += sum(follower.connections for follower in self._followers)
         report.drained += self._mesh.drained
+        report.failed_starts += self._mesh.watch.failed_starts
         for service, names in self._mesh.supervisor.warnings().items():
             report.warnings.update({f"{service} {name}": count for name, count in names.items()})
 
-    _totals: Counter[str] = Counter()
-    _outcomes: Counter[str] = Counter()
+    def write_evidence(self, folder: Path) -> None:
+        """What the clients wanted and were told, and all that happened, beside the logs and the broker's files."""
+        (folder / "happened.log").write_text("\n".join(self._mesh.watch.messages) + "\n")
+        (folder / "intents.log").write_text("".join(f"{intent}\n" for intent in self._book.all()))
+        (folder / "violations.log").write_text("\n".join(self._report.violations) + "\n")
 
 
 async def run_mesh(folder: Path, report: Report, *, seed: str, rounds: int, attack_s: float, until_s: float) -> bool:
-    """Rounds over one mesh of its own, until one fails or time is over; whether all is well."""
+    """Rounds over one mesh of its own, until one fails or time is over; whether all is well.
+
+    Args:
+        folder: logs and the broker's files; on a failure also what happened.
+        until_s: on the monotonic clock; no round begins later.
+    """
     async with soak_mesh(folder) as mesh:
         run = Run(mesh, report, seed=seed)
         well = True
@@ -262,6 +275,8 @@ async def run_mesh(folder: Path, report: Report, *, seed: str, rounds: int, atta
                 if not well or time.monotonic() >= until_s:
                     break
         run.finish()
+        if not well:
+            run.write_evidence(folder)
     return well
 
 
