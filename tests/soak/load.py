@@ -1,4 +1,4 @@
-"""Careful clients: they submit, amend and cancel over gRPC, at the gateways and through the router, and note every answer.
+"""Careful clients: they submit, amend and cancel over gRPC, at gateways and through the router, and note each answer.
 
 A client that does not know what became of an order repeats its key or asks; it never sends the same order under a
 second key. One client at a time works on an order, so that what it was told is an order of events.

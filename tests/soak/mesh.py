@@ -1,4 +1,4 @@
-"""The mesh under attack: broker, simulator, two gateways and a router, each a process that is started again when it dies.
+"""The mesh under attack: broker, simulator, two gateways and a router; a process that dies is started again.
 
 The venue's state lives in the simulator's memory, so that its process is never killed: it is frozen (SIGSTOP) instead,
 its sockets are cut, and it refuses connections. For a gateway that is the same as a venue that went away.
