@@ -32,6 +32,7 @@ class OperationsServicer:
         self._dead_letters = dead_letters
         self._restore: asyncio.TimerHandle | None = None
 
+    DrainVenue = at_venue("operations", "DrainVenue", write=True)
     GetQuota = joined("operations", "GetQuota", "quotas", operations_service_pb2.GetQuotaResponse)
 
     ListAuditEntries = paged(

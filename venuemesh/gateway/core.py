@@ -47,6 +47,7 @@ from venuemesh.gateway.instruments import Instruments
 from venuemesh.gateway.link_watch import LinkWatch, LinkWatchSettings
 from venuemesh.gateway.market_data import MarketData
 from venuemesh.gateway.operator_actions import OperatorActions
+from venuemesh.gateway.operator_drain import OperatorDrain
 from venuemesh.gateway.order_wire import from_order, timestamp
 from venuemesh.gateway.orders import Change, IllegalTransition, OrderState
 from venuemesh.gateway.reconciler import Reconciler, ReconcilerSettings
@@ -178,6 +179,7 @@ class GatewayCore:
         self._bus = bus
         self._recoveries: dict[str, Recovery] = {}
         self._tasks: asyncio.TaskGroup | None = None
+        self._under_way: set[asyncio.Task[None]] = set()
         self._instruments_known = asyncio.Event()
         self._hinted = asyncio.Event()
         self._refreshed_s = float("-inf")
@@ -195,6 +197,7 @@ class GatewayCore:
             venue, self.alerts, self.desk.pauses, accounts=list(self.accounts), settings=settings.links
         )
         self.link_watch.on_change = self._publish_status
+        self._operator_drain = OperatorDrain(bus, venue.name, clock)
         self.on_unknown_text: list[Callable[[str], None]] = []
         """Called with each text of the venue that nobody has seen before."""
         self.reconciler.on_discrepancy.append(self._on_discrepancy)
@@ -210,7 +213,10 @@ class GatewayCore:
         if self._tasks is None:
             work.close()
             raise RuntimeError("the gateway is not running")
-        return self._tasks.create_task(work, name=name, context=deadlines.background_context())
+        task = self._tasks.create_task(work, name=name, context=deadlines.background_context())
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return task
 
     def audit_entries(self) -> AuditReader:
         """The stored audit trail of the venue."""
@@ -232,6 +238,8 @@ class GatewayCore:
         for account in self.accounts.values():
             await self._recover_account(account)
         await self.switches.recover()
+        await self._operator_drain.recover()
+        self.desk.drained_because = self._operator_drain.cause
 
     async def _recover_account(self, account: Account) -> None:
         history = self.history(account.account_id)
@@ -337,6 +345,26 @@ class GatewayCore:
         self.desk.draining = True
         self._publish_status()
 
+    async def finish(self, timeout_s: float) -> None:
+        """Wait, so long at most, for what was sent to be answered; what is not is in doubt at the next start."""
+        if self._under_way:
+            _, unfinished = await asyncio.wait(self._under_way, timeout=timeout_s)
+            if unfinished:
+                log.warning("left_in_flight", extra={"count": len(unfinished)})
+
+    async def drain_by_operator(self, operator: str, reason: str, *, drain: bool) -> None:
+        """Take no new orders while everything else goes on, over restarts too; or take them again.
+
+        Raises:
+            JournalUnavailable: not durable. A drain is in force all the same, its end is not.
+        """
+        change = self._operator_drain.begin if drain else self._operator_drain.end
+        try:
+            await change(operator, reason)
+        finally:
+            self.desk.drained_because = self._operator_drain.cause
+            self._publish_status()
+
     # health
 
     @property
@@ -382,6 +410,8 @@ class GatewayCore:
     def _judge(self) -> tuple[venue_pb2.VenueState.ValueType, str]:
         if self.desk.draining:
             return venue_pb2.VENUE_STATE_DRAINING, "stopping"
+        if self.desk.drained_because:
+            return venue_pb2.VENUE_STATE_DRAINING, self.desk.drained_because
         waiting = {name: gate.cause for name, gate in self.desk.gates.items() if not gate.ready}
         if waiting:
             causes = "; ".join(f"{name}: {cause}" for name, cause in sorted(waiting.items()))

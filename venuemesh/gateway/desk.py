@@ -107,6 +107,8 @@ class Desk:
         self.pauses: dict[str, str] = {}
         """Accounts whose new orders are paused, with the cause; cancels pass."""
         self.draining = False
+        self.drained_because = ""
+        """Why an operator wants no new orders; empty while none does."""
         self.on_doubt: Callable[[Account, str], None] = lambda _account, _order_id: None
         """Called with an order nobody can tell the state of; the resolver takes it from there."""
         self._sending = Sending(venue=venue, journal=journal, clock=clock, writer_id=writer_id)
@@ -349,6 +351,9 @@ class Desk:
         """Refuse new orders while draining, while the account's stream is not caught up, and while they are paused."""
         if self.draining:
             raise Draining(f"{self.venue.name} gateway is stopping", retry_after_s=1.0)
+        if self.drained_because:
+            text = f"{self.venue.name} takes no new orders, {self.drained_because}"
+            raise Draining(text, metadata={"cause": self.drained_because})
         gate = self.gates[account.account_id]
         if not gate.ready:
             raise Reconciling(

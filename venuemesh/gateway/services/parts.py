@@ -56,6 +56,9 @@ class GatewayParts(Protocol):
     def history(self, account_id: str) -> AccountHistory:
         """The account's stored events."""
 
+    async def drain_by_operator(self, operator: str, reason: str, *, drain: bool) -> None:
+        """Take no new orders, or take them again, as an operator says."""
+
     def status(self) -> venue_pb2.VenueStatus:
         """Health of the venue now."""
 

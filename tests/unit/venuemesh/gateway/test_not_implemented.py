@@ -16,7 +16,6 @@ from venuemesh.metrics import Metrics
 
 NOT_IMPLEMENTED = {
     "InstrumentService/StreamInstrumentUpdates",
-    "OperationsService/DrainVenue",
     "OperationsService/ListCircuitBreakers",
     "OperationsService/ReloadConfiguration",
     "OperationsService/SetCircuitBreaker",
