@@ -186,7 +186,9 @@ def _one_order(order: OurOrder, there: Mapping[str, VenueOrder], lives: Sequence
     at_work = [one for one in lives if one.open]
     if len(at_work) > 1:
         yield f"DUPLICATE {order.key}: {len(at_work)} orders at work under one client id"
-    unknown = {one.venue_order_id for one in lives} - set(order.venue_order_ids)
+    # A life that an amendment ended may have passed unseen, between two crashes: its fills would tell of it.
+    unknown = {one.venue_order_id for one in lives if one.open or not order.venue_order_ids}
+    unknown -= set(order.venue_order_ids)
     if unknown:
         yield f"{'DUPLICATE' if order.venue_order_ids else 'LOST'} {order.key}: {order.status}, the venue has {unknown}"
     if order.working != bool(at_work):
