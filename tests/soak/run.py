@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -28,6 +29,7 @@ from venuemesh.v1 import order_service_pb2 as wire
 from venuemesh.v1 import order_service_pb2_grpc as stubs
 
 CLIENTS_PER_ACCOUNT = 2
+LONGEST_ATTACK_S = 60.0
 SETTLE_TIMEOUT_S = 90.0
 COMPARE_PAUSE_S = 0.25
 REPEATED = 15
@@ -115,11 +117,15 @@ class Run:
             if broken:
                 raise broken[0]
 
-    async def round(self, attack_s: float) -> bool:
-        """Load under attack for so long, then the comparison; whether all is well."""
+    async def round(self, attack_s: float, *, least_kills: int = 0) -> bool:
+        """Load under attack, then the comparison; whether all is well.
+
+        Args:
+            attack_s: how long, and on a slow machine longer: until `least_kills` processes were killed.
+        """
         self._round += 1
         self._mesh.watch.note(f"round {self._round}")
-        await self._attack(attack_s)
+        await self._attack(attack_s, least_kills)
         began_s = time.monotonic()
         self._mesh.watch.note("calm")
         found = await self._settle()
@@ -129,7 +135,9 @@ class Run:
         self._report.violations += [f"{self._seed} round {self._round}: {text}" for text in found]
         return not found
 
-    async def _attack(self, seconds: float) -> None:
+    async def _attack(self, seconds: float, least_kills: int) -> None:
+        kills = self._report.tally.kills
+        enough = kills.total() + least_kills
         chaos = Chaos(self._mesh, self._report.tally, Random(f"{self._seed}/{self._round}/chaos"))
         no_more_orders, no_more_blows = asyncio.Event(), asyncio.Event()
         clients = [
@@ -142,6 +150,10 @@ class Run:
                 tasks.create_task(client.run(no_more_orders), name="client")
             attack = tasks.create_task(chaos.run(no_more_blows), name="chaos")
             await asyncio.sleep(seconds)
+            until_s = time.monotonic() + LONGEST_ATTACK_S
+            while kills.total() < enough and time.monotonic() < until_s:
+                await asyncio.sleep(COMPARE_PAUSE_S)
+                chaos.count_points()
             no_more_blows.set()
             await attack
             no_more_orders.set()
@@ -259,7 +271,16 @@ class Run:
         (folder / "violations.log").write_text("\n".join(self._report.violations) + "\n")
 
 
-async def run_mesh(folder: Path, report: Report, *, seed: str, rounds: int, attack_s: float, until_s: float) -> bool:
+async def run_mesh(
+    folder: Path,
+    report: Report,
+    *,
+    seed: str,
+    rounds: int,
+    attack_s: float,
+    until_s: float = math.inf,
+    least_kills: int = 0,
+) -> bool:
     """Rounds over one mesh of its own, until one fails or time is over; whether all is well.
 
     Args:
@@ -271,7 +292,7 @@ async def run_mesh(folder: Path, report: Report, *, seed: str, rounds: int, atta
         well = True
         async with run.following():
             for _ in range(rounds):
-                well = await run.round(attack_s)
+                well = await run.round(attack_s, least_kills=least_kills)
                 if not well or time.monotonic() >= until_s:
                     break
         run.finish()

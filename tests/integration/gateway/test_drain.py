@@ -153,5 +153,3 @@ async def test_end_of_the_process_does_not_wait_for_ever(broker: Broker) -> None
         order = gateway.core.accounts["main"].order_by_key("key-1")
         assert order is not None
         assert order.status == order_pb2.ORDER_STATUS_PENDING_NEW
-
-
