@@ -102,7 +102,7 @@ class Watch:
 
     def __init__(self) -> None:
         self.messages: deque[str] = deque(maxlen=MAX_MESSAGES)
-        self.drained = 0
+        self.drained: list[str] = []
         self.failed_starts = 0
         self.unasked: list[str] = []
         self._up_since_s: dict[str, float] = {}
@@ -140,7 +140,7 @@ class Watch:
         if how == "signal SIGKILL":
             return
         if how == "exit code 0" and told:
-            self.drained += 1
+            self.drained.append(service)
         elif not was_up and not told and how == "exit code 1":
             # It could not start, as while the broker was away: it says so and is started again.
             self.failed_starts += 1
@@ -201,7 +201,7 @@ class SoakMesh:
     @property
     def drained(self) -> int:
         """Gateways that ended in order after SIGTERM."""
-        return self.watch.drained
+        return len(self.watch.drained)
 
     async def venue(self, method: str, path: str, body: Any = None, *, venue: str = HYPERLIQUID) -> Any:
         """A call to the simulator's admin interface."""
@@ -235,8 +235,12 @@ class SoakMesh:
 
 
 @asynccontextmanager
-async def soak_mesh(folder: Path) -> AsyncIterator[SoakMesh]:
-    """Everything up on free ports, and down again at the end."""
+async def soak_mesh(folder: Path, *, gateways: Mapping[str, str] | None = None) -> AsyncIterator[SoakMesh]:
+    """Everything up on free ports, and down again at the end.
+
+    Args:
+        gateways: more settings of every gateway, by key without its prefix.
+    """
     state = StateFolder(folder)
     accounts, tables = _accounts(state)
     lives = {gateway: Lives() for gateway in GATEWAYS}
@@ -244,7 +248,7 @@ async def soak_mesh(folder: Path) -> AsyncIterator[SoakMesh]:
     policy = Policy(
         ready_timeout_s=READY_TIMEOUT_S, grace_s=15.0, max_restarts=100_000, first_pause_s=0.02, longest_pause_s=0.02
     )
-    rows = _rows(state, lives, tables)
+    rows = _rows(state, lives, tables, {**_GATEWAY_SETTINGS, **(gateways or {})})
     async with supervised(rows, logs=state.logs, policy=policy, say=watch.say) as (supervisor, known):
         for row in rows:
             watch.up(row.name)
@@ -296,7 +300,9 @@ def _accounts(state: StateFolder) -> tuple[tuple[SoakAccount, ...], dict[str, st
     return tuple(found), settings
 
 
-def _rows(state: StateFolder, lives: Mapping[str, Lives], accounts: Mapping[str, str]) -> list[Service]:
+def _rows(
+    state: StateFolder, lives: Mapping[str, Lives], accounts: Mapping[str, str], settings: Mapping[str, str]
+) -> list[Service]:
     table = mesh_services(
         ports=Ports.auto(), nats_server=nats_server(), jetstream=state.jetstream, accounts=make_accounts(state)
     )
@@ -316,15 +322,18 @@ def _rows(state: StateFolder, lives: Mapping[str, Lives], accounts: Mapping[str,
     }
     rows = [by_name["nats"], with_settings(by_name["simulator"], lambda: simulator)]
     for venue, gateway in zip(VENUES, GATEWAYS, strict=True):
-        rows.append(with_settings(by_name[gateway], _gateway_settings(gateway, venue, lives[gateway], accounts)))
+        more = _gateway_settings(gateway, venue, lives[gateway], accounts, settings)
+        rows.append(with_settings(by_name[gateway], more))
     return [*rows, _router(by_name["router"])]
 
 
-def _gateway_settings(gateway: str, venue: str, lives: Lives, accounts: Mapping[str, str]) -> Any:
+def _gateway_settings(
+    gateway: str, venue: str, lives: Lives, accounts: Mapping[str, str], settings: Mapping[str, str]
+) -> Any:
     prefix = f"{gateway.upper()}_"
 
     def more() -> Mapping[str, str]:
-        own = dict(_GATEWAY_SETTINGS)
+        own = dict(settings)
         if venue == LIGHTER:
             own.update(VERDICT_POLL_S="0.5", TIER=LIGHTER_TIER)
         return {**accounts, **{f"{prefix}{key}": value for key, value in {**own, **lives.begin()}.items()}}
