@@ -139,7 +139,7 @@ class Chaos:
     def _end_gateway(self, gateway: str, how: signal.Signals, name: str) -> None:
         """The next life is armed whatever comes of it; a life that is armed may end by itself first."""
         point = self._random.choice(POINTS) if self._random.random() < ARMED else CrashPoint.NONE
-        passes = 0 if point in RARE else self._random.randint(0, 12)
+        passes = 0 if point in RARE else self._random.randint(0, 5)
         patience_s = self._random.uniform(0.3, 2.5)
         lives, up_s = self._mesh.lives[gateway], self._mesh.up_for_s(gateway)
         lives.next_point, lives.next_passes = point, passes

@@ -66,7 +66,12 @@ class Intent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VenueOrder:
-    """An order as the venue's own books have it."""
+    """An order as the venue's own books have it.
+
+    Args:
+        refused: it was never at work.
+        ended_at_once: of a refused one, that it was taken first: to call it acknowledged and ended is true as well.
+    """
 
     venue_order_id: str
     client_id: str
@@ -74,6 +79,7 @@ class VenueOrder:
     open: bool
     refused: bool
     price: Decimal
+    ended_at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,8 +240,9 @@ def _claims(intent: Intent, order: OurOrder | None, venue: VenueTruth) -> Iterat
         if claims & {Claim.LIVE, Claim.DEAD}:
             yield f"LOST {key}: told {', '.join(sorted(claims))}, the gateway does not know it"
         return
-    lives = [one for one in venue.orders if one.client_id == order.venue_client_id and not one.refused]
-    if Claim.LIVE in claims and not lives:
+    rows = [one for one in venue.orders if one.client_id == order.venue_client_id]
+    lives = [one for one in rows if not one.refused]
+    if Claim.LIVE in claims and not lives and not any(one.ended_at_once for one in rows):
         yield f"WRONG CLAIM {key}: told acknowledged, the venue never had it"
     if lives and Claim.DEAD in claims:
         yield f"WRONG CLAIM {key}: told rejected, the venue has {lives[0].venue_order_id}"

@@ -31,6 +31,8 @@ REFUSED_PAUSE_S = 0.1
 REPEATS = 3
 TIMEOUTS_S = (0.15, 1.5, 3.0, 3.0)
 """Now and then a caller is in such a hurry that it cannot hear the answer."""
+MIDDLE = {"BTC/USDC:USDC": 110_000, "ETH/USDC:USDC": 3_900}
+"""Reference prices of the simulator; they stand still."""
 MAX_RESTING = 25
 """Of one client; beyond that it cancels more than it submits."""
 
@@ -80,17 +82,23 @@ class Client:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until told to stop; what is under way is finished."""
-        work = (self._submit_resting, self._submit_taking, self._submit_batch, self._submit_twice)
+        work = (self._submit_resting, self._submit_taking, self._submit_meeting, self._submit_batch, self._submit_twice)
         while not stop.is_set():
             if self._resting and self._random.random() < 0.35 + 0.5 * (len(self._resting) > MAX_RESTING):
                 went_well = await self._random.choice((self._cancel, self._cancel, self._cancel_batch, self._amend))()
             else:
-                went_well = await self._random.choices(work, weights=(5, 3, 2, 1))[0]()
+                went_well = await self._random.choices(work, weights=(4, 2, 3, 2, 1))[0]()
             await asyncio.sleep(PAUSE_S if went_well else REFUSED_PAUSE_S)
 
     # submitting
 
-    def _new(self, *, rests: bool) -> Intent:
+    def _new(self, *, rests: bool, meets: bool = False) -> Intent:
+        """What is wanted next.
+
+        Args:
+            rests: far from the market.
+            meets: in the middle, where only our own orders trade with one another, in part and at any time.
+        """
         self._count += 1
         buy = self._random.random() < 0.5
         symbol = self._random.choice(SYMBOLS)
@@ -99,6 +107,8 @@ class Client:
         price = None
         if rests:
             price = self._far_price(symbol, buy=buy)
+        elif meets:
+            price = Decimal(MIDDLE[symbol])
         intent = Intent(
             venue=self._account.venue,
             account_id=self._account.account_id,
@@ -115,7 +125,7 @@ class Client:
 
     def _far_price(self, symbol: str, *, buy: bool) -> Decimal:
         """A round price well away from the market on the side where it rests."""
-        middle, step = (110_000, 1_000) if symbol.startswith("BTC") else (3_900, 50)
+        middle, step = MIDDLE[symbol], 1_000 if symbol.startswith("BTC") else 50
         away = self._random.randint(15, 25)
         return Decimal(middle + (-away if buy else away) * step)
 
@@ -124,6 +134,9 @@ class Client:
 
     async def _submit_taking(self) -> bool:
         return await self._submit(self._new(rests=False))
+
+    async def _submit_meeting(self) -> bool:
+        return await self._submit(self._new(rests=False, meets=True))
 
     async def _submit(self, intent: Intent) -> bool:
         """Submit and, mostly, repeat the key until it has an answer that claims something."""
@@ -187,7 +200,7 @@ class Client:
         return claim
 
     def _keep(self, intent: Intent) -> None:
-        if intent.rests and {Claim.LIVE, Claim.DOUBT} & set(intent.claims):
+        if intent.price is not None and {Claim.LIVE, Claim.DOUBT} & set(intent.claims):
             self._resting.append(intent)
 
     # changing

@@ -83,12 +83,14 @@ async def _hyperliquid_positions(mesh: SoakMesh, account: SoakAccount) -> dict[s
 
 def _lighter_order(row: dict[str, Any]) -> VenueOrder:
     status = str(row["status"])
+    refused = status.startswith("canceled-") and not Decimal(row["filled_base_amount"])
     return VenueOrder(
         venue_order_id=str(row["order_index"]),
         client_id=str(row["client_order_index"]),
         symbol=_MARKETS[row["market_index"]],
         open=status in ("open", "pending"),
-        refused=status.startswith("canceled-") and not Decimal(row["filled_base_amount"]),
+        refused=refused,
+        ended_at_once=refused,
         price=Decimal(row["price"]),
     )
 
