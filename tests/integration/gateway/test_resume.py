@@ -27,7 +27,7 @@ Row = tuple[int, bytes]
 async def record(gateway: Gateway) -> list[event_pb2.Event]:
     """Orders, fills, cancels, amendments, funding, balances and a lost link; the stored events."""
     rng = random.Random(41)
-    for number in range(12):
+    for number in range(5):
         key = f"key-{number}"
         await gateway.submit(key, symbol=rng.choice([BTC, ETH]))
         order = gateway.venue.order_of(gateway.venue.placed[-1])
