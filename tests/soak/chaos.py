@@ -140,12 +140,12 @@ class Chaos:
         """The next life is armed whatever comes of it; a life that is armed may end by itself first."""
         point = self._random.choice(POINTS) if self._random.random() < ARMED else CrashPoint.NONE
         passes = 0 if point in RARE else self._random.randint(0, 5)
-        patience_s = self._random.uniform(0.3, 2.5)
+        patience_s = self._random.uniform(0.5, 3.0)
         lives, up_s = self._mesh.lives[gateway], self._mesh.up_for_s(gateway)
         lives.next_point, lives.next_passes = point, passes
         if lives.point is not CrashPoint.NONE:
             # It is to die at its point; one that little comes past is given up some time.
-            patience_s += 6.0
+            patience_s += 12.0
         if up_s is not None and up_s > patience_s and self._mesh.signal(gateway, how):
             self._tally.kills[f"{gateway} {name}"] += 1
 

@@ -74,8 +74,8 @@ class Report:
     violations: list[str] = field(default_factory=list)
 
     def count(self, word: str) -> int:
-        """Violations that begin with a word such as LOST."""
-        return sum(text.split(": ", 1)[-1].startswith(word) for text in self.violations)
+        """Violations of a kind such as LOST."""
+        return sum(any(part.startswith(word) for part in text.split(": ")) for text in self.violations)
 
 
 class Run:

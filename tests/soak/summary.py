@@ -18,7 +18,7 @@ def summary(report: Report, *, minutes: float) -> str:
 
 def _lines(report: Report, minutes: float) -> Iterator[str]:
     yield f"soak: seed {report.seed}, {minutes:.1f} minutes, {report.meshes} meshes, {report.rounds} comparisons"
-    yield f"  {report.tally.total} kills and faults: {report.tally.kills.total()} kills, "
+    yield f"  {report.tally.total} kills and faults: {report.tally.kills.total()} kills,"
     yield f"    {report.tally.faults.total()} faults of venue and broker"
     yield from _table("kills", report.tally.kills)
     yield from _table("faults that struck", report.tally.faults)
