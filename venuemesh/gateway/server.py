@@ -57,8 +57,8 @@ async def serve_gateway(
 ) -> None:
     """Run a gateway until SIGTERM, then drain.
 
-    Order of the end: new orders are refused, health turns NOT_SERVING, streams say goodbye, calls in flight finish, what
-    was sent is answered, everything learnt becomes durable, the venue links close.
+    Order of the end: new orders are refused, health turns NOT_SERVING, streams say goodbye, calls in flight finish,
+    what was sent is answered, everything learnt becomes durable, the venue links close.
 
     Args:
         refuses: whether an answer of the venue declines what was asked, for the audit trail.
