@@ -285,6 +285,8 @@ class Client:
 
     def _count_answer(self, method: str, claim: Claim, reason: Reason | None = None) -> None:
         self._book.answers[f"{method} {claim}{f' {reason}' if reason else ''}"] += 1
+        if reason is Reason.INTERNAL:
+            self._book.wrong.append(f"FAULT OF OURS {method} of {self._name} was answered INTERNAL")
 
 
 def new_order(intent: Intent) -> pb.NewOrder:

@@ -39,6 +39,7 @@ CALL_S = 20.0
 FAULTS_OF_OURS = frozenset(
     {
         "account_log_has_gaps",
+        "account_operation_failed",
         "amend_order_failed",
         "batch_element_failed",
         "cancel_order_failed",
@@ -46,7 +47,7 @@ FAULTS_OF_OURS = frozenset(
         "place_order_failed",
         "reconcile_broke",
         "resolve_failed",
-        "rpc_unexpected_error",
+        "trailers_failed",
     }
 )
 """Log lines that say that our own code failed, whatever the outside did."""
