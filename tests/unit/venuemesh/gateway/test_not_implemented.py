@@ -24,11 +24,7 @@ NOT_IMPLEMENTED = {
     "ReconciliationService/ListDiscrepancies",
     "ReconciliationService/ResolveUncertainOrder",
     "ReconciliationService/StreamDiscrepancies",
-    "RiskService/EngageKillSwitch",
-    "RiskService/GetRiskState",
     "RiskService/ListLimits",
-    "RiskService/ReleaseKillSwitch",
-    "RiskService/SetTradingState",
     "RiskService/StreamRiskEvents",
     "RiskService/UpdateLimit",
 }
