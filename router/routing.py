@@ -28,6 +28,7 @@ from router.plans import (
     route_plan,
     same_content,
 )
+from router.risk_desk import RiskDesk
 from router.selection import Candidate, Rules, VenueView, assess, decide, refuse_without_book
 from router.terms import OrderTerms, parse_terms
 from router.venues import VenueLink, Venues
@@ -57,6 +58,7 @@ class OrderRouter:
         rules: Rules,
         clock: Clock,
         measures: Measures,
+        risk: RiskDesk,
     ) -> None:
         self.rules = rules
         self._venues = venues
@@ -64,6 +66,7 @@ class OrderRouter:
         self._journal = journal
         self._clock = clock
         self._measures = measures
+        self._risk = risk
 
     # --- planning ---
 
@@ -128,8 +131,15 @@ class OrderRouter:
             plan = await self.plan(order, instruction)
             self._require_time(plan)
             draft = new_route(order, instruction, plan, self._clock.now_ns())
-            async with _bounded(self._reserve_s(plan)):
-                stored, is_new = await self._journal.decide(draft)
+            # Before the key is used up: a refused order may be sent again when there is room.
+            await self._risk.admit([child_order(draft)])
+            is_new = False
+            try:
+                async with _bounded(self._reserve_s(plan)):
+                    stored, is_new = await self._journal.decide(draft)
+            finally:
+                if not is_new:
+                    self._risk.forgo([child_order(draft)])
             if is_new:
                 self._measures.routed(stored.plan.legs[0].venue)
                 await self._journal.announce(stored)
@@ -187,18 +197,21 @@ class OrderRouter:
         Raises:
             MeshError: the gateway's own, or one of the router's with `sent` = no.
         """
-        try:
-            answer: order_service_pb2.SubmitOrderResponse = await submit(
-                link, link.orders.SubmitOrder, request, context
-            )
-        except OutcomeUnknown as error:
-            self._measures.failed(link.name, LOST)
-            key = request.order.client_order_id
-            log.warning("submit_unknown", extra={"venue": link.name, "client_order_id": key, "cause": error.message})
-            return unknown_submit(request.order, self._clock.now_ns())
-        except MeshError:
-            self._measures.failed(link.name, REFUSED)
-            raise
+        async with self._risk.covering([request.order]) as room:
+            try:
+                answer: order_service_pb2.SubmitOrderResponse = await submit(
+                    link, link.orders.SubmitOrder, request, context
+                )
+            except OutcomeUnknown as error:
+                self._measures.failed(link.name, LOST)
+                key = request.order.client_order_id
+                cause = error.message
+                log.warning("submit_unknown", extra={"venue": link.name, "client_order_id": key, "cause": cause})
+                return unknown_submit(request.order, self._clock.now_ns())
+            except MeshError:
+                self._measures.failed(link.name, REFUSED)
+                raise
+            room.answered(request.order, answer)
         self._measures.submitted(link.name, answer.outcome)
         return answer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -13,10 +14,12 @@ from router.facade import Facade
 from router.journal import RouteJournal
 from router.locate import Locator
 from router.measures import Measures
+from router.risk_plugins import CheckNotFound
+from router.risk_server import Risk
 from router.routing import OrderRouter
 from router.selection import Rules
 from router.service_market_data import MarketDataServicer
-from router.service_operations import OperationsServicer, ReconciliationServicer, RiskServicer
+from router.service_operations import OperationsServicer, ReconciliationServicer
 from router.service_orders import OrderServicer
 from router.service_reads import AccountServicer, InstrumentServicer, VenueServicer
 from router.service_routing import RoutingServicer
@@ -32,6 +35,7 @@ from venuemesh.running import surroundings
 from venuemesh.secrets import SecretError, read_secret
 from venuemesh.security.certificates import CertificateError
 from venuemesh.serving import GrpcServer, ServingError, endless, serve_until_stopped
+from venuemesh.streaming import StreamHub
 from venuemesh.telemetry import configure_logging
 from venuemesh.v1 import (
     account_service_pb2,
@@ -85,9 +89,12 @@ async def build(
         measures = Measures(metrics)
         rules = Rules(max_book_age_s=settings.books.max_age_s, excluded=frozenset(settings.excluded_venues))
         journal = RouteJournal(bus, clock)
-        orders = OrderRouter(venues, feeds, journal, rules, clock, measures)
-        _add_services(server, settings, venues, feeds, journal, orders, DeadLetters(bus, clock), clock)
+        risk = _risk(settings, venues, bus, clock)
+        orders = OrderRouter(venues, feeds, journal, rules, clock, measures, risk.desk)
+        hub = StreamHub(clock, server.drain, metrics=metrics)
+        _add_services(server, settings, venues, feeds, journal, orders, DeadLetters(bus, clock), clock, risk, hub)
         watch = tasks.create_task(endless(venues.run(), name="venues"), name="venues")
+        risks = tasks.create_task(endless(risk.run(), name="risk"), name="risk")
         ready = asyncio.Event()
         health = tasks.create_task(_mirror_health(server, venues, bus, ready, measures), name="health")
         try:
@@ -95,6 +102,7 @@ async def build(
         finally:
             feeds.close()
             watch.cancel()
+            risks.cancel()
             health.cancel()
 
 
@@ -109,6 +117,13 @@ async def _connect(settings: RouterSettings, clock: Clock) -> AsyncIterator[Venu
         except (SecretError, CertificateError) as error:
             raise ServingError(f"a file of the gateway settings cannot be used: {error}") from None
         yield venues
+
+
+def _risk(settings: RouterSettings, venues: Venues, bus: Bus, clock: Clock) -> Risk:
+    try:
+        return Risk.build(venues, bus, clock, settings.risk, uuid.uuid4().hex)
+    except CheckNotFound as error:
+        raise ServingError(str(error)) from error
 
 
 def _pager(settings: RouterSettings) -> Pager:
@@ -129,6 +144,8 @@ def _add_services(
     router: OrderRouter,
     dead_letters: DeadLetters,
     clock: Clock,
+    risk: Risk,
+    hub: StreamHub,
 ) -> None:
     facade = Facade(venues=venues, proxy=StreamProxy(server.drain, clock), pager=_pager(settings), clock=clock)
     letters = DeadLetterDesk(dead_letters, facade.pager, clock)
@@ -142,7 +159,7 @@ def _add_services(
             "MarketDataService",
             MarketDataServicer(facade, feeds, settings.books.max_age_s),
         ),
-        (order_service_pb2, order_service_pb2_grpc, "OrderService", OrderServicer(facade, router, locator)),
+        (order_service_pb2, order_service_pb2_grpc, "OrderService", OrderServicer(facade, router, locator, risk.desk)),
         (account_service_pb2, account_service_pb2_grpc, "AccountService", AccountServicer(facade)),
         (
             routing_service_pb2,
@@ -157,7 +174,7 @@ def _add_services(
             "ReconciliationService",
             ReconciliationServicer(facade),
         ),
-        (risk_service_pb2, risk_service_pb2_grpc, "RiskService", RiskServicer(facade)),
+        (risk_service_pb2, risk_service_pb2_grpc, "RiskService", risk.servicer(facade, hub, clock)),
     ):
         add = getattr(stubs, f"add_{name}Servicer_to_server")
         server.add(module.DESCRIPTOR.services_by_name[name], add, servicer)

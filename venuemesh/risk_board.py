@@ -32,10 +32,9 @@ def restricted_to_reduce_only(scope: Scope, reason: str) -> PreconditionFailed:
 
 
 class RiskBoard:
-    """The records in force. `loaded` is set once the bucket was read to its end."""
+    """The records in force."""
 
     def __init__(self) -> None:
-        self.loaded = False
         self.states: dict[Scope, risk_pb2.ScopedTradingState] = {}
         self.kills: dict[Scope, risk_pb2.KillSwitchState] = {}
         self.limits: dict[LimitKey, risk_pb2.RiskLimit] = {}

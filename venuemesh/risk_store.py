@@ -61,6 +61,8 @@ class RiskStore:
 
     def __init__(self, bus: Bus, clock: Clock, board: RiskBoard) -> None:
         self.board = board
+        self.ready = asyncio.Event()
+        """Set once the bucket was read to its end."""
         self._bus = bus
         self._clock = clock
 
@@ -74,7 +76,7 @@ class RiskStore:
             async for message in stored:
                 if (record := _decode(message)) is not None:
                     self.board.apply(record)
-        self.board.loaded = True
+        self.ready.set()
 
     async def run(self) -> None:
         """Follow the bucket until cancelled; while the broker is away the board stays as it was."""
@@ -83,12 +85,12 @@ class RiskStore:
             try:
                 async with self._bus.follow(RISK_STREAM, [ALL_KEYS], after=after) as follower:
                     if not follower.backlog:
-                        self.board.loaded = True
+                        self.ready.set()
                     async for message in follower:
                         await self._take(message)
                         after = message.sequence
                         if not message.pending:
-                            self.board.loaded = True
+                            self.ready.set()
             except JournalUnavailable as error:
                 end_if_cancelled()
                 log.info("risk_bucket_away", extra={"error": error.message})

@@ -566,6 +566,7 @@ class RiskReservation(_message.Message):
     QUANTITY_FIELD_NUMBER: _builtins.int
     REDUCE_ONLY_FIELD_NUMBER: _builtins.int
     EXPIRES_UNIX_NANOS_FIELD_NUMBER: _builtins.int
+    MARGIN_FIELD_NUMBER: _builtins.int
     venue: _builtins.str
     """Venue name."""
     account_id: _builtins.str
@@ -582,6 +583,8 @@ class RiskReservation(_message.Message):
     """True when it can only make a position smaller."""
     expires_unix_nanos: _builtins.int
     """After this the sender no longer waits, nanoseconds since the Unix epoch: from then on its gateway is asked."""
+    margin: _builtins.str
+    """Margin it needs at most, settlement asset."""
     def __init__(
         self,
         *,
@@ -593,10 +596,11 @@ class RiskReservation(_message.Message):
         quantity: _builtins.str = ...,
         reduce_only: _builtins.bool = ...,
         expires_unix_nanos: _builtins.int = ...,
+        margin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "client_order_id", b"client_order_id", "expires_unix_nanos", b"expires_unix_nanos", "quantity", b"quantity", "reduce_only", b"reduce_only", "side", b"side", "symbol", b"symbol", "venue", b"venue"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "client_order_id", b"client_order_id", "expires_unix_nanos", b"expires_unix_nanos", "margin", b"margin", "quantity", b"quantity", "reduce_only", b"reduce_only", "side", b"side", "symbol", b"symbol", "venue", b"venue"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
