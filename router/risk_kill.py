@@ -76,6 +76,7 @@ class KillSwitches:
         except MeshError as error:
             kill, fault = wanted, f"not stored yet: {error.message}"
             self._unstored[scope] = wanted
+            self._wake.set()
         else:
             self._board.let_go(scope)
         log.warning("kill_switch_engaged", extra={"scope": str(scope), "operator": kill.engaged_by, "fault": fault})
@@ -141,17 +142,17 @@ class KillSwitches:
                 self._tasks = None
 
     async def _store_late(self) -> None:
+        """Store what was engaged while the broker was away, and what was reached since."""
         for scope, wanted in list(self._unstored.items()):
             try:
                 await self._commands.engage(wanted)
+                for row in [row for job, row in self._rows.items() if job[0] == scope]:
+                    await self._keep(wanted, row)
             except MeshError as error:
                 log.warning("kill_switch_not_stored", extra={"scope": str(scope), "error": error.message})
                 return
             self._unstored.pop(scope, None)
             self._board.let_go(scope)
-            for job, row in list(self._rows.items()):
-                if job[0] == scope:
-                    await self._keep(wanted, row)
 
     def _resume(self) -> bool:
         """Start what is not verified; whether anything is."""

@@ -69,8 +69,9 @@ class Router:
     venues: Venues
     feeds: BookFeeds
     bus: Bus
+    risk: Risk
     ready: asyncio.Event
-    """Set once the journal answers: orders can be routed."""
+    """Set once the journal answers and the limits were read: orders can be routed."""
 
 
 @asynccontextmanager
@@ -96,9 +97,9 @@ async def build(
         watch = tasks.create_task(endless(venues.run(), name="venues"), name="venues")
         risks = tasks.create_task(endless(risk.run(), name="risk"), name="risk")
         ready = asyncio.Event()
-        health = tasks.create_task(_mirror_health(server, venues, bus, ready, measures), name="health")
+        health = tasks.create_task(_mirror_health(server, venues, bus, risk, ready, measures), name="health")
         try:
-            yield Router(server=server, venues=venues, feeds=feeds, bus=bus, ready=ready)
+            yield Router(server=server, venues=venues, feeds=feeds, bus=bus, risk=risk, ready=ready)
         finally:
             feeds.close()
             watch.cancel()
@@ -181,7 +182,7 @@ def _add_services(
 
 
 async def _mirror_health(
-    server: GrpcServer, venues: Venues, bus: Bus, ready: asyncio.Event, measures: Measures
+    server: GrpcServer, venues: Venues, bus: Bus, risk: Risk, ready: asyncio.Event, measures: Measures
 ) -> None:
     """`venue/<name>` follows the venue; the router itself serves while its journal does."""
     with venues.listening() as changed:
@@ -192,7 +193,7 @@ async def _mirror_health(
                 measures.serving(link.name, link.serving)
             if ready.is_set():
                 await server.set_serving(bus.connected)
-            elif bus.connected:
+            elif bus.connected and risk.store.ready.is_set():
                 ready.set()
             try:
                 async with asyncio.timeout(BROKER_CHECK_S):

@@ -59,7 +59,9 @@ class RiskBoard:
                 self.states[scope] = record
             case risk_pb2.KillSwitchState():
                 self.kills[scope] = record
-                self._held.pop(scope, None)
+                # The stored word counts from now on, for everything it covers.
+                for held in [one for one in self._held if one == scope or (record.engaged and scope.includes(one))]:
+                    del self._held[held]
             case _:
                 self.limits[(scope, record.limit_type)] = record
         for listener in self.on_change:

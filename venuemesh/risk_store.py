@@ -72,11 +72,17 @@ class RiskStore:
         Raises:
             JournalUnavailable: the broker does not answer.
         """
+        self._require_connection()
         async with aclosing(self._bus.replay(RISK_STREAM, [ALL_KEYS])) as stored:
             async for message in stored:
                 if (record := _decode(message)) is not None:
                     self.board.apply(record)
         self.ready.set()
+
+    def _require_connection(self) -> None:
+        # At once: what halts and cancels must not wait for a broker that is known to be away.
+        if not self._bus.connected:
+            raise JournalUnavailable("NATS is not connected", retry_after_s=1.0)
 
     async def run(self) -> None:
         """Follow the bucket until cancelled; while the broker is away the board stays as it was."""
@@ -113,6 +119,7 @@ class RiskStore:
         Raises:
             JournalUnavailable: the broker does not answer.
         """
+        self._require_connection()
         stored = await self._bus.last(RISK_STREAM, key_of(wanted))
         if stored is None:
             return None, 0

@@ -117,9 +117,10 @@ class RiskServicer(risk_service_pb2_grpc.RiskServiceServicer):
     ) -> wire.ReleaseKillSwitchResponse:
         """Release what was engaged for this venue or a part of it; a wider one is released at the router."""
         operator, reason = signature(request)
-        return wire.ReleaseKillSwitchResponse(
-            kill_switch=await self._commands.release(self._scope(request), operator, reason)
-        )
+        scope = self._scope(request)
+        kill = await self._commands.release(scope, operator, reason)
+        self._parts.risk.board.let_go(scope)
+        return wire.ReleaseKillSwitchResponse(kill_switch=kill)
 
     def _scope(self, request: Any) -> Scope:
         """The request's scope within this venue."""
