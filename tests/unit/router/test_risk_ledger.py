@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -89,29 +90,27 @@ class Model:
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(STEP, max_size=25), LIMITS)
-def test_totals_kept_as_things_change_equal_totals_added_up(
-    steps: list[tuple[str, object, object]], last: list
-) -> None:
+def test_totals_kept_as_things_change_equal_totals_added_up(steps: list[Any], last: list[kinds.Limit]) -> None:
     """Property 26, for exposure: whatever the order of changes, and whenever limits are set."""
     ledger, model = Ledger(), Model()
     for what, where, value in steps:
         match what:
             case "position":
-                ledger.set_position(where, value)  # type: ignore[arg-type]
-                model.positions[where] = value  # type: ignore[index, assignment]
+                ledger.set_position(where, value)
+                model.positions[where] = value
             case "claim":
                 key = ("one", "main", str(where))
-                ledger.set_claim(key, value)  # type: ignore[arg-type]
+                ledger.set_claim(key, value)
                 model.claims.pop(key, None)
                 if value is not None:
-                    model.claims[key] = value  # type: ignore[assignment]
+                    model.claims[key] = value
             case "mark":
-                ledger.set_mark(where[0], where[2], value)  # type: ignore[index, arg-type]
-                model.marks.pop((where[0], where[2]), None)  # type: ignore[index]
+                ledger.set_mark(where[0], where[2], value)
+                model.marks.pop((where[0], where[2]), None)
                 if value is not None:
-                    model.marks[(where[0], where[2])] = value  # type: ignore[index, assignment]
+                    model.marks[(where[0], where[2])] = value
             case _:
-                ledger.set_limits(value)  # type: ignore[arg-type]
+                ledger.set_limits(value)
     ledger.set_limits(last)
     for one in last:
         found = ledger.used(one)
