@@ -11,9 +11,10 @@ before the order is sent and becomes the order's own claim when the account's st
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import TypeAlias
+from operator import attrgetter
+from typing import Any, TypeAlias
 
 from venuemesh.money import EXACT
 from venuemesh.risk_scope import Scope
@@ -96,30 +97,18 @@ class Weight:
     gross: Decimal = ZERO
     unpriced: int = 0
 
-    def changed(self, before: Weight, after: Weight) -> Weight:
-        """This total with one part of it replaced."""
-        add, subtract = EXACT.add, EXACT.subtract
+    def minus(self, other: Weight) -> Weight:
+        """What has to be added to `other` to make it this."""
+        subtract = EXACT.subtract
         return Weight(
-            self.orders - before.orders + after.orders,
-            add(subtract(self.long, before.long), after.long),
-            add(subtract(self.short, before.short), after.short),
-            add(subtract(self.long_value, before.long_value), after.long_value),
-            add(subtract(self.short_value, before.short_value), after.short_value),
-            add(subtract(self.gross, before.gross), after.gross),
-            self.unpriced - before.unpriced + after.unpriced,
+            self.orders - other.orders,
+            subtract(self.long, other.long),
+            subtract(self.short, other.short),
+            subtract(self.long_value, other.long_value),
+            subtract(self.short_value, other.short_value),
+            subtract(self.gross, other.gross),
+            self.unpriced - other.unpriced,
         )
-
-    def used(self, limit_type: int) -> Decimal:
-        """What a limit of this type has in use."""
-        match limit_type:
-            case risk_pb2.RISK_LIMIT_TYPE_MAX_OPEN_ORDERS:
-                return Decimal(self.orders)
-            case risk_pb2.RISK_LIMIT_TYPE_MAX_POSITION_QUANTITY:
-                return max(self.long.copy_abs(), self.short.copy_abs())
-            case risk_pb2.RISK_LIMIT_TYPE_MAX_GROSS_EXPOSURE:
-                return self.gross
-            case _:
-                return max(self.long_value.copy_abs(), self.short_value.copy_abs())
 
 
 NOTHING = Weight()
@@ -152,19 +141,73 @@ class _Bucket:
         return Weight(orders, long, short, EXACT.multiply(long, mark), EXACT.multiply(short, mark), gross)
 
 
-@dataclass(slots=True)
+_ORDERS = attrgetter("orders", "unpriced")
+_GROSS = attrgetter("gross", "unpriced")
+_QUANTITY = attrgetter("long", "short")
+_VALUE = attrgetter("long_value", "short_value", "unpriced")
+
+
 class _Tally:
-    """Totals of one limit, by group."""
+    """Totals of one limit, by group: of a place's weight only what the limit looks at."""
 
-    limit: Limit
-    groups: dict[str, Weight] = field(default_factory=dict)
+    def __init__(self, limit: Limit) -> None:
+        self.limit = limit
+        self.by_symbol = limit.limit_type in BY_SYMBOL
+        self._kind = limit.limit_type
+        self._groups: dict[str, Any] = {}
+        self._zero: Any
+        self._parts: attrgetter[Any]
+        match limit.limit_type:
+            case risk_pb2.RISK_LIMIT_TYPE_MAX_OPEN_ORDERS:
+                self._parts, self._zero = _ORDERS, (0, 0)
+            case risk_pb2.RISK_LIMIT_TYPE_MAX_GROSS_EXPOSURE:
+                self._parts, self._zero = _GROSS, (ZERO, 0)
+            case risk_pb2.RISK_LIMIT_TYPE_MAX_POSITION_QUANTITY:
+                self._parts, self._zero = _QUANTITY, (ZERO, ZERO)
+            case _:
+                self._parts, self._zero = _VALUE, (ZERO, ZERO, 0)
 
-    def group(self, place: Place) -> str:
-        return place[2] if self.limit.limit_type in BY_SYMBOL else ""
+    def _after(self, place: Place, change: Weight) -> tuple[Any, Any]:
+        before = self._groups.get(place[2] if self.by_symbol else "", self._zero)
+        parts = self._parts(change)
+        add = EXACT.add
+        match self._kind:
+            case risk_pb2.RISK_LIMIT_TYPE_MAX_OPEN_ORDERS:
+                return before, (before[0] + parts[0], 0)
+            case risk_pb2.RISK_LIMIT_TYPE_MAX_GROSS_EXPOSURE:
+                return before, (add(before[0], parts[0]), before[1] + parts[1])
+            case risk_pb2.RISK_LIMIT_TYPE_MAX_POSITION_QUANTITY:
+                return before, (add(before[0], parts[0]), add(before[1], parts[1]))
+        return before, (add(before[0], parts[0]), add(before[1], parts[1]), before[2] + parts[2])
 
-    def change(self, place: Place, before: Weight, after: Weight) -> None:
-        group = self.group(place)
-        self.groups[group] = self.groups.get(group, NOTHING).changed(before, after)
+    def change(self, place: Place, change: Weight) -> None:
+        """A place's weight changed by this."""
+        self._groups[place[2] if self.by_symbol else ""] = self._after(place, change)[1]
+
+    def project(self, place: Place, change: Weight) -> Projection:
+        """The use of the place's group as it is, and if its weight changed by this."""
+        before, after = self._after(place, change)
+        used = self._used(after)
+        return Projection(self.limit, None if used is None else self._used(before) or ZERO, used)
+
+    def used(self) -> Decimal | None:
+        """The use of the fullest group; None where something has no mark."""
+        found = [self._used(total) for total in self._groups.values()]
+        known = [one for one in found if one is not None]
+        return None if len(known) < len(found) else max(known, default=ZERO)
+
+    def _used(self, total: Any) -> Decimal | None:
+        used: Decimal
+        match self._kind:
+            case risk_pb2.RISK_LIMIT_TYPE_MAX_OPEN_ORDERS:
+                return Decimal(total[0])
+            case risk_pb2.RISK_LIMIT_TYPE_MAX_GROSS_EXPOSURE:
+                used, unpriced = total
+            case risk_pb2.RISK_LIMIT_TYPE_MAX_POSITION_QUANTITY:
+                used, unpriced = max(total[0].copy_abs(), total[1].copy_abs()), 0
+            case _:
+                used, unpriced = max(total[0].copy_abs(), total[1].copy_abs()), total[2]
+        return None if unpriced else used
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +250,7 @@ class Ledger:
         self._covering, self._tallying = {}, {}
         for place, bucket in self._buckets.items():
             for tally in self._tallies_of(place):
-                tally.change(place, NOTHING, bucket.weight)
+                tally.change(place, bucket.weight)
 
     def covering(self, place: Place) -> tuple[Limit, ...]:
         """Limits an order at this place must keep, widest scope first."""
@@ -231,9 +274,7 @@ class Ledger:
             ]
             return min((one for one in free if one is not None), default=None)
         tally = next((one for one in self._tallies if one.limit == limit), None)
-        if tally is None or (limit.limit_type in PRICED and any(one.unpriced for one in tally.groups.values())):
-            return None
-        return max((one.used(limit.limit_type) for one in tally.groups.values()), default=ZERO)
+        return None if tally is None else tally.used()
 
     # what happens
 
@@ -313,17 +354,8 @@ class Ledger:
         """Every limit on totals that covers the claim, with what it would have in use."""
         place = claim.place
         bucket = self._buckets.get(place) or _Bucket()
-        after = bucket.weigh(self.marks.get(place[:1] + place[2:]), claim)
-        found = []
-        for tally in self._tallies_of(place):
-            total = tally.groups.get(tally.group(place), NOTHING)
-            following = total.changed(bucket.weight, after)
-            kind = tally.limit.limit_type
-            if kind in PRICED and following.unpriced:
-                found.append(Projection(tally.limit, None, None))
-            else:
-                found.append(Projection(tally.limit, total.used(kind), following.used(kind)))
-        return found
+        change = bucket.weigh(self.marks.get((place[0], place[2])), claim).minus(bucket.weight)
+        return [tally.project(place, change) for tally in self._tallies_of(place)]
 
     def _bucket(self, place: Place) -> _Bucket:
         bucket = self._buckets.get(place)
@@ -335,6 +367,8 @@ class Ledger:
     def _reweigh(self, place: Place, bucket: _Bucket) -> None:
         before = bucket.weight
         bucket.weight = bucket.weigh(self.marks.get((place[0], place[2])))
-        if before != bucket.weight:
-            for tally in self._tallies_of(place):
-                tally.change(place, before, bucket.weight)
+        tallies = self._tallies_of(place)
+        if tallies and before != bucket.weight:
+            change = bucket.weight.minus(before)
+            for tally in tallies:
+                tally.change(place, change)
