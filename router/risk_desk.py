@@ -1,7 +1,7 @@
 """The one place where risk meets the path of an order: `admit` before anything is journalled, `covering` around a send.
 
-    await desk.admit(orders)                    # all of them have room, or MeshError and none has
-    async with desk.covering(orders) as room:   # admits what was not admitted yet
+    await desk.admit(order, children)           # all children have room, or MeshError and none has
+    async with desk.covering(orders) as room:   # takes room for what was not admitted yet
         answer = await send(...)
         room.answered(order, answer)            # no word, or an error that may have sent: the room stays taken
 
@@ -114,7 +114,26 @@ class RiskDesk:
 
     # admitting
 
-    async def admit(self, orders: Sequence[order_pb2.NewOrder], *, reduces: Sequence[bool] = ()) -> None:
+    async def admit(self, order: order_pb2.NewOrder, children: Sequence[order_pb2.NewOrder]) -> None:
+        """Return when the order may go out as these children, with room taken for each.
+
+        Args:
+            children: what is sent, one per venue; the order itself when it names its venue.
+        Raises:
+            MeshError: as `take`; nothing is held.
+        """
+        await self.take(children)
+
+    def settle(self, child: order_pb2.NewOrder, answer: order_service_pb2.SubmitOrderResponse | None) -> None:
+        """A child was answered; None: this attempt certainly did not send it. UNKNOWN is an answer: it may be live."""
+        if answer is None:
+            self.forgo([child])
+        elif answer.outcome == order_service_pb2.SUBMIT_OUTCOME_REJECTED:
+            self.give_back(order_key(child))
+        else:
+            self.parts.book.note_sent(order_key(child))
+
+    async def take(self, orders: Sequence[order_pb2.NewOrder], *, reduces: Sequence[bool] = ()) -> None:
         """Let all orders pass, with room taken for them, or none.
 
         Args:
@@ -251,9 +270,9 @@ class RiskDesk:
         """Hold room for orders while they are sent.
 
         Raises:
-            MeshError: as `admit`; what the block raises passes through, and gives room back where nothing was sent.
+            MeshError: as `take`; what the block raises passes through, and gives room back where nothing was sent.
         """
-        await self.admit(orders, reduces=reduces)
+        await self.take(orders, reduces=reduces)
         keys = [order_key(order) for order in orders]
         self._sending.update(keys)
         room = Room()

@@ -132,14 +132,14 @@ class OrderRouter:
             self._require_time(plan)
             draft = new_route(order, instruction, plan, self._clock.now_ns())
             # Before the key is used up: a refused order may be sent again when there is room.
-            await self._risk.admit([child_order(draft)])
+            await self._risk.admit(order, [child_order(draft)])
             is_new = False
             try:
                 async with _bounded(self._reserve_s(plan)):
                     stored, is_new = await self._journal.decide(draft)
             finally:
                 if not is_new:
-                    self._risk.forgo([child_order(draft)])
+                    self._risk.settle(child_order(draft), None)
             if is_new:
                 self._measures.routed(stored.plan.legs[0].venue)
                 await self._journal.announce(stored)

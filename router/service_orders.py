@@ -105,7 +105,7 @@ class OrderServicer:
         refused: dict[int, pb.BatchSubmitResult] = {}
         for place, order in enumerate(part.orders):
             try:
-                await self._risk.admit([order])
+                await self._risk.take([order])
             except MeshError as error:
                 refused[place] = pb.BatchSubmitResult(error=element_error(error))
         left = [place for place in range(len(part.orders)) if place not in refused]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import grpc
+import grpc.aio
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
@@ -25,6 +27,7 @@ from tests.integration.router.risk_world import (
     served,
     until,
 )
+from tests.integration.router.test_process import environment, start
 from venuemesh.errors import MeshError, Reason, Sent
 from venuemesh.gateway.dead_mans_switch import ARMED, EMULATED, NATIVE
 from venuemesh.v1 import order_pb2, risk_pb2
@@ -177,26 +180,30 @@ async def test_kill_switch_reaches_a_gateway_that_was_down_when_it_starts_again(
         assert (await at_gateway(gateways[VENUE], "b")).reason is Reason.KILL_SWITCH_ACTIVE
 
 
-async def test_router_killed_amid_a_kill_switch_is_continued_by_the_next(broker: Broker) -> None:
-    """What was verified stays so; the other venue is finished by a router that never heard the command."""
+async def test_router_process_killed_amid_a_kill_switch_is_continued_by_the_next(broker: Broker) -> None:
+    """SIGKILL while one venue has verified and the other has not answered; the next router never heard the command."""
     one, two = fake_venue(), fake_venue(SECOND)
     blocked = asyncio.Event()
     async with served(broker, one, two) as gateways:
         await rest(gateways[VENUE], "a")
         await rest(gateways[SECOND], "b", "c")
-        async with fronted(broker, gateways) as dying:
-            two.script("cancel_order", Held(blocked), Held(blocked))
-            call = asyncio.create_task(dying.kill())
-            await until(lambda: two.calls.count("cancel_order") == 2 and not open_at(one))
-            await until(
-                lambda: any(
-                    row.verified for kill in dying.router.risk.store.board.kills.values() for row in kill.venues
-                )
-            )
-            await dying.router.server.stop_now()
+        venues = ",".join(f"{name}={gateway.server.address}" for name, gateway in gateways.items())
+        process = await start(environment(broker, venues))
+        assert process.stdout is not None
+        ready = json.loads(await process.stdout.readline())
+        two.script("cancel_order", Held(blocked), Held(blocked))
+        async with grpc.aio.insecure_channel(ready["grpc_address"]) as channel:
+            stub: Any = RiskServiceStub(channel)
+            request = risk.EngageKillSwitchRequest(operator="ann", reason="too much")
+            call = stub.EngageKillSwitch(request, timeout=10)
+            board = gateways[VENUE].core.risk.board
+            await until(lambda: two.calls.count("cancel_order") == 2)
+            await until(lambda: any(row.verified for kill in board.kills.values() for row in kill.venues))
+            process.kill()
             with pytest.raises(grpc.aio.AioRpcError):
                 await call
-        assert len(open_at(two)) == 2
+        await process.communicate()
+        assert not open_at(one) and len(open_at(two)) == 2
         blocked.set()
         async with fronted(broker, gateways) as front:
             kill = await finished(front)

@@ -122,7 +122,7 @@ async def test_room_of_an_order_that_never_reached_its_gateway_is_given_back(bro
         async with fronted(broker, gateways) as dying:
             await until(lambda: dying.router.risk.desk.parts.ledger.limits)
             dying.router.risk.desk._settings = dying.router.risk.desk._settings.model_copy(update={"grace_s": 1e6})
-            await dying.router.risk.desk.admit([new_order("never-sent", venue=VENUE)])
+            await dying.router.risk.desk.take([new_order("never-sent", venue=VENUE)])
         await until(lambda: len(front.book) == 1)
         assert (await front.refused("early")).reason is Reason.RISK_LIMIT_REACHED
         for row in front.book.outstanding():
