@@ -147,7 +147,7 @@ def check_order(ledger: Ledger, order: RiskOrder, accounts: Sequence[AccountKey]
     covering = ledger.covering(order.place)
     for limit in covering:
         if limit.limit_type == MAX_ORDER_QUANTITY:
-            _bound(limit, used=ZERO, after=order.quantity)
+            _bound(limit, used=ZERO, after=order.quantity, field="order.quantity")
         elif limit.limit_type == MAX_ORDER_NOTIONAL:
             _check_notional(limit, order, mark)
         elif limit.limit_type == PRICE_COLLAR_BPS and order.price is not None:
@@ -202,17 +202,18 @@ def stale(order: RiskOrder, cause: str) -> PreconditionFailed:
     )
 
 
-def _bound(limit: Limit, *, used: Decimal, after: Decimal, unit: str = "") -> None:
+def _bound(limit: Limit, *, used: Decimal, after: Decimal, field: str | None = None) -> None:
     if after > limit.bound:
-        raise refused(limit, used=used, after=after, unit=unit)
+        raise refused(limit, used=used, after=after, field=field)
 
 
-def refused(limit: Limit, *, used: Decimal, after: Decimal, unit: str = "") -> RiskRefused:
+def refused(limit: Limit, *, used: Decimal, after: Decimal, unit: str = "", field: str | None = None) -> RiskRefused:
     """The refusal by a limit: names it, its scope, what is in use, what it would be, and the bound."""
     shown = {name: format_decimal(to_wire(value)) for name, value in (("used", used), ("after", after))}
     bound = format_decimal(limit.bound)
     return RiskRefused(
         f"{limit.name} of {limit.scope} is {bound}{unit}: {shown['used']} in use, {shown['after']} with this order",
+        field=field,
         metadata={"limit_type": limit.name, "scope": str(limit.scope), "limit": bound, **shown},
     )
 
@@ -223,7 +224,7 @@ def _check_notional(limit: Limit, order: RiskOrder, mark: Decimal | None) -> Non
         if order.reduce_only:
             return
         raise stale(order, f"{limit.name} of {limit.scope} needs a mark")
-    _bound(limit, used=ZERO, after=EXACT.multiply(order.quantity, price))
+    _bound(limit, used=ZERO, after=EXACT.multiply(order.quantity, price), field="order.quantity")
 
 
 def _check_collar(limit: Limit, order: RiskOrder, price: Decimal, mark: Decimal | None) -> None:
@@ -234,7 +235,7 @@ def _check_collar(limit: Limit, order: RiskOrder, price: Decimal, mark: Decimal 
     away = EXACT.multiply(EXACT.subtract(price, mark).copy_abs(), BPS)
     # Compared without dividing, so exactly; the quotient is only shown.
     if away > EXACT.multiply(limit.bound, mark):
-        raise refused(limit, used=ZERO, after=divide(away, mark), unit=" bps")
+        raise refused(limit, used=ZERO, after=divide(away, mark), unit=" bps", field="order.price")
 
 
 def _check_margin(ledger: Ledger, limit: Limit, order: RiskOrder, claim: Claim, mark: Decimal | None) -> None:

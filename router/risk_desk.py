@@ -211,7 +211,7 @@ class RiskDesk:
         if not self.parts.ledger.covering(place):
             return None
         link = self._venues.get(order.venue, field="order.venue")
-        if link.account_ids and order.account_id not in link.account_ids:
+        if link.known and order.account_id not in link.account_ids:
             return None
         checked = check_fields(order)
         return RiskOrder(
@@ -246,7 +246,7 @@ class RiskDesk:
             try:
                 for order in orders:
                     claim = check_order(ledger, order, accounts)
-                    if needs_room(ledger, order.place) and order.key not in book:
+                    if self._takes_room(order) and order.key not in book:
                         row = reservation_of(order.key, claim, expires_ns)
                         book.reserve(row)
                         rows.append(row)
@@ -256,10 +256,14 @@ class RiskDesk:
                 raise
             return rows
 
-        if any(needs_room(ledger, order.place) for order in orders):
+        if any(self._takes_room(order) for order in orders):
             await self.parts.log.reserve(judge)
         else:
             judge()
+
+    def _takes_room(self, order: RiskOrder) -> bool:
+        """What only makes a position smaller needs none, and so does not wait for the log either."""
+        return not order.reduce_only and needs_room(self.parts.ledger, order.place)
 
     # settling
 

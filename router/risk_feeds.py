@@ -55,7 +55,7 @@ class AccountFeeds:
     def accounts(self) -> list[AccountKey] | None:
         """Every account of the mesh; None while a venue was never reached, so that its accounts are not known."""
         links = self._venues.all()
-        if any(not link.account_ids for link in links):
+        if not all(link.known for link in links):
             return None
         return [(link.name, account_id) for link in links for account_id in link.account_ids]
 

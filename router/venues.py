@@ -134,6 +134,11 @@ class VenueLink:
         return frozenset(self._known.account_ids) if self._known is not None else frozenset()
 
     @property
+    def known(self) -> bool:
+        """Whether its gateway was reached at least once, so that its accounts are known."""
+        return self._known is not None
+
+    @property
     def known_down(self) -> bool:
         """Whether connecting just failed, so that another try now would only wait."""
         return self.channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE

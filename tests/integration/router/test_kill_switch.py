@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -120,9 +121,11 @@ async def test_kill_switch_halts_cancels_and_verifies_at_every_venue(broker: Bro
     """Also orders the mesh did not place; release lets trading begin again."""
     one, two = fake_venue(), fake_venue(SECOND)
     async with served(broker, one, two) as gateways, fronted(broker, gateways) as front:
-        await rest(gateways[VENUE], "a", "b")
+        await rest(gateways[VENUE], "a")
         await rest(gateways[SECOND], "c")
-        await gateways[SECOND].core.log.flush()
+        ours = next(iter(one.orders.values()))
+        one.orders["foreign"] = replace(ours, venue_order_id="99", venue_client_order_id="foreign")
+        one.order_accounts["foreign"] = MAIN
         kill = await front.kill()
         rows = {row.venue: (row.verified, row.canceled_orders, row.remaining_orders) for row in kill.venues}
         assert rows == {VENUE: (True, 2, 0), SECOND: (True, 1, 0)}

@@ -7,7 +7,9 @@ from decimal import Decimal
 from typing import Any
 
 import grpc.aio
+import pytest
 
+from router import risk_log
 from tests.broker import Broker
 from tests.integration.router.risk_world import (
     BTC,
@@ -29,7 +31,8 @@ from tests.integration.router.risk_world import (
 from tests.integration.router.support import Gateway as Scripted
 from tests.integration.router.support import gateways as gateways_of
 from tests.integration.router.support import running, submit_request
-from venuemesh.errors import MeshError, OrderNotFound, Reason, Sent
+from venuemesh.errors import JournalUnavailable, MeshError, OrderNotFound, Reason, Sent
+from venuemesh.subjects import RESERVATION_STREAM, RESERVATION_SUBJECT
 from venuemesh.v1 import order_pb2, risk_pb2
 from venuemesh.v1 import order_service_pb2 as wire
 from venuemesh.v1 import risk_service_pb2 as risk
@@ -129,6 +132,48 @@ async def test_room_of_an_order_that_never_reached_its_gateway_is_given_back(bro
             row.expires_unix_nanos = 0
         await until(lambda: not len(front.book))
         assert (await front.submit("late")).outcome == wire.SUBMIT_OUTCOME_ACKNOWLEDGED
+
+
+async def test_router_that_starts_late_knows_what_others_hold_though_the_log_was_cut(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every third message tells everything outstanding; what is before it may be gone."""
+    monkeypatch.setattr(risk_log, "COMPLETE_EVERY", 2)
+    async with served(broker) as gateways, fronted(broker, gateways) as front:
+        await front.limit(MAX_OPEN, "20")
+        desk = front.router.risk.desk
+        for number in range(7):
+            await desk.take([new_order(f"held-{number}", venue=VENUE)])
+            await front.submit(f"sent-{number}")
+        await until(lambda: len(front.book) == 7)
+        newest = await front.router.bus.last(RESERVATION_STREAM, RESERVATION_SUBJECT)
+        assert newest is not None
+        async with fronted(broker, gateways) as other:
+            assert {row.client_order_id for row in other.book.outstanding()} >= {f"held-{n}" for n in range(7)}
+            await other.router.risk.desk.take([new_order("late", venue=VENUE)])
+            await until(lambda: len(front.book) == 8)
+            await until(lambda: len(other.book) == 8)
+
+
+async def test_reservation_whose_confirmation_was_lost_is_given_back(broker: Broker) -> None:
+    """The broker stores it and its answer does not come: the caller hears that nothing was sent, and nothing stays."""
+    async with served(broker) as gateways, fronted(broker, gateways) as front, fronted(broker, gateways) as other:
+        await front.limit(MAX_OPEN, "1")
+        await until(lambda: other.router.risk.desk.parts.ledger.limits)
+        log = front.router.risk.desk.parts.log
+        append = log._bus.append_after
+
+        async def lost(subject: str, payload: bytes, last_sequence: int) -> int:
+            await append(subject, payload, last_sequence)
+            raise JournalUnavailable("the answer was lost")
+
+        log._bus.append_after = lost  # type: ignore[method-assign]
+        error = await front.refused("a")
+        log._bus.append_after = append  # type: ignore[method-assign]
+        assert (error.reason, error.sent) == (Reason.JOURNAL_UNAVAILABLE, Sent.NO)
+        await until(lambda: other.book.seen > 0)
+        await until(lambda: not len(other.book) and not len(front.book))
+        assert (await other.submit("b")).outcome == wire.SUBMIT_OUTCOME_ACKNOWLEDGED
 
 
 async def test_order_while_the_view_is_stale_is_refused_and_reduce_only_and_cancels_pass(broker: Broker) -> None:

@@ -44,6 +44,8 @@ def test_order_over_each_limit_is_refused_with_its_name_and_numbers(
     assert error.reason is Reason.RISK_LIMIT_REACHED
     assert (error.metadata["limit"], error.metadata["after"]) == (bound, after)
     assert error.metadata["scope"] == f"venue={VENUE}"
+    one_order = {kinds.MAX_ORDER_QUANTITY: "order.quantity", kinds.MAX_ORDER_NOTIONAL: "order.quantity"}
+    assert error.field == {**one_order, kinds.PRICE_COLLAR_BPS: "order.price"}.get(kind)
 
 
 @pytest.mark.parametrize(
