@@ -368,8 +368,8 @@ class Desk:
         return self.board.refusal(self.venue.name, account_id, terms.symbol, reduce_only=reduces)
 
     def check_ready(self, account: Account, terms: pb.NewOrder) -> None:
-        """Refuse new orders while operators have halted them, while draining, while the account's stream is not caught up,
-        and while they are paused."""
+        """Refuse new orders while operators have halted them, while draining, while the account's stream is not
+        caught up, and while they are paused."""
         if (halted := self._halted(account.account_id, terms)) is not None:
             raise halted
         if self.draining:
