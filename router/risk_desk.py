@@ -124,15 +124,6 @@ class RiskDesk:
         """
         await self.take(children)
 
-    def settle(self, child: order_pb2.NewOrder, answer: order_service_pb2.SubmitOrderResponse | None) -> None:
-        """A child was answered; None: this attempt certainly did not send it. UNKNOWN is an answer: it may be live."""
-        if answer is None:
-            self.forgo([child])
-        elif answer.outcome == order_service_pb2.SUBMIT_OUTCOME_REJECTED:
-            self.give_back(order_key(child))
-        else:
-            self.parts.book.note_sent(order_key(child))
-
     async def take(self, orders: Sequence[order_pb2.NewOrder], *, reduces: Sequence[bool] = ()) -> None:
         """Let all orders pass, with room taken for them, or none.
 

@@ -7,6 +7,7 @@ import logging
 
 from router.calls import Context, read, submit
 from router.facade import Facade, Listing, at_venue, fill_in, joined, paged, stream_at_venue
+from router.locate import Locator, at
 from router.venues import VenueLink
 from venuemesh.dead_letter_service import DeadLetterDesk
 from venuemesh.errors import InvalidRequest
@@ -92,15 +93,33 @@ class OperationsServicer:
 
 @fill_in(reconciliation_service_pb2.DESCRIPTOR.services_by_name["ReconciliationService"])
 class ReconciliationServicer:
-    """The desk of each gateway, by venue."""
+    """Comparisons of the gateways with their venues, and orders in doubt, of one venue or of all."""
 
-    def __init__(self, facade: Facade) -> None:
+    def __init__(self, facade: Facade, locator: Locator) -> None:
         self.facade = facade
+        self._locator = locator
 
     GetReconciliationReport = at_venue("reconciliation", "GetReconciliationReport")
     TriggerReconciliation = at_venue("reconciliation", "TriggerReconciliation", write=True)
-    ListUncertainOrders = at_venue("reconciliation", "ListUncertainOrders")
-    ListDiscrepancies = at_venue("reconciliation", "ListDiscrepancies")
+    ListUncertainOrders = paged(
+        Listing(
+            stub="reconciliation",
+            method="ListUncertainOrders",
+            response=reconciliation_service_pb2.ListUncertainOrdersResponse,
+            rows="uncertain_orders",
+            time_ns=lambda row: row.order.uncertain_since.ToNanoseconds(),
+            newest_first=False,
+        )
+    )
+    ListDiscrepancies = paged(
+        Listing(
+            stub="reconciliation",
+            method="ListDiscrepancies",
+            response=reconciliation_service_pb2.ListDiscrepanciesResponse,
+            rows="discrepancies",
+            time_ns=lambda row: row.found_time.ToNanoseconds(),
+        )
+    )
     StreamDiscrepancies = stream_at_venue(
         "reconciliation",
         "StreamDiscrepancies",
@@ -111,8 +130,12 @@ class ReconciliationServicer:
     async def ResolveUncertainOrder(  # noqa: N802 - named by the contract
         self, request: reconciliation_service_pb2.ResolveUncertainOrderRequest, context: Context
     ) -> reconciliation_service_pb2.ResolveUncertainOrderResponse:
-        link = self.facade.link(request.reference.venue, field="reference.venue")
+        """Pass an operator's action on to the gateway that has the order."""
+        link = await self._locator.locate(request.reference)
+        named = reconciliation_service_pb2.ResolveUncertainOrderRequest()
+        named.CopyFrom(request)
+        named.reference.CopyFrom(at(request.reference, link.name))
         answer: reconciliation_service_pb2.ResolveUncertainOrderResponse = await submit(
-            link, link.reconciliation.ResolveUncertainOrder, request, context
+            link, link.reconciliation.ResolveUncertainOrder, named, context
         )
         return answer

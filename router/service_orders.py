@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -12,12 +14,14 @@ from router.facade import Facade, Listing, fill_in, paged, stream_at_venue
 from router.fanout import NOT_HERE, ask_all
 from router.locate import Locator, at, require_id
 from router.outcomes import element_error, unknown_cancel, unknown_replace, unknown_submit
+from router.parent_orders import ParentOrders
 from router.risk_desk import RiskDesk, order_key
 from router.routing import OrderRouter
 from router.venues import VenueLink
 from venuemesh.errors import (
     GatewayUnavailable,
     InvalidRequest,
+    JournalUnavailable,
     MeshError,
     NotYetImplemented,
     OutcomeUnknown,
@@ -25,6 +29,8 @@ from venuemesh.errors import (
 )
 from venuemesh.v1 import error_pb2, order_pb2, routing_pb2
 from venuemesh.v1 import order_service_pb2 as pb
+
+log = logging.getLogger(__name__)
 
 BY_DEFAULT = routing_pb2.RoutingInstruction()
 
@@ -37,20 +43,22 @@ def _order_time(order: order_pb2.Order) -> int:
 class OrderServicer:
     """Submit, amend, cancel and read orders at any venue."""
 
-    def __init__(self, facade: Facade, router: OrderRouter, locator: Locator, risk: RiskDesk) -> None:
+    def __init__(
+        self, facade: Facade, router: OrderRouter, locator: Locator, parents: ParentOrders, risk: RiskDesk
+    ) -> None:
         self.facade = facade
         self._risk = risk
         self._router = router
         self._locator = locator
+        self._parents = parents
 
     # --- submit ---
 
     async def SubmitOrder(self, request: pb.SubmitOrderRequest, context: Context) -> pb.SubmitOrderResponse:  # noqa: N802
         if request.order.venue:
             link = self.facade.link(request.order.venue, field="order.venue")
-            return await self._router.submit_to(link, request, context)
-        route, _ = await self._router.route(request.order, BY_DEFAULT)
-        return await self._router.send(route, request, context)
+            return await self._router.submit_named(link, request, context)
+        return (await self._router.submit(request.order, BY_DEFAULT, request, context)).answer
 
     async def SubmitOrderList(self, request: pb.SubmitOrderListRequest, context: Context) -> Any:  # noqa: N802
         """Orders that belong together are of one venue, which each of them names."""
@@ -97,8 +105,8 @@ class OrderServicer:
 
     async def _submit_one(self, batch: pb.BatchSubmitOrdersRequest, place: int) -> list[pb.BatchSubmitResult]:
         request = pb.SubmitOrderRequest(order=batch.orders[place], ack_level=batch.ack_level)
-        route, _ = await self._router.route(request.order, BY_DEFAULT)
-        return [pb.BatchSubmitResult(response=await self._router.send(route, request))]
+        routed = await self._router.submit(request.order, BY_DEFAULT, request)
+        return [pb.BatchSubmitResult(response=routed.answer)]
 
     async def _submit_part(self, venue: str, part: pb.BatchSubmitOrdersRequest) -> Sequence[pb.BatchSubmitResult]:
         link = self.facade.link(venue, field="orders.venue")
@@ -135,6 +143,9 @@ class OrderServicer:
     # --- amend and cancel ---
 
     async def ReplaceOrder(self, request: pb.ReplaceOrderRequest, context: Context) -> Any:  # noqa: N802
+        route = await self._split_of(request.reference)
+        if route is not None:
+            return await self._parents.replace(route, request)
         link = await self._locator.locate(request.reference)
         request = _at(request, link)
         async with self._risk.amending(link, request) as answered:
@@ -150,10 +161,44 @@ class OrderServicer:
 
     async def _cancel(self, request: pb.CancelOrderRequest, context: Context = None) -> pb.CancelOrderResponse:
         require_id(request.reference)
+        version = request.expected_version if request.HasField("expected_version") else None
+        try:
+            route = await self._parents.find_split(request.reference)
+        except JournalUnavailable as error:
+            log.warning("route_not_read", extra={"cause": error.message})
+            return await self._cancel_blindly(request, context)
+        if route is not None:
+            return await self._parents.cancel_as_one(route, version)
+        return await self._cancel_one_order(request, context)
+
+    async def _cancel_one_order(
+        self, request: pb.CancelOrderRequest, context: Context = None
+    ) -> pb.CancelOrderResponse:
         if not request.reference.venue and request.reference.WhichOneof("id") == "order_id":
             return await self._cancel_anywhere(request)
         link = await self._locator.locate(request.reference)
         return await self._cancel_at(link, request, context)
+
+    async def _cancel_blindly(self, request: pb.CancelOrderRequest, context: Context) -> pb.CancelOrderResponse:
+        """The journal cannot say whether the order was split: both is tried at once, as no cancel may wait for it."""
+        children = asyncio.create_task(self._parents.cancel_without_journal(request.reference), name="cancel/children")
+        try:
+            return await self._cancel_one_order(request, context)
+        except MeshError:
+            split = await children
+            if split is None:
+                raise
+            return split
+        finally:
+            children.cancel()
+
+    async def _split_of(self, reference: pb.OrderReference) -> routing_pb2.Route | None:
+        """The route of an order that was split. Without the journal orders are still found by asking around."""
+        try:
+            return await self._parents.find_split(reference)
+        except JournalUnavailable as error:
+            log.warning("route_not_read", extra={"cause": error.message})
+            return None
 
     async def _cancel_at(
         self, link: VenueLink, request: pb.CancelOrderRequest, context: Context = None
@@ -240,6 +285,9 @@ class OrderServicer:
     # --- read ---
 
     async def GetOrder(self, request: pb.GetOrderRequest, context: Context) -> Any:  # noqa: N802
+        route = await self._split_of(request.reference)
+        if route is not None:
+            return pb.GetOrderResponse(order=await self._parents.get(route, context))
         link = await self._locator.locate(request.reference)
         return await read(link, link.orders.GetOrder, _at(request, link), context)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
+from router.instructions import MAX_HORIZON_S
+from router.views import ASSUMED_FEE_RATE, DEFAULT_HORIZON_S
 from venuemesh.settings import GrpcSettings, Names, NotNegative, OutgoingSettings, Positive, Section, ServiceSettings
 
 ROUTER_PORT = 50050
@@ -47,6 +50,8 @@ class BookSettings(Section):
 
     max_age_s: Positive = 10.0
     """A book older than this is left out."""
+    max_distance_bps: Annotated[int, Field(ge=1, le=10_000)] = 200
+    """A book of three or more whose middle is further from the median is left out of the consolidated book."""
     fetch_timeout_s: Positive = 0.25
     """Bound of the one reading made when no live book is there yet."""
     depth: Annotated[int, Field(ge=1, le=1_000)] = 20
@@ -91,6 +96,30 @@ class RiskSettings(Section):
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+class FactSettings(Section):
+    """Fee rates and funding, which costs are made of beside the books."""
+
+    fetch_timeout_s: Positive = 0.25
+    """Bound of one reading, and of how long the first decision about a venue waits for it."""
+    fee_refresh_s: Positive = 300.0
+    """Fee rates are read again after this time, and count as not known after three times as long."""
+    funding_refresh_s: Positive = 30.0
+    """The same for funding rates."""
+    max_entries: Annotated[int, Field(ge=1, le=100_000)] = 4_096
+    """Rates kept of each kind; the one used least recently makes room."""
+    assumed_fee_rate: Annotated[Decimal, Field(ge=0, le=1)] = ASSUMED_FEE_RATE
+    """What a venue that does not tell its fees is taken to charge, as a fraction of notional."""
+
+
+class RoutingSettings(Section):
+    """The routing policy until somebody changes it at run time, and what follows routes."""
+
+    funding_horizon_s: Annotated[int, Field(ge=0, le=MAX_HORIZON_S)] = DEFAULT_HORIZON_S
+    """Time over which expected funding counts when nobody names one."""
+    max_open_routes: Annotated[int, Field(ge=1)] = 50_000
+    """Routes followed at once; of more, states are read when somebody asks, and not streamed."""
+
+
 class RouterGrpcSettings(GrpcSettings):
     """The router's own server."""
 
@@ -108,8 +137,10 @@ class RouterSettings(ServiceSettings):
     gateway: GatewaySettings = GatewaySettings()
     books: BookSettings = BookSettings()
     risk: RiskSettings = RiskSettings()
+    facts: FactSettings = FactSettings()
+    routing: RoutingSettings = RoutingSettings()
     excluded_venues: tuple[str, ...] = ()
-    """Venues that routing never chooses; naming one in an order still works."""
+    """Venues that routing never chooses until the policy is changed; naming one in an order still works."""
     page_token_key_file: Path | None = None
     """Secret that signs page tokens, the same on every replica; without it tokens are only checked for damage."""
 

@@ -214,6 +214,7 @@ class AccountHistory:
 
     def __init__(self, bus: Bus, venue: str, account_id: str, *, dead_letters: DeadLetters | None = None) -> None:
         self._bus = bus
+        self._owner = (venue, account_id)
         self._dead_letters = dead_letters
         self._filter = account_filter(venue, account_id)
 
@@ -235,6 +236,14 @@ class AccountHistory:
             yield late
         if order.skipped:
             log.error("account_log_has_gaps", extra={"filter": self._filter, "gaps": str(order.skipped[:10])})
+
+    async def of_order(self, symbol: str, client_order_id: str) -> AsyncGenerator[event_pb2.Event]:
+        """Every stored event of one order, in order, without reading those of others."""
+        names = [subject(kind, *self._owner, symbol, client_order_id) for kind in (Kind.ORDER, Kind.FILL)]
+        async with aclosing(self._bus.replay(EVENT_STREAM, names)) as stored:
+            events = sorted([decode_event(message) async for message in stored], key=lambda event: event.sequence)
+        for event in events:
+            yield event
 
     async def _read(self, message: StoredMessage) -> event_pb2.Event:
         try:

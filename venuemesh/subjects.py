@@ -29,6 +29,9 @@ RISK_STREAM = f"KV_{RISK_BUCKET}"
 RESERVATION_STREAM = "VENUEMESH_RESERVATIONS"
 RESERVATION_SUBJECT = f"{ROOT}.reservation"
 MAX_RESERVATION_MESSAGES = 20_000
+ROUTING_BUCKET = "VENUEMESH_ROUTING"
+ROUTING_STREAM = f"KV_{ROUTING_BUCKET}"
+ROUTING_POLICY_KEY = f"$KV.{ROUTING_BUCKET}.policy"
 
 DAY_S = 86_400.0
 AUDIT_DAYS = 30
@@ -132,6 +135,12 @@ def stream_specs(
             subjects=[RESERVATION_SUBJECT],
             description="Room under the limits that routers have taken for orders on their way",
             max_messages_per_subject=MAX_RESERVATION_MESSAGES,
+        ),
+        StreamSpec(
+            name=ROUTING_STREAM,
+            subjects=[f"$KV.{ROUTING_BUCKET}.>"],
+            description="The routing policy: a key-value bucket, with its last versions",
+            max_messages_per_subject=64,
         ),
         StreamSpec(
             name=DEAD_LETTER_STREAM,

@@ -37,6 +37,8 @@ ACCOUNT_STALE = "account_stale"
 DISCREPANCY = "reconcile_discrepancy"
 UNKNOWN_TEXT = "unknown_venue_text"
 ILLEGAL_TRANSITION = "illegal_transition"
+ORDER_REVIVED = "order_revived"
+ORDER_STUCK = "order_stuck"
 SWITCH_FIRED = "dead_mans_switch_fired"
 SWITCH_LEFT_ORDERS = "dead_mans_switch_left_orders"
 

@@ -27,23 +27,28 @@ from venuemesh.gateway.alerts import (
     DISCREPANCY,
     ILLEGAL_TRANSITION,
     LINK_LOST,
+    ORDER_REVIVED,
+    ORDER_STUCK,
     UNKNOWN_TEXT,
     Alerts,
 )
+from venuemesh.gateway.amendment_journal import AmendmentJournal
 from venuemesh.gateway.attribution import attributed
 from venuemesh.gateway.audit import AuditTrail, orders_about
 from venuemesh.gateway.audit_reader import AuditReader
 from venuemesh.gateway.books import Books
 from venuemesh.gateway.dead_mans_switch import DeadMansSwitches, SwitchStore
 from venuemesh.gateway.desk import Desk, DeskSettings
+from venuemesh.gateway.discrepancies import DiscrepancyHistory
 from venuemesh.gateway.evidence import facts_of
 from venuemesh.gateway.facts import OutcomeLost
 from venuemesh.gateway.instruments import Instruments
 from venuemesh.gateway.kill_switch import KillSwitch
 from venuemesh.gateway.link_watch import LinkWatch, LinkWatchSettings
 from venuemesh.gateway.market_data import MarketData
+from venuemesh.gateway.operator_actions import OperatorActions
 from venuemesh.gateway.order_wire import from_order, timestamp
-from venuemesh.gateway.orders import IllegalTransition, OrderState
+from venuemesh.gateway.orders import Change, IllegalTransition, OrderState
 from venuemesh.gateway.reconciler import Reconciler, ReconcilerSettings
 from venuemesh.gateway.recovery import Recovery
 from venuemesh.gateway.resolver import Resolver, ResolverSettings
@@ -152,13 +157,27 @@ class GatewayCore:
             board=self.risk.board,
         )
         self.working = WorkingOrders(
-            self.desk, journal=self.journal, clock=clock, spawn=self.spawn, writer_id=writer_id
+            self.desk,
+            journal=AmendmentJournal(self.journal, self.log, self.history, clock=clock, writer_id=writer_id),
+            clock=clock,
+            spawn=self.spawn,
         )
         self.operations = AccountOperations(
             self.desk, journal=self.journal, log=self.log, clock=clock, spawn=self.spawn, writer_id=writer_id
         )
         self.resolver = Resolver(self.desk, clock=clock, settings=settings.resolver)
         self.reconciler = Reconciler(self.desk, self.resolver, clock=clock, settings=settings.reconciler)
+        self.operators = OperatorActions(
+            self.desk,
+            self.resolver,
+            self.working,
+            journal=self.journal,
+            log=self.log,
+            clock=clock,
+            spawn=self.spawn,
+            writer_id=writer_id,
+        )
+        self.discrepancies = DiscrepancyHistory(bus, venue.name)
         self.on_status: list[Callable[[venue_pb2.VenueStatus], None]] = []
         self._bus = bus
         self._recoveries: dict[str, Recovery] = {}
@@ -184,8 +203,11 @@ class GatewayCore:
         self.on_unknown_text: list[Callable[[str], None]] = []
         """Called with each text of the venue that nobody has seen before."""
         self.reconciler.on_discrepancy.append(self._on_discrepancy)
+        self.resolver.on_stuck = self._on_stuck
+        self.resolver.on_settled = lambda order: self.alerts.end(ORDER_STUCK, order.order_id)
         for account in self.accounts.values():
             account.on_illegal = self._on_illegal
+            account.on_revived = self._on_revived
             account.on_change = partial(self._on_order_change, account.on_change)
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> object:
@@ -239,9 +261,12 @@ class GatewayCore:
         )
 
     async def _recover_intent(self, account: Account, intent: event_pb2.OrderIntent) -> None:
-        self.venue.restore_nonce(account.account_id, intent.nonce)
+        if intent.nonce:
+            self.venue.restore_nonce(account.account_id, intent.nonce)
         if intent.order.status != pb.ORDER_STATUS_PENDING_NEW:
-            # An amendment of an order that has events of its own.
+            # Not of a new order: an amendment, or an operation that is no order at all.
+            if intent.HasField("order"):
+                await self.working.amendments.recover(account, intent)
             return
         key = intent.order.terms.client_order_id
         known = account.order_by_key(key)
@@ -404,7 +429,20 @@ class GatewayCore:
 
     def _on_illegal(self, order: OrderState, error: IllegalTransition) -> None:
         message = f"order {order.order_id}: {error}"
-        self.alerts.note(ILLEGAL_TRANSITION, message, account_id=order.terms.account_id)
+        account = self.accounts[order.terms.account_id]
+        self.alerts.note(ILLEGAL_TRANSITION, message, account_id=account.account_id)
+        self.reconciler.note_contradiction(account, order, str(error))
+        if not order.terminal:
+            self.resolver.recheck(account, order.order_id)
+
+    def _on_revived(self, before: OrderState, change: Change) -> None:
+        message = f"order {before.order_id} was held rejected and is alive: {change.text}"
+        self.alerts.note(ORDER_REVIVED, message, severity=CRITICAL, account_id=before.terms.account_id)
+        self.resolver.doubt(self.accounts[before.terms.account_id], before.order_id)
+
+    def _on_stuck(self, order: OrderState) -> None:
+        message = f"order {order.order_id} is uncertain for more than {self.settings.resolver.stuck_after_s:g}s"
+        self.alerts.begin(ORDER_STUCK, order.order_id, message, account_id=order.terms.account_id)
 
     def on_unknown_words(self, account_id: str, text: str) -> None:
         """The venue said something nobody has seen: told in full, counted, and a person should look."""

@@ -473,6 +473,9 @@ class Desk:
     def _adopt(self, account: Account, intent: event_pb2.OrderIntent) -> OrderState:
         """An intent that another process wrote, or one of ours whose confirmation was lost: find out what it became."""
         state = from_order(intent.order, [])
+        if state.terminal:
+            # The router took the key for an order that it sends elsewhere: this one was never sent and never will be.
+            return state
         if (account.account_id, state.terms.client_order_id) in self._unsent:
             account.take(state)
             text = "the journal did not confirm the intent in time, so nothing was sent"

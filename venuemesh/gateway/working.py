@@ -14,6 +14,7 @@ from typing import Any, TypeGuard
 from venuemesh.clock import Clock
 from venuemesh.errors import MeshError, ProtocolViolation, Reason, Sent
 from venuemesh.gateway.account import Account
+from venuemesh.gateway.amendment_journal import AmendmentJournal
 from venuemesh.gateway.amendments import Amendments
 from venuemesh.gateway.desk import Desk
 from venuemesh.gateway.evidence import facts_of, proves_not_done
@@ -21,7 +22,6 @@ from venuemesh.gateway.facts import CancelFailed, CancelRequested, Ended, Ending
 from venuemesh.gateway.order_wire import to_order
 from venuemesh.gateway.orders import OrderState, reason_number
 from venuemesh.gateway.venue import CancelAnswer, OrderTarget, Refused, Unclear
-from venuemesh.journal import OrderJournal
 from venuemesh.v1 import order_pb2 as pb
 from venuemesh.v1 import order_service_pb2 as service
 
@@ -41,12 +41,11 @@ class WorkingOrders:
         self,
         desk: Desk,
         *,
-        journal: OrderJournal,
+        journal: AmendmentJournal,
         clock: Clock,
         spawn: Callable[[Coroutine[Any, Any, None], str], object],
-        writer_id: str,
     ) -> None:
-        self.amendments = Amendments(desk, journal=journal, clock=clock, spawn=spawn, writer_id=writer_id)
+        self.amendments = Amendments(desk, journal, clock=clock, spawn=spawn)
         self._desk = desk
         self._venue = desk.venue
         self._spawn = spawn

@@ -176,12 +176,17 @@ class OrderIntent(_message.Message):
     JOURNALLED_TIME_FIELD_NUMBER: _builtins.int
     WRITER_ID_FIELD_NUMBER: _builtins.int
     ACCOUNT_OPERATION_FIELD_NUMBER: _builtins.int
+    AMENDMENT_FIELD_NUMBER: _builtins.int
     nonce: _builtins.int
     """Nonce reserved for the request; 0 when the venue has none."""
     expires_unix_nanos: _builtins.int
     """The venue refuses the request after this time, nanoseconds since the Unix epoch; 0 when it has no such rule."""
     writer_id: _builtins.str
     """Names the gateway process that wrote it."""
+    amendment: _builtins.bytes
+    """The ReplaceOrderRequest, encoded deterministically, where the intent is that of an amendment: a repeat must be the
+    same. Empty otherwise.
+    """
     @_builtins.property
     def order(self) -> _order_pb2.Order:
         """The order in PENDING_NEW, with its ids."""
@@ -192,7 +197,9 @@ class OrderIntent(_message.Message):
 
     @_builtins.property
     def account_operation(self) -> Global___AccountOperation:
-        """Set instead of `order` for an account operation: a transfer or a change of margin."""
+        """Set instead of `order` for an account operation (a transfer, a change of margin) and for what an operator does
+        about an order.
+        """
 
     def __init__(
         self,
@@ -203,10 +210,11 @@ class OrderIntent(_message.Message):
         journalled_time: _timestamp_pb2.Timestamp | None = ...,
         writer_id: _builtins.str = ...,
         account_operation: Global___AccountOperation | None = ...,
+        amendment: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_account_operation", b"_account_operation", "account_operation", b"account_operation", "journalled_time", b"journalled_time", "order", b"order"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_account_operation", b"_account_operation", "account_operation", b"account_operation", "expires_unix_nanos", b"expires_unix_nanos", "journalled_time", b"journalled_time", "nonce", b"nonce", "order", b"order", "writer_id", b"writer_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_account_operation", b"_account_operation", "account_operation", b"account_operation", "amendment", b"amendment", "expires_unix_nanos", b"expires_unix_nanos", "journalled_time", b"journalled_time", "nonce", b"nonce", "order", b"order", "writer_id", b"writer_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__account_operation: _TypeAlias = _typing.Literal["account_operation"]  # noqa: Y015
     _WhichOneofArgType__account_operation: _TypeAlias = _typing.Literal["_account_operation", b"_account_operation"]  # noqa: Y015
@@ -216,7 +224,7 @@ Global___OrderIntent: _TypeAlias = OrderIntent  # noqa: Y015
 
 @_typing.final
 class AccountOperation(_message.Message):
-    """An account operation that moves money inside a venue, as it was asked for."""
+    """An operation that is journalled under its own key, as it was asked for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -283,6 +291,7 @@ class OrderOutcome(_message.Message):
     ORDER_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     ACCOUNT_OPERATION_FIELD_NUMBER: _builtins.int
+    AMENDMENT_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Number in the account's global order of the event that led to it."""
     @_builtins.property
@@ -293,22 +302,62 @@ class OrderOutcome(_message.Message):
     def account_operation(self) -> Global___AccountOperationResult:
         """Set instead of `order` for an account operation. An operation whose result nobody knows has no outcome."""
 
+    @_builtins.property
+    def amendment(self) -> Global___AmendmentResult:
+        """Set instead of `order` for an amendment whose result is known."""
+
     def __init__(
         self,
         *,
         order: _order_pb2.Order | None = ...,
         sequence: _builtins.int = ...,
         account_operation: Global___AccountOperationResult | None = ...,
+        amendment: Global___AmendmentResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_account_operation", b"_account_operation", "account_operation", b"account_operation", "order", b"order"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_account_operation", b"_account_operation", "_amendment", b"_amendment", "account_operation", b"account_operation", "amendment", b"amendment", "order", b"order"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_account_operation", b"_account_operation", "account_operation", b"account_operation", "order", b"order", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_account_operation", b"_account_operation", "_amendment", b"_amendment", "account_operation", b"account_operation", "amendment", b"amendment", "order", b"order", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__account_operation: _TypeAlias = _typing.Literal["account_operation"]  # noqa: Y015
     _WhichOneofArgType__account_operation: _TypeAlias = _typing.Literal["_account_operation", b"_account_operation"]  # noqa: Y015
+    _WhichOneofReturnType__amendment: _TypeAlias = _typing.Literal["amendment"]  # noqa: Y015
+    _WhichOneofArgType__amendment: _TypeAlias = _typing.Literal["_amendment", b"_amendment"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__account_operation) -> _WhichOneofReturnType__account_operation | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__amendment) -> _WhichOneofReturnType__amendment | None: ...
 
 Global___OrderOutcome: _TypeAlias = OrderOutcome  # noqa: Y015
+
+@_typing.final
+class AmendmentResult(_message.Message):
+    """What became of an amendment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPLIED_FIELD_NUMBER: _builtins.int
+    REJECT_FIELD_NUMBER: _builtins.int
+    applied: _builtins.bool
+    """True when the venue applied it; false when it certainly did not."""
+    @_builtins.property
+    def reject(self) -> _order_pb2.Reject:
+        """Why not. Absent when applied."""
+
+    def __init__(
+        self,
+        *,
+        applied: _builtins.bool = ...,
+        reject: _order_pb2.Reject | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_reject", b"_reject", "reject", b"reject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reject", b"_reject", "applied", b"applied", "reject", b"reject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__reject: _TypeAlias = _typing.Literal["reject"]  # noqa: Y015
+    _WhichOneofArgType__reject: _TypeAlias = _typing.Literal["_reject", b"_reject"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reject) -> _WhichOneofReturnType__reject | None: ...
+
+Global___AmendmentResult: _TypeAlias = AmendmentResult  # noqa: Y015
 
 @_typing.final
 class DeadLetter(_message.Message):

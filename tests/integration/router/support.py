@@ -38,6 +38,9 @@ from venuemesh.v1 import (
     order_pb2,
     order_service_pb2,
     order_service_pb2_grpc,
+    reconciliation_pb2,
+    reconciliation_service_pb2,
+    reconciliation_service_pb2_grpc,
     stream_pb2,
     venue_pb2,
     venue_service_pb2,
@@ -75,6 +78,7 @@ def instrument(venue: str, symbol: str = SYMBOL) -> instrument_pb2.Instrument:
     return instrument_pb2.Instrument(
         venue=venue,
         symbol=symbol,
+        quote_asset="USDC",
         state=instrument_pb2.INSTRUMENT_STATE_TRADING,
         price_rule=instrument_pb2.PriceRule(tick_size="0.5"),
         quantity_rule=instrument_pb2.QuantityRule(step_size="0.001", min_notional="10"),
@@ -88,6 +92,12 @@ class Gateway:
     def __init__(self, venue: str, *, bid: str = "99", ask: str = "101") -> None:
         self.venue = venue
         self.bid, self.ask = bid, ask
+        self.levels: dict[str, list[tuple[str, str]]] = {}
+        """Price and quantity of "bids" or "asks", best first; ten at `bid` or `ask` where not set."""
+        self.instrument = instrument(venue)
+        self.fee_rates: tuple[str, str] | None = None
+        """Maker's and taker's of the account; the instrument's when not set."""
+        self.funding_rate: str | None = None
         self.book_freshness = stream_pb2.FRESHNESS_FRESH
         self.state = venue_pb2.VENUE_STATE_TRADING
         self.port = 0
@@ -120,6 +130,12 @@ class Gateway:
             (market_data_service_pb2, market_data_service_pb2_grpc, "MarketDataService", _MarketData(self)),
             (order_service_pb2, order_service_pb2_grpc, "OrderService", _Orders(self)),
             (account_service_pb2, account_service_pb2_grpc, "AccountService", _Accounts(self)),
+            (
+                reconciliation_service_pb2,
+                reconciliation_service_pb2_grpc,
+                "ReconciliationService",
+                _Reconciliation(self),
+            ),
         ):
             add = getattr(stubs, f"add_{name}Servicer_to_server")
             server.add(module.DESCRIPTOR.services_by_name[name], add, servicer)
@@ -144,12 +160,16 @@ class Gateway:
         return market_data_pb2.OrderBook(
             venue=self.venue,
             symbol=symbol,
-            bids=[market_data_pb2.PriceLevel(price=self.bid, quantity="10")],
-            asks=[market_data_pb2.PriceLevel(price=self.ask, quantity="10")],
+            bids=self._side("bids", self.bid),
+            asks=self._side("asks", self.ask),
             received_time=now(),
             freshness=self.book_freshness,
             stale_cause="" if self.book_freshness == stream_pb2.FRESHNESS_FRESH else "scripted",
         )
+
+    def _side(self, name: str, price: str) -> list[market_data_pb2.PriceLevel]:
+        levels = self.levels.get(name, [(price, "10")])
+        return [market_data_pb2.PriceLevel(price=price, quantity=quantity) for price, quantity in levels]
 
     def submits(self) -> list[order_service_pb2.SubmitOrderRequest]:
         return [one for one in self.requests if isinstance(one, order_service_pb2.SubmitOrderRequest)]
@@ -220,10 +240,10 @@ class _Venues(_Part):
 
 class _Instruments(_Part):
     async def ListInstruments(self, request: Any, context: Any) -> Any:
-        return instrument_service_pb2.ListInstrumentsResponse(instruments=[instrument(self.gateway.venue)])
+        return instrument_service_pb2.ListInstrumentsResponse(instruments=[self.gateway.instrument])
 
     async def GetInstrument(self, request: Any, context: Any) -> Any:
-        return instrument_service_pb2.GetInstrumentResponse(instrument=instrument(self.gateway.venue))
+        return instrument_service_pb2.GetInstrumentResponse(instrument=self.gateway.instrument)
 
     StreamInstrumentUpdates = GetInstrument
 
@@ -250,7 +270,11 @@ class _MarketData(_Part):
     async def ListTrades(self, request: Any, context: Any) -> Any:
         raise AssertionError("not scripted")
 
-    ListCandles = GetStatistics = StreamTopOfBook = StreamTrades = ListTrades
+    async def GetStatistics(self, request: Any, context: Any) -> Any:
+        statistics = market_data_pb2.MarketStatistics(funding_rate=self.gateway.funding_rate)
+        return market_data_service_pb2.GetStatisticsResponse(statistics=statistics)
+
+    ListCandles = StreamTopOfBook = StreamTrades = ListTrades
     StreamCandles = StreamStatistics = UpdateSubscription = ListTrades
 
 
@@ -334,6 +358,13 @@ class _Accounts(_Part):
 
         return await self.scripted("ListPositions", request, context, default)
 
+    async def GetFeeRates(self, request: Any, context: Any) -> Any:
+        told = self.gateway.fee_rates
+        maker, taker = told or (self.gateway.instrument.taker_fee_rate,) * 2
+        return account_service_pb2.GetFeeRatesResponse(
+            maker_fee_rate=maker, taker_fee_rate=taker, of_account=told is not None
+        )
+
     async def ListAccounts(self, request: Any, context: Any) -> Any:
         raise AssertionError("not scripted")
 
@@ -350,6 +381,36 @@ class _Accounts(_Part):
         await asyncio.Event().wait()
 
 
+class _Reconciliation(_Part):
+    async def ListUncertainOrders(self, request: Any, context: Any) -> Any:
+        async def default() -> Any:
+            row = reconciliation_pb2.UncertainOrder(order=order_pb2.Order(order_id=f"stuck-{self.gateway.venue}"))
+            row.order.uncertain_since.FromSeconds(len(self.gateway.venue))
+            return reconciliation_service_pb2.ListUncertainOrdersResponse(uncertain_orders=[row])
+
+        return await self.scripted("ListUncertainOrders", request, context, default)
+
+    async def ListDiscrepancies(self, request: Any, context: Any) -> Any:
+        async def default() -> Any:
+            found = reconciliation_pb2.Discrepancy(venue=self.gateway.venue)
+            found.found_time.FromSeconds(len(self.gateway.venue))
+            return reconciliation_service_pb2.ListDiscrepanciesResponse(discrepancies=[found])
+
+        return await self.scripted("ListDiscrepancies", request, context, default)
+
+    async def ResolveUncertainOrder(self, request: Any, context: Any) -> Any:
+        async def default() -> Any:
+            order = self.gateway.find(request.reference)
+            return reconciliation_service_pb2.ResolveUncertainOrderResponse(order=order)
+
+        return await self.scripted("ResolveUncertainOrder", request, context, default)
+
+    async def StreamDiscrepancies(self, request: Any, context: Any) -> Any:
+        raise AssertionError("not scripted")
+
+    GetReconciliationReport = TriggerReconciliation = StreamDiscrepancies
+
+
 def settings(broker_url: str, gateways: dict[str, str], **more: Any) -> RouterSettings:
     venues = tuple(f"{name}={address}" for name, address in gateways.items())
     gateway = {"reconnect_cap_s": 0.2, "connect_wait_s": 1.0, "retry_initial_s": 0.01, **more.pop("gateway", {})}
@@ -359,6 +420,9 @@ def settings(broker_url: str, gateways: dict[str, str], **more: Any) -> RouterSe
             "nats": {"urls": (broker_url,)},
             "grpc": {"port": 0, "drain_pause_s": 0, "drain_grace_s": 1.0},
             "gateway": gateway,
+            # A busy machine must not turn a first reading into a missing book.
+            "books": {"fetch_timeout_s": 5.0, **more.pop("books", {})},
+            "facts": {"fetch_timeout_s": 5.0},
             **more,
         }
     )

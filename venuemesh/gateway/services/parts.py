@@ -13,9 +13,11 @@ from venuemesh.gateway.audit_reader import AuditReader
 from venuemesh.gateway.books import Books
 from venuemesh.gateway.dead_mans_switch import DeadMansSwitches
 from venuemesh.gateway.desk import Desk
+from venuemesh.gateway.discrepancies import DiscrepancyHistory
 from venuemesh.gateway.instruments import Instruments
 from venuemesh.gateway.kill_switch import KillSwitch
 from venuemesh.gateway.market_data import MarketData
+from venuemesh.gateway.operator_actions import OperatorActions
 from venuemesh.gateway.reconciler import Reconciler
 from venuemesh.gateway.resolver import Resolver
 from venuemesh.gateway.venue import Venue
@@ -46,6 +48,8 @@ class GatewayParts(Protocol):
     clock: Clock
     reconciler: Reconciler
     resolver: Resolver
+    operators: OperatorActions
+    discrepancies: DiscrepancyHistory
     dead_letters: DeadLetters
     on_status: list[Callable[[venue_pb2.VenueStatus], None]]
     """Called with each new status of the venue."""

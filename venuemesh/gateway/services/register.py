@@ -101,7 +101,7 @@ def build_services(
             reconciliation_service_pb2,
             reconciliation_service_pb2_grpc,
             "ReconciliationService",
-            ReconciliationServicer(parts, pager),
+            ReconciliationServicer(parts, feeds, hub, pager),
         ),
         served(
             operations_service_pb2,
