@@ -147,6 +147,17 @@ class Bus:
         """
         return await self._publish(subject, payload, {EXPECTED_LAST_SUBJECT_SEQUENCE: NEVER_SEEN})
 
+    async def append_after(self, subject: str, payload: bytes, last_sequence: int) -> int:
+        """Store a message if the newest of `subject` is the one at `last_sequence`; returns its stream sequence.
+
+        Args:
+            last_sequence: 0 when there is none.
+        Raises:
+            SubjectTaken: another is the newest.
+            JournalUnavailable: the broker did not confirm; the message may be stored later all the same.
+        """
+        return await self._publish(subject, payload, {EXPECTED_LAST_SUBJECT_SEQUENCE: str(last_sequence)})
+
     async def publish(
         self,
         subject: str,

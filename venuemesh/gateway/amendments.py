@@ -188,7 +188,7 @@ class Amendments:
         expected = request.expected_version if request.HasField("expected_version") else None
         self._desk.check_version(order, expected)
         _require_amendable(order)
-        self._desk.check_ready(account)
+        self._desk.check_ready(account, order.terms)
         quantity, price, trigger = _amended_terms(order, request)
         if quantity <= order.filled:
             raise InvalidOrder(

@@ -44,6 +44,7 @@ from venuemesh.gateway.discrepancies import DiscrepancyHistory
 from venuemesh.gateway.evidence import facts_of
 from venuemesh.gateway.facts import OutcomeLost
 from venuemesh.gateway.instruments import Instruments
+from venuemesh.gateway.kill_switch import KillSwitch
 from venuemesh.gateway.link_watch import LinkWatch, LinkWatchSettings
 from venuemesh.gateway.market_data import MarketData
 from venuemesh.gateway.operator_actions import OperatorActions
@@ -65,6 +66,8 @@ from venuemesh.gateway.venue import (
 )
 from venuemesh.gateway.working import WorkingOrders
 from venuemesh.journal import INTENT_OVERLAP, AccountHistory, EventLog, LogOverflow, OrderJournal
+from venuemesh.risk_board import RiskBoard
+from venuemesh.risk_store import RiskStore
 from venuemesh.v1 import account_pb2, error_pb2, event_pb2, market_data_pb2, reconciliation_pb2, stream_pb2, venue_pb2
 from venuemesh.v1 import order_pb2 as pb
 
@@ -142,6 +145,7 @@ class GatewayCore:
             )
             for account in venue.accounts
         }
+        self.risk = RiskStore(bus, clock, RiskBoard())
         self.desk = Desk(
             venue=venue,
             journal=self.journal,
@@ -152,6 +156,7 @@ class GatewayCore:
             spawn=self.spawn,
             writer_id=writer_id,
             settings=settings.desk,
+            board=self.risk.board,
         )
         self.working = WorkingOrders(
             self.desk,
@@ -198,6 +203,7 @@ class GatewayCore:
         )
         self.link_watch.on_change = self._publish_status
         self._operator_drain = OperatorDrain(bus, venue.name, clock)
+        self.kill_switch = KillSwitch(self.desk, self.working)
         self.on_unknown_text: list[Callable[[str], None]] = []
         """Called with each text of the venue that nobody has seen before."""
         self.reconciler.on_discrepancy.append(self._on_discrepancy)
@@ -240,6 +246,8 @@ class GatewayCore:
         await self.switches.recover()
         await self._operator_drain.recover()
         self.desk.drained_because = self._operator_drain.cause
+        # Before the first order is taken: what was halted stays so over a restart.
+        await self.risk.load()
 
     async def _recover_account(self, account: Account) -> None:
         history = self.history(account.account_id)
@@ -304,6 +312,7 @@ class GatewayCore:
             tasks.create_task(self.link_watch.run(), name="links")
             tasks.create_task(self.resolver.run(), name="resolver")
             tasks.create_task(self.switches.run(), name="dead-mans-switches")
+            tasks.create_task(self.risk.run(), name="risk-bucket")
             tasks.create_task(self.books.run(), name="books")
             tasks.create_task(self.market.run(), name="market")
             for account_id in self.accounts:

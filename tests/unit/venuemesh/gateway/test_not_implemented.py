@@ -20,11 +20,7 @@ NOT_IMPLEMENTED = {
     "OperationsService/ReloadConfiguration",
     "OperationsService/SetCircuitBreaker",
     "OrderService/OpenOrderSession",
-    "RiskService/EngageKillSwitch",
-    "RiskService/GetRiskState",
     "RiskService/ListLimits",
-    "RiskService/ReleaseKillSwitch",
-    "RiskService/SetTradingState",
     "RiskService/StreamRiskEvents",
     "RiskService/UpdateLimit",
 }

@@ -25,7 +25,7 @@ from venuemesh.errors import (
 )
 from venuemesh.gateway.reconcile import make_discrepancy
 from venuemesh.gateway.services import history
-from venuemesh.gateway.venue import LeverageSetting, Refused
+from venuemesh.gateway.venue import FeeRates, LeverageSetting, Refused
 from venuemesh.paging import Pager
 from venuemesh.v1 import (
     account_pb2,
@@ -76,6 +76,23 @@ async def test_accounts_show_money_positions_and_a_place_to_resume_from() -> Non
         assert list((await world.accounts.ListPositions(request, CALLER)).positions) == []
         with pytest.raises(AccountNotFound):
             await world.accounts.GetAccount(accounts.GetAccountRequest(account_id="nobody"), CALLER)
+
+
+async def test_fee_rates_are_the_accounts_where_the_venue_tells_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the instrument's, and the answer says which; a venue that tells nothing says so."""
+    request = accounts.GetFeeRatesRequest(account_id="main", symbol=BTC)
+
+    async def told(self: Any, account_id: str, wanted: instrument_pb2.Instrument) -> FeeRates:
+        return FeeRates(maker=Decimal("-0.00001"), taker=Decimal("0.0003"))
+
+    async with gateway() as world:
+        base = await world.accounts.GetFeeRates(request, CALLER)
+        monkeypatch.setattr(type(world.venue), "fetch_fee_rates", told, raising=False)
+        own = await world.accounts.GetFeeRates(request, CALLER)
+        with pytest.raises(InstrumentNotFound):
+            await world.accounts.GetFeeRates(accounts.GetFeeRatesRequest(account_id="main", symbol="X"), CALLER)
+    assert (base.maker_fee_rate, base.taker_fee_rate, base.of_account) == ("0.0001", "0.0005", False)
+    assert (own.maker_fee_rate, own.taker_fee_rate, own.of_account) == ("-0.00001", "0.0003", True)
 
 
 async def _fill_many(world: World, count: int) -> list[str]:
