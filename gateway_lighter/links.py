@@ -38,7 +38,7 @@ class Links:
         accounts: int,
         stream_options: dict[str, Any] | None = None,
     ) -> None:
-        self.board = LinkBoard(clock, observer or NullObserver())
+        self.board = LinkBoard(clock, observer or NullObserver(), settings.links.policy)
         self._settings = settings
         self._clock = clock
         self.max_in_flight = max(2, MAX_IN_FLIGHT // max(1, accounts))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum, StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from venuemesh.errors import Reason
 from venuemesh.v1 import (
@@ -25,6 +25,9 @@ from venuemesh.v1 import (
     stream_pb2,
     venue_pb2,
 )
+
+MAX_FETCHED_TOGETHER = 20
+"""Orders of one `Venue.fetch_orders`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -425,6 +428,12 @@ class Venue(Protocol):
     async def fetch_order(self, target: OrderTarget) -> VenueOrder | None:
         """Ask for one order by every id known; None when the venue knows none of them."""
 
+    async def fetch_orders(self, targets: Sequence[OrderTarget]) -> Sequence[VenueOrder | None]:
+        """The same for up to `MAX_FETCHED_TOGETHER` orders of one account, one answer each, in order.
+
+        What has to be read in bulk to tell that an order is unknown is read once for all of them.
+        """
+
     async def fetch_fills(self, account_id: str, since_ns: int) -> Sequence[VenueFill]:
         """Fills at this venue time or later, oldest first, all pages."""
 
@@ -484,3 +493,19 @@ class Venue(Protocol):
 
     async def fetch_statistics(self, symbol: str) -> market_data_pb2.MarketStatistics:
         """Mark, index, funding and so on now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeeRates:
+    """What an account pays for trading an instrument, as fractions of notional; negative is a rebate."""
+
+    maker: Decimal
+    taker: Decimal
+
+
+@runtime_checkable
+class TellsFees(Protocol):
+    """An adapter whose venue tells the rates of an account; without it those of the instrument count."""
+
+    async def fetch_fee_rates(self, account_id: str, instrument: instrument_pb2.Instrument) -> FeeRates | None:
+        """The rates in force; None when the venue's answer does not give them for this instrument."""

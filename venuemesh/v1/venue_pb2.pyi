@@ -375,6 +375,11 @@ class LinkStatus(_message.Message):
     ERROR_RATE_PPM_FIELD_NUMBER: _builtins.int
     UPTIME_PPM_FIELD_NUMBER: _builtins.int
     LAST_MESSAGE_TIME_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    LATENCY_P50_FIELD_NUMBER: _builtins.int
+    LATENCY_P99_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    RECENT_RECONNECTIONS_FIELD_NUMBER: _builtins.int
     link_id: _builtins.str
     """Such as "market" or "user/main"."""
     state: _stream_pb2.LinkState.ValueType
@@ -385,6 +390,12 @@ class LinkStatus(_message.Message):
     """Failed requests of all in the last minute, parts per million."""
     uptime_ppm: _builtins.int
     """Share of time connected since the gateway started, parts per million."""
+    cause: _builtins.str
+    """Why it is degraded or down, for people; empty otherwise."""
+    requests: _builtins.int
+    """Requests and pings in the last minute: what the rates are made of."""
+    recent_reconnections: _builtins.int
+    """Reconnections in the last minute."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """Since when it is in this state."""
@@ -397,6 +408,14 @@ class LinkStatus(_message.Message):
     def last_message_time(self) -> _timestamp_pb2.Timestamp:
         """When the last message came. Absent before the first."""
 
+    @_builtins.property
+    def latency_p50(self) -> _duration_pb2.Duration:
+        """Median time of a round trip in the last minute. Absent when there was none."""
+
+    @_builtins.property
+    def latency_p99(self) -> _duration_pb2.Duration:
+        """99th percentile of it."""
+
     def __init__(
         self,
         *,
@@ -408,17 +427,30 @@ class LinkStatus(_message.Message):
         error_rate_ppm: _builtins.int = ...,
         uptime_ppm: _builtins.int = ...,
         last_message_time: _timestamp_pb2.Timestamp | None = ...,
+        cause: _builtins.str = ...,
+        latency_p50: _duration_pb2.Duration | None = ...,
+        latency_p99: _duration_pb2.Duration | None = ...,
+        requests: _builtins.int = ...,
+        recent_reconnections: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_message_time", b"_last_message_time", "_round_trip", b"_round_trip", "last_message_time", b"last_message_time", "round_trip", b"round_trip", "since", b"since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_message_time", b"_last_message_time", "_latency_p50", b"_latency_p50", "_latency_p99", b"_latency_p99", "_round_trip", b"_round_trip", "last_message_time", b"last_message_time", "latency_p50", b"latency_p50", "latency_p99", b"latency_p99", "round_trip", b"round_trip", "since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_message_time", b"_last_message_time", "_round_trip", b"_round_trip", "error_rate_ppm", b"error_rate_ppm", "last_message_time", b"last_message_time", "link_id", b"link_id", "reconnections", b"reconnections", "round_trip", b"round_trip", "since", b"since", "state", b"state", "uptime_ppm", b"uptime_ppm"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_message_time", b"_last_message_time", "_latency_p50", b"_latency_p50", "_latency_p99", b"_latency_p99", "_round_trip", b"_round_trip", "cause", b"cause", "error_rate_ppm", b"error_rate_ppm", "last_message_time", b"last_message_time", "latency_p50", b"latency_p50", "latency_p99", b"latency_p99", "link_id", b"link_id", "recent_reconnections", b"recent_reconnections", "reconnections", b"reconnections", "requests", b"requests", "round_trip", b"round_trip", "since", b"since", "state", b"state", "uptime_ppm", b"uptime_ppm"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__last_message_time: _TypeAlias = _typing.Literal["last_message_time"]  # noqa: Y015
     _WhichOneofArgType__last_message_time: _TypeAlias = _typing.Literal["_last_message_time", b"_last_message_time"]  # noqa: Y015
+    _WhichOneofReturnType__latency_p50: _TypeAlias = _typing.Literal["latency_p50"]  # noqa: Y015
+    _WhichOneofArgType__latency_p50: _TypeAlias = _typing.Literal["_latency_p50", b"_latency_p50"]  # noqa: Y015
+    _WhichOneofReturnType__latency_p99: _TypeAlias = _typing.Literal["latency_p99"]  # noqa: Y015
+    _WhichOneofArgType__latency_p99: _TypeAlias = _typing.Literal["_latency_p99", b"_latency_p99"]  # noqa: Y015
     _WhichOneofReturnType__round_trip: _TypeAlias = _typing.Literal["round_trip"]  # noqa: Y015
     _WhichOneofArgType__round_trip: _TypeAlias = _typing.Literal["_round_trip", b"_round_trip"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__last_message_time) -> _WhichOneofReturnType__last_message_time | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__latency_p50) -> _WhichOneofReturnType__latency_p50 | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__latency_p99) -> _WhichOneofReturnType__latency_p99 | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__round_trip) -> _WhichOneofReturnType__round_trip | None: ...
 
