@@ -12,19 +12,18 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from aggregator.aggregate import Aggregate, Refusal, decode, replayed
 from aggregator.reading import BadEvent
 from aggregator.sequencing import Gap
-from venuemesh.bus import Bus, SubjectTaken
+from venuemesh.bus import Bus
 from venuemesh.clock import Clock
+from venuemesh.dead_letters import DeadLetters, Unhandled
 from venuemesh.errors import JournalUnavailable, ResumeExpired
 from venuemesh.follower import StoredMessage
 from venuemesh.journal import epoch_of
 from venuemesh.metrics import Metrics
 from venuemesh.stream_queue import Entry
-from venuemesh.subjects import EVENT_STREAM, ROOT, Kind, StreamSpec, account_filter, subject
+from venuemesh.subjects import EVENT_STREAM, ROOT, StreamSpec, account_filter
 from venuemesh.v1 import event_pb2, stream_pb2
 
 log = logging.getLogger(__name__)
@@ -67,6 +66,7 @@ class EventFeed:
     ) -> None:
         self.ready = asyncio.Event()
         """Set once the fold has caught up with the log for the first time."""
+        self.dead_letters = DeadLetters(bus, clock, handler=SERVICE)
         self._bus = bus
         self._clock = clock
         self._options = options
@@ -316,21 +316,18 @@ class EventFeed:
     async def _bury(self) -> None:
         while True:
             epoch, refusal = await self._refusals.get()
-            letter = event_pb2.DeadLetter(
+            # One name per refusal, so that neither a restart nor a second aggregator writes it again.
+            unhandled = Unhandled(
+                name=(epoch, str(refusal.sequence), refusal.name),
                 subject=refusal.subject,
                 payload=refusal.payload,
-                handler=SERVICE,
                 error=refusal.error,
-                failed_time=_timestamp(self._clock.now_ns()),
-                stream_sequence=refusal.sequence,
+                source_stream=EVENT_STREAM,
+                source_sequence=refusal.sequence,
             )
-            # One subject per refusal, so that neither a restart nor a second aggregator writes it again.
-            name = subject(Kind.DEAD_LETTER, SERVICE, epoch, str(refusal.sequence), refusal.name)
             while True:
                 try:
-                    await self._bus.append_once(name, letter.SerializeToString())
-                except SubjectTaken:
-                    break
+                    await self.dead_letters.bury(unhandled)
                 except JournalUnavailable:
                     await asyncio.sleep(RETRY_WAIT_S)
                 else:
@@ -347,9 +344,3 @@ async def _stop(tasks: Sequence[asyncio.Task[None]]) -> None:
         for task in running:
             task.cancel()
         await asyncio.wait(running, timeout=CANCEL_AGAIN_S)
-
-
-def _timestamp(nanos: int) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromNanoseconds(nanos)
-    return stamp

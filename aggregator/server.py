@@ -14,13 +14,14 @@ from aggregator.settings import AggregatorSettings
 from venuemesh.bus import Bus
 from venuemesh.channels import open_channel
 from venuemesh.clock import Clock
+from venuemesh.dead_letter_service import DeadLetterDesk
 from venuemesh.metrics import Metrics
-from venuemesh.running import surroundings
+from venuemesh.paging import Pager
+from venuemesh.running import mesh_streams, surroundings
 from venuemesh.secrets import SecretError, read_secret
 from venuemesh.security.certificates import CertificateError
 from venuemesh.serving import GrpcServer, ServingError, serve_until_stopped
 from venuemesh.streaming import StreamHub
-from venuemesh.subjects import stream_specs
 from venuemesh.telemetry import configure_logging
 from venuemesh.v1 import market_data_service_pb2_grpc, operations_service_pb2_grpc, portfolio_service_pb2_grpc
 
@@ -48,12 +49,14 @@ async def build(
         resume_window=fold.resume_window,
         max_views=fold.max_views,
     )
-    specs = stream_specs(settings.nats.event_retention_s)
+    specs = mesh_streams(settings.nats)
     feed = EventFeed(bus, clock, options, specs=specs, metrics=metrics)
     hub = StreamHub(clock, server.drain, metrics=metrics, capacity=fold.queue_capacity)
     portfolio = PortfolioServicer(feed, hub, mark_interval_s=settings.marks.stream_interval_s)
     server.add(PORTFOLIO_SERVICE, portfolio_service_pb2_grpc.add_PortfolioServiceServicer_to_server, portfolio)
-    operations = OperationsServicer(hub)
+    # Names neither a place nor a secret: any aggregator can read the tokens of another.
+    letters = DeadLetterDesk(feed.dead_letters, Pager(SERVICE.encode()), clock)
+    operations = OperationsServicer(hub, letters)
     server.add(OPERATIONS_SERVICE, operations_service_pb2_grpc.add_OperationsServiceServicer_to_server, operations)
     async with AsyncExitStack() as stack:
         board = await _mark_board(stack, settings, feed, clock)

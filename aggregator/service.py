@@ -16,6 +16,7 @@ from aggregator.aggregate import Aggregate, PortfolioItem
 from aggregator.deltas import merge_deltas
 from aggregator.feeds import EventFeed
 from aggregator.reading import Scope, is_fill
+from venuemesh.dead_letter_service import DeadLetterDesk
 from venuemesh.errors import InvalidRequest, NotYetImplemented, ResumeExpired
 from venuemesh.stream_options import EVENTS, EVENTS_WITH_MARKS, StreamTerms, parse_stream_options
 from venuemesh.stream_queue import Entry
@@ -260,8 +261,9 @@ def _full(service: ServiceDescriptor, method: str) -> str:
 class OperationsServicer:
     """What operators ask of the aggregator."""
 
-    def __init__(self, hub: StreamHub) -> None:
+    def __init__(self, hub: StreamHub, dead_letters: DeadLetterDesk) -> None:
         self._hub = hub
+        self._dead_letters = dead_letters
         self._restore: asyncio.TimerHandle | None = None
 
     async def ListSubscribers(  # noqa: N802 - named by the contract
@@ -269,6 +271,18 @@ class OperationsServicer:
     ) -> operations_service_pb2.ListSubscribersResponse:
         """Readers of this service's streams, oldest first."""
         return operations_service_pb2.ListSubscribersResponse(subscribers=self._hub.list_subscribers())
+
+    async def ListDeadLetters(  # noqa: N802 - named by the contract
+        self, request: operations_service_pb2.ListDeadLettersRequest, context: Context
+    ) -> operations_service_pb2.ListDeadLettersResponse:
+        """Events that could not be folded, oldest first."""
+        return await self._dead_letters.list(request)
+
+    async def RequeueDeadLetter(  # noqa: N802 - named by the contract
+        self, request: operations_service_pb2.RequeueDeadLetterRequest, context: Context
+    ) -> operations_service_pb2.RequeueDeadLetterResponse:
+        """Put one of them back under its subject; a repeat changes nothing."""
+        return await self._dead_letters.requeue(request)
 
     async def SetLogLevel(  # noqa: N802 - named by the contract
         self, request: operations_service_pb2.SetLogLevelRequest, context: Context

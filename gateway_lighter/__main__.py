@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import sys
 
+from gateway_lighter.auditing import refuses
 from gateway_lighter.settings import GatewaySettings
 from gateway_lighter.venue import LighterVenue
 from venuemesh.clock import Clock
 from venuemesh.gateway.core import CoreSettings
 from venuemesh.gateway.desk import DeskSettings
-from venuemesh.gateway.measures import LinkMetrics
 from venuemesh.gateway.reconciler import ReconcilerSettings
 from venuemesh.gateway.server import serve_gateway
-from venuemesh.metrics import Metrics
 from venuemesh.serving import run_service
 from venuemesh.transport.environment import Environment
+from venuemesh.transport.observer import Observer
 from venuemesh.v1 import venue_pb2
 
 ENVIRONMENTS = {
@@ -28,17 +28,23 @@ async def main() -> None:
     """Serve until stopped; see `venuemesh.gateway.server.serve_gateway`."""
     settings = GatewaySettings.load()
 
-    async def build(clock: Clock, metrics: Metrics) -> LighterVenue:
-        return LighterVenue(settings, clock, observer=LinkMetrics(metrics, settings.venue))
+    async def build(clock: Clock, observer: Observer) -> LighterVenue:
+        return LighterVenue(settings, clock, observer=observer)
 
     desk = DeskSettings(order_lifetime_s=settings.order_expiry_s, max_slippage_bps=settings.max_slippage_bps)
     await serve_gateway(
-        f"gateway_{settings.venue}",
+        settings.venue,
         settings,
         build,
         environment=ENVIRONMENTS[settings.environment],
-        core_settings=CoreSettings(desk=desk, reconciler=ReconcilerSettings(period_s=settings.reconcile_period_s)),
+        core_settings=CoreSettings(
+            desk=desk,
+            reconciler=ReconcilerSettings(period_s=settings.reconcile_period_s),
+            links=settings.links.watch,
+        ),
+        refuses=refuses,
         crash_point=settings.crash_point,
+        crash_passes=settings.crash_passes,
     )
 
 

@@ -48,11 +48,15 @@ class AccountReads:
         self._slices = slices
         self._clock = clock
 
-    async def fetch_order(self, target: OrderTarget) -> VenueOrder | None:
-        """Ask by client order index, look through the lists, and at last ask about the transaction itself."""
-        order = await self.find_order(target)
-        if order is not None:
-            return order
+    async def fetch_orders(self, targets: Sequence[OrderTarget]) -> Sequence[VenueOrder | None]:
+        """Ask by client order index, look through the lists, and at last ask about the transaction itself.
+
+        One question by index, and one reading of each list, for all of them.
+        """
+        found = await self._find(targets)
+        return [row or await self._verdict(target) for row, target in zip(found, targets, strict=True)]
+
+    async def _verdict(self, target: OrderTarget) -> VenueOrder | None:
         tx_hash = self._verdicts.sent_hash(client_index(target))
         verdict = None if tx_hash is None else await self._rest.fetch_verdict(tx_hash)
         if verdict is None or verdict.state is not TransactionState.REFUSED:
@@ -60,21 +64,38 @@ class AccountReads:
         return _rejected(target, verdict)
 
     async def find_order(self, target: OrderTarget) -> VenueOrder | None:
-        """The order itself, by either index; live ones are listed before ended ones, so that none slips between."""
-        index, market_id = self._view.index, int(target.instrument.venue_symbol)
-        rows: Sequence[Order] = ()
+        """The order itself, by either index."""
+        return (await self._find([target]))[0]
+
+    async def _find(self, targets: Sequence[OrderTarget]) -> list[VenueOrder | None]:
+        """The orders by either index; live ones are listed before ended ones, so that none slips between."""
+        index = self._view.index
+        found: dict[int, Order] = {}
+
+        def look(rows: Sequence[Order]) -> list[OrderTarget]:
+            """Take what is among the rows; what is missing still."""
+            for place, target in enumerate(targets):
+                row = None if place in found else self._pick(rows, target, _market_of(target))
+                if row is not None:
+                    found[place] = row
+            return [target for place, target in enumerate(targets) if place not in found]
+
+        missing = look(await self._by_client_index(targets))
+        for market_id in dict.fromkeys(_market_of(target) for target in missing):
+            missing = look(await self._rest.fetch_active_orders(index, market_id))
+        if missing:
+            look(await self._rest.fetch_inactive_orders(index))
+        rows = [found.get(place) for place in range(len(targets))]
+        return [None if row is None else self._view.order(row) for row in rows]
+
+    async def _by_client_index(self, targets: Sequence[OrderTarget]) -> Sequence[Order]:
+        ours = [name for target in targets if (name := client_index(target))]
         try:
-            if ours := client_index(target):
-                rows = await self._rest.fetch_orders_by_client_index(index, [ours])
+            return await self._rest.fetch_orders_by_client_index(self._view.index, ours) if ours else ()
         except InvalidRequest as error:
             if error.reason is not Reason.INVALID_ARGUMENT:  # a server that does not have this query yet
                 raise
-        found = self._pick(rows, target, market_id)
-        if found is None:
-            found = self._pick(await self._rest.fetch_active_orders(index, market_id), target, market_id)
-        if found is None:
-            found = self._pick(await self._rest.fetch_inactive_orders(index), target, market_id)
-        return None if found is None else self._view.order(found)
+            return ()
 
     @staticmethod
     def _pick(rows: Sequence[Order], target: OrderTarget, market_id: int) -> Order | None:
@@ -152,6 +173,10 @@ class AccountReads:
             balances=balances,
             summary=summary,
         )
+
+
+def _market_of(target: OrderTarget) -> int:
+    return int(target.instrument.venue_symbol)
 
 
 def _is_target(row: Order, target: OrderTarget) -> bool:

@@ -74,7 +74,6 @@ def build_parts(
         rests,
         timeout_s=settings.action_timeout_s,
         poll_s=settings.verdict_poll_s,
-        expiry_s=settings.order_expiry_s,
         clock=clock,
         on_unknown=links.board.on_unknown_words,
         sleep=sleep,

@@ -19,7 +19,7 @@ from gateway_lighter import codec_frames as frames
 from gateway_lighter.codec_frames import DataFrame, Shutdown, UnknownFrame
 from gateway_lighter.codec_verdicts import read_verdict
 from gateway_lighter.keys import Wallet
-from gateway_lighter.links import Links
+from gateway_lighter.links import Links, leaving
 from gateway_lighter.messages import ZERO
 from gateway_lighter.order_ids import ClientIndices
 from gateway_lighter.session import (
@@ -72,6 +72,7 @@ class PrivateStream:
     ) -> None:
         self._view = view
         self._tokens = wallet.tokens
+        self._board = links.board
         self._indices = indices
         self._clock = clock
         self._interval_s = settings.account_interval_s
@@ -136,6 +137,7 @@ class PrivateStream:
                 log.warning("answer_late", extra=self._extra(transaction_id=found.id))
             case Shutdown():
                 log.warning("venue_restarts", extra=self._extra(close_in_ms=found.close_in_ms))
+                self._board.on_leaving(user_link(self._view.account_id), leaving(found))
             case BookEvent():
                 log.warning("frame_not_asked_for", extra=self._extra(kind="order_book"))
             case _ as unreachable:

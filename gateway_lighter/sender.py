@@ -42,6 +42,9 @@ from venuemesh.gateway.venue import Refused, Reservation, Unclear, VenueOrder
 log = logging.getLogger(__name__)
 
 NONCE_TRIES: Final = 3
+UNRESERVED_LIFE_S: Final = 599.0
+"""Of a transaction that may as well take effect late: above all a cancel, which no slow clock may stop. As long as the
+venue's own library gives."""
 RESYNC_RETRY_S: Final = 1.0
 T = TypeVar("T")
 
@@ -60,7 +63,6 @@ class Sender:
     Args:
         timeout_s: most time for the answer, and again for the verdict.
         poll_s: silence of the stream after which the venue is asked; doubled each time.
-        expiry_s: life of a transaction that has no reservation.
         on_unknown: told, with the account, of a refusal whose code nobody has seen.
     """
 
@@ -72,7 +74,6 @@ class Sender:
         *,
         timeout_s: float,
         poll_s: float,
-        expiry_s: float,
         clock: Clock,
         on_unknown: Callable[[str, str], None] = _no_words,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -81,7 +82,6 @@ class Sender:
         self._streams = streams
         self._rests = rests
         self._timeout_s = timeout_s
-        self._expiry_s = expiry_s
         self._clock = clock
         self._on_unknown = on_unknown
         self._sleep = sleep
@@ -148,7 +148,7 @@ class Sender:
         """Send one message and wait for the verdict of each part.
 
         Args:
-            reservation: first nonce and expiry; None takes the next nonce and a short life.
+            reservation: first nonce and expiry; None takes the next nonce and a life of `UNRESERVED_LIFE_S`.
             sent: called once when it has been written. Over HTTP nothing tells when: it comes with the answer.
             attributes: of each transaction.
         Raises:
@@ -257,7 +257,7 @@ class Sender:
     def _expires_ms(self, reservation: Reservation | None) -> int:
         if reservation is not None and reservation.expires_ns:
             return reservation.expires_ns // NS_PER_MS
-        return self._clock.now_ns() // NS_PER_MS + int(self._expiry_s * 1000)
+        return self._clock.now_ns() // NS_PER_MS + int(UNRESERVED_LIFE_S * 1000)
 
     async def _deliver(
         self, account_id: str, message: _Message, correlation_id: str, told: Callable[[], None]

@@ -18,6 +18,7 @@ from gateway_lighter.limits import Tier
 from gateway_lighter.signing import CHAIN_IDS
 from gateway_lighter.transactions import MAX_ACCOUNT, MAX_API_KEY
 from venuemesh.crashpoints import CrashPoint
+from venuemesh.gateway.link_settings import LinkSettings
 from venuemesh.settings import Positive, Section, ServiceSettings
 from venuemesh.transport.environment import Environment, EnvironmentViolation, HostGuard
 
@@ -124,7 +125,9 @@ class GatewaySettings(ServiceSettings):
         book_stale_after_s: silence after which a book is stale. The venue sends nothing while nothing changes.
         account_interval_s: least time between two pushes of balances and marks of one account.
         reconcile_period_s: between two comparisons of an account with the venue while its stream is live.
+        links: when a link counts as degraded, and whether orders are paused then.
         crash_point: where a test wants the process to die; the simulator only.
+        crash_passes: how often it comes past there unharmed first.
     """
 
     env_prefix: ClassVar[str] = "GATEWAY_LIGHTER_"
@@ -149,7 +152,9 @@ class GatewaySettings(ServiceSettings):
     book_stale_after_s: Positive = 60.0
     account_interval_s: Positive = 1.0
     reconcile_period_s: Positive = 60.0
+    links: LinkSettings = Field(default_factory=LinkSettings)
     crash_point: CrashPoint = CrashPoint.NONE
+    crash_passes: Annotated[int, Field(ge=0)] = 0
 
     @field_validator("accounts")
     @classmethod

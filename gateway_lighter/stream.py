@@ -45,6 +45,7 @@ from venuemesh.transport.session import (
     StreamConnected,
     StreamDisconnected,
 )
+from venuemesh.transport.subscriptions import SubscriptionRecords
 from venuemesh.transport.websocket import ReconnectingSocket
 
 HEARTBEAT_S: Final = 30.0
@@ -143,6 +144,7 @@ class LighterStream:
         self.session = session or LighterSession()
         self._queue = EventQueue(on_event, max_events=self._config.queue_events, max_bytes=self._config.queue_bytes)
         self._replies: PendingReplies[str, _Received] = PendingReplies()
+        self._subscriptions = SubscriptionRecords(name)
         self._last_frame_ns: int | None = None
         self._control_due = asyncio.Event()
         self._subscribed = asyncio.Event()
@@ -231,6 +233,7 @@ class LighterStream:
                 if overdue is not None:
                     overdue.cancel()
                     overdue = None
+                self._note_asked()
                 if self.session.asked is not None:
                     loop, after_s = asyncio.get_running_loop(), self._config.subscribe_timeout_s
                     overdue = loop.call_later(after_s, self._give_up_ask, self.session.asks)
@@ -349,6 +352,7 @@ class LighterStream:
                 self._take(found, event)
         elif isinstance(event, Connected):
             self._cut = False
+            self._note_asked()
             self._queue.put(StreamConnected(epoch=event.epoch, received_ns=event.received_ns))
             self._note_subscribed()
         else:
@@ -360,8 +364,10 @@ class LighterStream:
             received = _Received(found, frame.data, frame.epoch, frame.received_ns)
             if self._replies.resolve(found.id, received):
                 return
+            self._record_late(frame)
         if isinstance(found, SubscriptionAcknowledged | SubscriptionRefused):
             self._note_subscribed()
+            self._record_subscription(found)
         told = StreamEvent(epoch=frame.epoch, received_ns=frame.received_ns, event=found)
         if not self._cut and not self._queue.offer(told, len(frame.data)):
             self._give_up_connection("the callback is too slow for the stream")
@@ -375,6 +381,8 @@ class LighterStream:
     def _end(self, event: Disconnected) -> None:
         for lost in self.session.disconnected(event.epoch):
             self._replies.fail(lost.id, OutcomeUnknown(f"{self._name}: the connection ended ({event.reason})"))
+        for record in self._subscriptions.lost(now_s=self._clock.monotonic_s(), detail=event.detail or event.reason):
+            self._observer.on_request(record)
         self._subscribed.clear()
         self._queue.put(
             StreamDisconnected(
@@ -383,6 +391,35 @@ class LighterStream:
                 last_frame_ns=self._last_frame_ns,
                 reason=event.reason,
                 detail=event.detail,
+            )
+        )
+
+    def _note_asked(self) -> None:
+        """The one channel being asked for, unless it is asked to end."""
+        channel = self.session.asked
+        if channel is not None and channel in self.session.unacknowledged():
+            kind, now_s = channel.partition(":")[0], self._clock.monotonic_s()
+            self._subscriptions.asked(channel, kind, now_s=now_s, now_ns=self._clock.now_ns())
+
+    def _record_subscription(self, found: SubscriptionAcknowledged | SubscriptionRefused) -> None:
+        refusal = found.meaning.text if isinstance(found, SubscriptionRefused) else ""
+        record = self._subscriptions.answered(found.channel, now_s=self._clock.monotonic_s(), refusal=refusal)
+        if record is not None:
+            self._observer.on_request(record)
+
+    def _record_late(self, frame: Frame) -> None:
+        """An answer came after its request was recorded as lost."""
+        self._observer.on_request(
+            RequestRecord(
+                link=self._name,
+                endpoint="sendtx.late",
+                outcome=RequestOutcome.LATE,
+                write=False,
+                sent=Sent.YES,
+                started_ns=frame.received_ns,
+                latency_s=0.0,
+                request_body=b"",
+                response_body=frame.data,
             )
         )
 

@@ -207,8 +207,13 @@ class LighterVenue:
 
     async def fetch_order(self, target: port.OrderTarget) -> port.VenueOrder | None:
         """Ask by every id known."""
-        self._parts.indices.remember(answers.client_index(target))
-        return await _found(self._parts.reads, target.account_id).fetch_order(target)
+        return (await self.fetch_orders([target]))[0]
+
+    async def fetch_orders(self, targets: Sequence[port.OrderTarget]) -> Sequence[port.VenueOrder | None]:
+        """Ask for several orders of one account."""
+        for target in targets:
+            self._parts.indices.remember(answers.client_index(target))
+        return await _found(self._parts.reads, targets[0].account_id).fetch_orders(targets)
 
     async def fetch_fills(self, account_id: str, since_ns: int) -> Sequence[port.VenueFill]:
         """All pages, oldest first, each fill once."""

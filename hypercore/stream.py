@@ -61,6 +61,7 @@ from venuemesh.transport.session import (
     StreamConnected,
     StreamDisconnected,
 )
+from venuemesh.transport.subscriptions import SubscriptionRecords
 from venuemesh.transport.websocket import ReconnectingSocket
 
 HEARTBEAT_S: Final = 20.0
@@ -152,6 +153,7 @@ class HyperCoreStream:
         self.session = session or HyperCoreSession()
         self._queue = EventQueue(on_event, max_events=self._config.queue_events, max_bytes=self._config.queue_bytes)
         self._replies: PendingReplies[int, _Received] = PendingReplies()
+        self._subscriptions = SubscriptionRecords(name)
         self._last_frame_ns: int | None = None
         self._subscribed = asyncio.Event()
         self._cut = False
@@ -201,6 +203,8 @@ class HyperCoreStream:
             return
         self._subscribed.clear()
         try:
+            if self.socket.connected:
+                self._note_asked(subscription)
             await self._send_if_connected(frame)
         except RateLimited:
             self.session.unsubscribe(subscription)
@@ -365,6 +369,38 @@ class HyperCoreStream:
         )
         self._observer.on_request(record)
 
+    def _record_late(self, frame: Frame) -> None:
+        """An answer came after its request was recorded as lost."""
+        self._observer.on_request(
+            RequestRecord(
+                link=self._name,
+                endpoint="post.late",
+                outcome=RequestOutcome.LATE,
+                write=False,
+                sent=Sent.YES,
+                started_ns=frame.received_ns,
+                latency_s=0.0,
+                request_body=b"",
+                response_body=frame.data,
+            )
+        )
+
+    def _note_asked(self, subscription: Subscription) -> None:
+        self._subscriptions.asked(
+            _name_of(subscription),
+            str(subscription["type"]),
+            now_s=self._clock.monotonic_s(),
+            now_ns=self._clock.now_ns(),
+        )
+
+    def _record_subscription(self, found: SubscriptionAcknowledged | SubscriptionRefused) -> None:
+        refusal = found.meaning.text if isinstance(found, SubscriptionRefused) else ""
+        record = self._subscriptions.answered(
+            _name_of(found.subscription), now_s=self._clock.monotonic_s(), refusal=refusal
+        )
+        if record is not None:
+            self._observer.on_request(record)
+
     def _lost(self, kind: PostKind, detail: str) -> MeshError:
         message = f"{self._name}: {detail}"
         if kind is PostKind.ACTION:
@@ -381,6 +417,8 @@ class HyperCoreStream:
                 self._take(found, event)
         elif isinstance(event, Connected):
             self._cut = False
+            for subscription in self.session.unacknowledged():
+                self._note_asked(subscription)
             self._queue.put(StreamConnected(epoch=event.epoch, received_ns=event.received_ns))
             self._note_subscribed()
         else:
@@ -391,8 +429,10 @@ class HyperCoreStream:
             received = _Received(found.reply, frame.data, frame.epoch, frame.received_ns)
             if self._replies.resolve(found.post_id, received):
                 return
+            self._record_late(frame)
         if isinstance(found, SubscriptionAcknowledged | SubscriptionRefused):
             self._note_subscribed()
+            self._record_subscription(found)
         told = StreamEvent(epoch=frame.epoch, received_ns=frame.received_ns, event=found)
         if not self._cut and not self._queue.offer(told, len(frame.data)):
             self._cut = True  # nothing of this connection is told any more: the gap begins here
@@ -401,6 +441,8 @@ class HyperCoreStream:
     def _end(self, event: Disconnected) -> None:
         for lost in self.session.disconnected(event.epoch):
             self._replies.fail(lost.post_id, self._lost(lost.kind, f"the connection ended ({event.reason})"))
+        for record in self._subscriptions.lost(now_s=self._clock.monotonic_s(), detail=event.detail or event.reason):
+            self._observer.on_request(record)
         self._subscribed.clear()
         self._queue.put(
             StreamDisconnected(
@@ -411,6 +453,12 @@ class HyperCoreStream:
                 detail=event.detail,
             )
         )
+
+
+def _name_of(subscription: Subscription) -> str:
+    """A subscription as JSON, the same however it is written."""
+    kept = {name: value.lower() if name == "user" else value for name, value in sorted(subscription.items())}
+    return msgspec.json.encode(kept).decode()
 
 
 def _payload_of(reply: PostReply) -> dict[str, str]:

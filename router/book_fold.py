@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from router.selection import BookView, Level
+from router.views import BookView, Level
 from venuemesh.v1 import market_data_pb2, market_data_service_pb2, stream_pb2
 
 

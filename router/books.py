@@ -17,9 +17,9 @@ import grpc
 import grpc.aio
 
 from router.book_fold import BookFold, BookGap, book_view
-from router.selection import BookView
 from router.settings import BookSettings
 from router.venues import VenueLink
+from router.views import BookView
 from venuemesh.clock import Clock
 from venuemesh.deadlines import background_context
 from venuemesh.errors import MeshError

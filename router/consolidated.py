@@ -1,16 +1,47 @@
-"""One book over several venues: every level with its venue, and who was left out. Pure."""
+"""One book over several venues: every level with its venue, and who was left out. Pure.
+
+A book whose middle is far from the median of all middles is an outlier and left out. It takes three books to tell: of
+two that disagree nobody knows which is wrong, so both stay and the book may be crossed.
+"""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from router.plans import instant
-from router.selection import BookView, Level
-from venuemesh.money import format_decimal
+from router.views import BookView, Level
+from venuemesh.money import EXACT, divide, format_decimal
 from venuemesh.v1 import market_data_pb2, stream_pb2
 
 DEFAULT_DEPTH = 20
+LEAST_BOOKS = 3
+_BPS = Decimal(10_000)
+
+
+def outliers(books: Mapping[str, BookView], *, max_distance_bps: int) -> dict[str, str]:
+    """Venues whose middle price is further from the median of all than allowed, with the words for it.
+
+    Args:
+        books: fresh books by venue; one without both sides has no middle and is never an outlier.
+        max_distance_bps: in hundredths of a percent of the median.
+    """
+    middles = {
+        venue: divide(EXACT.add(book.bids[0].price, book.asks[0].price), Decimal(2))
+        for venue, book in books.items()
+        if book.bids and book.asks
+    }
+    if len(middles) < LEAST_BOOKS:
+        return {}
+    median = statistics.median(middles.values())
+    found = {}
+    for venue, middle in middles.items():
+        distance = abs(EXACT.subtract(middle, median))
+        if EXACT.multiply(distance, _BPS) > EXACT.multiply(median, Decimal(max_distance_bps)):
+            bps = format_decimal(divide(EXACT.multiply(distance, _BPS), median).quantize(Decimal(1)))
+            found[venue] = f"outlier: middle {format_decimal(middle)} is {bps} bps from the median of all venues"
+    return found
 
 
 def consolidate(

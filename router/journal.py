@@ -1,23 +1,28 @@
 """The router's part of the journal: one route per (account, key) for ever, decided by compare-and-set.
 
-Whichever router appends first decides; every other one, and every repeat, reads the stored route.
+Whichever router appends first decides; every other one, and every repeat, reads the stored route. A leg that was
+certainly never sent may go elsewhere in a further revision, decided the same way, and only after its own key was
+fenced: taken in its gateway's journal by an intent that is rejected already. From then on nobody can send it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-
 from google.protobuf.message import DecodeError
 
-from router.plans import route_not_found
+from router.outcomes import unknown_order
+from router.plans import instant, route_not_found
 from venuemesh.bus import Bus, SubjectTaken
 from venuemesh.clock import Clock
 from venuemesh.errors import JournalUnavailable, MeshError, Reason
-from venuemesh.subjects import JOURNAL_STREAM, ROOT, Kind, subject, token
+from venuemesh.gateway.order_wire import fingerprint_of, order_id_of
+from venuemesh.journal import decode_event
+from venuemesh.subjects import EVENT_STREAM, JOURNAL_STREAM, ROOT, Kind, subject, token
 from venuemesh.v1 import event_pb2, order_pb2, routing_pb2
 
-log = logging.getLogger(__name__)
+REVISION = "revision"
+AMENDMENT = "amendment"
+WRITER = "router"
+"""`writer_id` of an intent that fences a key; gateways name themselves otherwise."""
 
 
 class RouteJournal:
@@ -28,9 +33,12 @@ class RouteJournal:
         self._clock = clock
 
     async def find(self, account_id: str, client_order_id: str) -> routing_pb2.Route | None:
-        """The route of a key; None when there is none."""
+        """The route of a key in its latest revision; None when there is none."""
         stored = await self._bus.last(JOURNAL_STREAM, _subject(account_id, client_order_id))
-        return None if stored is None else _route(stored.payload)
+        if stored is None:
+            return None
+        revised = await self._bus.last(JOURNAL_STREAM, _subject(account_id, client_order_id, REVISION, "*"))
+        return _route((revised or stored).payload)
 
     async def get(self, account_id: str, client_order_id: str) -> routing_pb2.Route:
         """The route of a key.
@@ -55,47 +63,111 @@ class RouteJournal:
             return stored, False
         return route, True
 
+    async def revise(self, route: routing_pb2.Route) -> routing_pb2.Route:
+        """Store a further revision of a route; returns the one in force, which another router may have written."""
+        order = route.order
+        where = _subject(order.account_id, order.client_order_id, REVISION, str(route.revision))
+        try:
+            await self._bus.append_once(where, route.SerializeToString())
+        except SubjectTaken:
+            return await self.get(order.account_id, order.client_order_id)
+        return route
+
+    async def fence(self, child: order_pb2.NewOrder, reject: order_pb2.Reject) -> bool:
+        """Make sure that a child can never be sent; False when its gateway has its key already.
+
+        The gateway of `child.venue` journals an intent under the same subject before it sends anything, and only one
+        of both can be the first.
+        """
+        order = order_pb2.Order(
+            order_id=order_id_of(child.venue, child.account_id, child.client_order_id),
+            terms=child,
+            status=order_pb2.ORDER_STATUS_REJECTED,
+            terminal=True,
+            filled_quantity="0",
+            leaves_quantity="0",
+            reject=reject,
+            order_version=1,
+            created_time=instant(self._clock.now_ns()),
+            updated_time=instant(self._clock.now_ns()),
+            content_fingerprint=fingerprint_of(child),
+        )
+        intent = event_pb2.OrderIntent(order=order, journalled_time=order.created_time, writer_id=WRITER)
+        try:
+            await self._bus.append_once(_intent_subject(child), intent.SerializeToString())
+        except SubjectTaken:
+            intent = await self._intent(child) or intent
+            return intent.writer_id == WRITER
+        return True
+
+    async def evidence(self, child: order_pb2.NewOrder) -> order_pb2.Order | None:
+        """What the journal and the events tell of a child when its gateway does not; None: it was never sent so far."""
+        reported = await self._bus.last(EVENT_STREAM, _events_of(child))
+        if reported is not None:
+            event = decode_event(reported)
+            if event.execution_report.HasField("order"):
+                return event.execution_report.order
+        intent = await self._intent(child)
+        if intent is None:
+            return None
+        return intent.order if intent.writer_id == WRITER else unknown_order(child, self._clock.now_ns())
+
+    async def _intent(self, child: order_pb2.NewOrder) -> event_pb2.OrderIntent | None:
+        stored = await self._bus.last(JOURNAL_STREAM, _intent_subject(child))
+        return None if stored is None else _intent(stored.payload)
+
+    async def amend(
+        self, route: routing_pb2.Route, amendment: routing_pb2.RouteAmendment
+    ) -> routing_pb2.RouteAmendment:
+        """Store an amendment unless its request id has one; returns the one in force."""
+        order = route.order
+        where = _subject(order.account_id, order.client_order_id, AMENDMENT, amendment.request_id)
+        try:
+            await self._bus.append_once(where, amendment.SerializeToString())
+        except SubjectTaken:
+            stored = await self._bus.last(JOURNAL_STREAM, where)
+            if stored is None:
+                raise JournalUnavailable("the journal refuses the amendment and does not show the one it has") from None
+            return routing_pb2.RouteAmendment.FromString(stored.payload)
+        return amendment
+
+    async def amendment(self, route: routing_pb2.Route, request_id: str) -> routing_pb2.RouteAmendment | None:
+        """The amendment of a request id; None when there is none."""
+        order = route.order
+        where = _subject(order.account_id, order.client_order_id, AMENDMENT, request_id)
+        stored = await self._bus.last(JOURNAL_STREAM, where)
+        return None if stored is None else routing_pb2.RouteAmendment.FromString(stored.payload)
+
     async def other_order(self, account_id: str, client_order_id: str) -> order_pb2.Order | None:
         """An order that some gateway journalled under this key; None when there is none."""
         pattern = ".".join((ROOT, Kind.INTENT, "*", token(account_id), token(client_order_id)))
         stored = await self._bus.last(JOURNAL_STREAM, pattern)
         if stored is None:
             return None
-        try:
-            return event_pb2.OrderIntent.FromString(stored.payload).order
-        except DecodeError:
-            raise MeshError("an order intent in the journal cannot be read", reason=Reason.INTERNAL) from None
-
-    async def announce(self, route: routing_pb2.Route) -> None:
-        """Publish the decision as an event. The journal holds it already, so a failure is only logged."""
-        order = route.order
-        venue = route.plan.legs[0].venue
-        event = event_pb2.Event(
-            event_id=f"route/{route.route_id}",
-            venue=venue,
-            account_id=order.account_id,
-            symbol=order.symbol,
-            received_time=route.created_time,
-            correlation_id=order.correlation_id,
-            route=route,
-        )
-        event.published_time.FromNanoseconds(self._clock.now_ns())
-        where = subject(Kind.ROUTE, venue, order.account_id, order.symbol)
-        try:
-            stored = await self._bus.publish_soon(where, event.SerializeToString(), message_id=event.event_id)
-        except JournalUnavailable as error:
-            log.warning("route_not_announced", extra={"route_id": route.route_id, "cause": error.message})
-        else:
-            stored.add_done_callback(_check_announced)
+        return _intent(stored.payload).order
 
 
-def _check_announced(stored: asyncio.Future[object]) -> None:
-    if not stored.cancelled() and (error := stored.exception()) is not None:
-        log.warning("route_not_announced", extra={"cause": repr(error)})
+def _subject(account_id: str, client_order_id: str, *rest: str) -> str:
+    """Subject of a route, of its revisions and amendments behind it; a `*` stays a wildcard."""
+    name = subject(Kind.ROUTE_INTENT, "", account_id, client_order_id)
+    return ".".join((name, *(part if part == "*" else token(part) for part in rest)))
 
 
-def _subject(account_id: str, client_order_id: str) -> str:
-    return subject(Kind.ROUTE_INTENT, "", account_id, client_order_id)
+def _intent_subject(child: order_pb2.NewOrder) -> str:
+    return subject(Kind.INTENT, child.venue, child.account_id, child.client_order_id)
+
+
+def _events_of(child: order_pb2.NewOrder) -> str:
+    """Reports and fills of one order: their kinds differ, the rest of their subjects does not."""
+    names = (child.venue, child.account_id, child.symbol, child.client_order_id)
+    return ".".join((ROOT, "*", *(token(name) for name in names)))
+
+
+def _intent(payload: bytes) -> event_pb2.OrderIntent:
+    try:
+        return event_pb2.OrderIntent.FromString(payload)
+    except DecodeError:
+        raise MeshError("an order intent in the journal cannot be read", reason=Reason.INTERNAL) from None
 
 
 def _route(payload: bytes) -> routing_pb2.Route:

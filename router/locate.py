@@ -53,6 +53,7 @@ class Locator:
             # The journal only saves asking around; an order must be found, and cancelled, without it.
             log.warning("route_not_read", extra={"cause": error.message})
             return None
+        # The children of a split have keys of their own; under the parent's there is no order at any venue.
         return None if route is None else self._venues.get(route.plan.legs[0].venue, field="reference")
 
     async def _by_asking(self, reference: order_service_pb2.OrderReference) -> VenueLink:

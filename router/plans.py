@@ -1,20 +1,23 @@
-"""Decisions as the contract says them: plan, route, child order, and the error when no venue is left. Pure.
+"""Decisions as the contract says them: plan, route, and the error when no venue is left. Pure.
 
 A route is journalled once per (account, key) and everything later is made from the stored one, so that a repeat
-sends the same child to the same venue whatever the books say by then.
+sends the same children to the same venues whatever the books say by then.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from router.selection import BPS, Candidate, Decision
+from router.assess import Candidate
+from router.cost import Walk, walk_book
+from router.selection import Decision
 from router.terms import OrderTerms
 from venuemesh.errors import (
     AccountNotFound,
@@ -22,7 +25,6 @@ from venuemesh.errors import (
     GatewayUnavailable,
     InstrumentNotFound,
     InvalidOrder,
-    InvalidRequest,
     MeshError,
     NotFound,
     PreconditionFailed,
@@ -30,9 +32,10 @@ from venuemesh.errors import (
     Reconciling,
 )
 from venuemesh.gateway.order_wire import fingerprint_of, order_id_of
-from venuemesh.money import EXACT, divide, format_decimal, to_wire
+from venuemesh.money import EXACT, divide, format_decimal, to_wire, total
 from venuemesh.v1 import error_pb2, order_pb2, routing_pb2
 
+BPS = Decimal(10_000)
 ROUTE_PREFIX = "rt_"
 _SEPARATOR = "\x00"
 _NOT_HERE = frozenset({Reason.INSTRUMENT_NOT_FOUND, Reason.ACCOUNT_NOT_FOUND})
@@ -115,17 +118,6 @@ def new_route(
     )
 
 
-def child_order(route: routing_pb2.Route) -> order_pb2.NewOrder:
-    """The order the only leg sends: the stored terms with the leg's venue, quantity and key."""
-    leg = route.plan.legs[0]
-    child = order_pb2.NewOrder()
-    child.CopyFrom(route.order)
-    child.venue = leg.venue
-    child.quantity = leg.quantity
-    child.client_order_id = leg.client_order_id
-    return child
-
-
 def same_content(
     route: routing_pb2.Route, order: order_pb2.NewOrder, instruction: routing_pb2.RoutingInstruction
 ) -> bool:
@@ -151,24 +143,52 @@ def key_reused(route: routing_pb2.Route) -> ClientOrderIdReused:
     )
 
 
-def route_plan(terms: OrderTerms, decision: Decision, client_order_id: str, now_ns: int) -> routing_pb2.RoutePlan:
-    """The plan of a decision that chose a venue: one leg with the whole quantity."""
-    chosen = decision.chosen
-    assert chosen is not None
+def route_plan(terms: OrderTerms, decision: Decision, keys: Callable[[str], str], now_ns: int) -> routing_pb2.RoutePlan:
+    """The plan of a decision that found at least one part.
+
+    Args:
+        keys: key of the leg for a venue; asked only where the order is split.
+    """
+    by_name = {one.venue: one for one in decision.candidates}
     plan = routing_pb2.RoutePlan(
         strategy=decision.strategy,  # type: ignore[arg-type]
-        candidates=[candidate_message(terms, one) for one in decision.candidates],
+        candidates=[candidate_message(terms, one, decision) for one in decision.candidates],
         explanation=_explanation(terms, decision),
         plan_time=instant(now_ns),
     )
-    shown = plan.candidates[0]
-    leg = plan.legs.add(venue=chosen.venue, quantity=format_decimal(terms.quantity), client_order_id=client_order_id)
-    for name in ("expected_price", "expected_fee", "slippage_bps"):
-        if shown.HasField(name):
-            setattr(plan, name, getattr(shown, name))
-    if shown.HasField("expected_price"):
-        leg.expected_price = shown.expected_price
+    walks = []
+    for part in decision.parts:
+        candidate = by_name[part.venue]
+        walk = walk_book(candidate.levels, dataclasses.replace(terms, quantity=part.quantity))
+        leg = plan.legs.add(venue=part.venue, quantity=format_decimal(part.quantity), client_order_id=keys(part.venue))
+        if walk.taken == part.quantity:
+            leg.expected_price = format_decimal(divide(walk.notional, part.quantity))
+        walks.append((walk, candidate))
+    if total(walk.taken for walk, _ in walks) == terms.quantity:
+        _show_forecast(plan, terms, decision, walks)
     return plan
+
+
+def _show_forecast(
+    plan: routing_pb2.RoutePlan, terms: OrderTerms, decision: Decision, walks: Sequence[tuple[Walk, Candidate]]
+) -> None:
+    """What the whole is expected to give, when all of it fills on the books seen."""
+    notional = total(walk.notional for walk, _ in walks)
+    average = divide(notional, terms.quantity)
+    plan.expected_price = format_decimal(average)
+    if all(one.fees is not None for _, one in walks):
+        fees = (EXACT.multiply(walk.notional, one.fees.taker) for walk, one in walks if one.fees is not None)
+        plan.expected_fee = format_decimal(to_wire(total(fees)))
+    middles = [one.middle for one in decision.candidates if one.refusal is None and one.middle]
+    if middles:
+        plan.slippage_bps = format_decimal(slippage_bps(terms, average, min(middles) if terms.is_buy else max(middles)))
+
+
+def slippage_bps(terms: OrderTerms, average: Decimal, middle: Decimal) -> Decimal:
+    """How much worse than the middle, in hundredths of a percent of it."""
+    worse = EXACT.subtract(average, middle)
+    worse = worse if terms.is_buy else EXACT.minus(worse)
+    return divide(EXACT.multiply(worse, BPS), middle)
 
 
 def explicit_plan(
@@ -185,38 +205,88 @@ def explicit_plan(
     )
 
 
-def candidate_message(terms: OrderTerms, one: Candidate) -> routing_pb2.RouteCandidate:
-    """A candidate as the contract shows it."""
+def candidate_message(
+    terms: OrderTerms, one: Candidate, decision: Decision | None = None
+) -> routing_pb2.RouteCandidate:
+    """A candidate as the contract shows it; with the decision, why it lost."""
     shown = routing_pb2.RouteCandidate(venue=one.venue, eligible=one.refusal is None)
     if one.refusal is not None:
         shown.reason = reason_number(one.refusal.reason)
         shown.message = one.refusal.message
+    elif decision is not None:
+        shown.message = _why_it_lost(terms, one, decision)
     if one.book_age_s is not None:
         shown.book_age.CopyFrom(_duration(one.book_age_s))
-    for name, value in (("best_price", one.best_price), ("spread", one.spread), ("fee_rate", one.fee_rate)):
+    rate = one.fees.taker if one.fees is not None else None
+    for name, value in (("best_price", one.best_price), ("spread", one.spread), ("fee_rate", rate)):
         if value is not None:
             setattr(shown, name, format_decimal(to_wire(value)))
     if one.walk is None or one.cost is None:
         return shown
     shown.available_quantity = format_decimal(to_wire(one.walk.available))
-    counted = terms.quantity if terms.may_rest else one.walk.taken
-    if counted:
-        score = divide(one.cost, counted)
-        shown.score = format_decimal(score if terms.is_buy else EXACT.minus(score))
+    if decision is not None and one.venue in decision.near:
+        shown.near_quantity = format_decimal(to_wire(decision.near[one.venue]))
+    _show_costs(shown, terms, one, decision.strategy if decision is not None else 0)
     if one.walk.taken == terms.quantity:
-        _show_expected(shown, terms, one, one.walk.notional)
+        average = divide(one.walk.notional, terms.quantity)
+        shown.expected_price = format_decimal(average)
+        if one.middle:
+            shown.slippage_bps = format_decimal(slippage_bps(terms, average, one.middle))
     return shown
 
 
-def _show_expected(shown: routing_pb2.RouteCandidate, terms: OrderTerms, one: Candidate, notional: Decimal) -> None:
-    average = divide(notional, terms.quantity)
-    shown.expected_price = format_decimal(average)
-    if one.fee_rate is not None:
-        shown.expected_fee = format_decimal(to_wire(EXACT.multiply(one.fee_rate, notional)))
-    if one.middle:
-        worse = EXACT.subtract(average, one.middle)
-        worse = worse if terms.is_buy else EXACT.minus(worse)
-        shown.slippage_bps = format_decimal(divide(EXACT.multiply(worse, BPS), one.middle))
+def _show_costs(shown: routing_pb2.RouteCandidate, terms: OrderTerms, one: Candidate, strategy: int) -> None:
+    assert one.walk is not None
+    assert one.cost is not None
+    counted = terms.quantity if terms.may_rest else one.walk.taken
+    if one.fee is not None and one.fees is not None:
+        shown.expected_fee = format_decimal(to_wire(one.fee))
+    if one.funding is not None:
+        shown.expected_funding = format_decimal(to_wire(one.funding))
+    if not counted or one.all_in is None:
+        return
+    shown.all_in_cost = format_decimal(divide(one.all_in, counted))
+    score = score_of(terms, one, strategy)
+    if score is not None:
+        shown.score = format_decimal(divide(score, counted))
+
+
+def score_of(terms: OrderTerms, one: Candidate, strategy: int) -> Decimal | None:
+    """What the strategy compares, of all that is counted; None where it is no cost."""
+    assert one.cost is not None
+    match strategy:
+        case routing_pb2.ROUTING_STRATEGY_BEST_PRICE | routing_pb2.ROUTING_STRATEGY_UNSPECIFIED:
+            return one.cost if terms.is_buy else EXACT.minus(one.cost)
+        case routing_pb2.ROUTING_STRATEGY_ALL_IN_COST:
+            return one.all_in
+        case routing_pb2.ROUTING_STRATEGY_LOWEST_FEES:
+            return one.fee
+        case _:
+            return None
+
+
+_CRITERIA: dict[int, str] = {
+    routing_pb2.ROUTING_STRATEGY_BEST_PRICE: "the best price",
+    routing_pb2.ROUTING_STRATEGY_LOWEST_FEES: "the lowest fee",
+    routing_pb2.ROUTING_STRATEGY_HIGHEST_LIQUIDITY: "the most quantity near the best price",
+    routing_pb2.ROUTING_STRATEGY_USER_PREFERENCE: "the first place in the order of preference",
+    routing_pb2.ROUTING_STRATEGY_ALL_IN_COST: "the least cost with fee and expected funding",
+}
+
+
+def _why_it_lost(terms: OrderTerms, one: Candidate, decision: Decision) -> str:
+    """Empty for a venue that has a part."""
+    chosen = decision.chosen
+    assert chosen is not None
+    if one.venue in {part.venue for part in decision.parts}:
+        return ""
+    if len(decision.parts) > 1:
+        return "the division without it costs less"
+    mine, best = score_of(terms, one, decision.strategy), score_of(terms, chosen, decision.strategy)
+    if mine is None or best is None or mine == best:
+        return f"{chosen.venue} has {_CRITERIA.get(decision.strategy, 'a better score')}"
+    more = format_decimal(to_wire(EXACT.subtract(mine, best)))
+    return f"{more} quote units against {chosen.venue}, which has {_CRITERIA.get(decision.strategy, 'a better score')}"
 
 
 def _duration(seconds: float) -> Duration:
@@ -230,11 +300,14 @@ def _explanation(terms: OrderTerms, decision: Decision) -> str:
     assert chosen is not None
     assert chosen.walk is not None
     usable = sum(1 for one in decision.candidates if one.refusal is None)
+    among = f"of {usable} usable of {len(decision.candidates)} venues"
+    whole = format_decimal(terms.quantity)
+    if len(decision.parts) > 1:
+        parts = ", ".join(f"{format_decimal(part.quantity)} at {part.venue}" for part in decision.parts)
+        return f"{whole} in {len(decision.parts)} parts {among}: {parts}"
     taken = format_decimal(to_wire(chosen.walk.taken))
-    return (
-        f"{chosen.venue} has the best price of {usable} usable of {len(decision.candidates)} venues: "
-        f"{taken} of {format_decimal(terms.quantity)} fill at once on the book seen"
-    )
+    has = _CRITERIA.get(decision.strategy, "the best score")
+    return f"{chosen.venue} has {has} {among}: {taken} of {whole} fill at once on the book seen"
 
 
 def no_venue_error(candidates: Sequence[Candidate]) -> MeshError:
@@ -254,46 +327,3 @@ def no_venue_error(candidates: Sequence[Candidate]) -> MeshError:
     return PreconditionFailed(
         f"no venue can take the order: {text}", reason=Reason.NO_ELIGIBLE_VENUE, metadata=metadata
     )
-
-
-_SERVED_STRATEGIES = frozenset(
-    {
-        routing_pb2.ROUTING_STRATEGY_UNSPECIFIED,
-        routing_pb2.ROUTING_STRATEGY_EXPLICIT,
-        routing_pb2.ROUTING_STRATEGY_BEST_PRICE,
-    }
-)
-
-
-def check_instruction(order: order_pb2.NewOrder, instruction: routing_pb2.RoutingInstruction) -> bool:
-    """Refuse what contradicts itself or is not served; True when the order names its venue.
-
-    Raises:
-        InvalidRequest: names the field and the rule.
-    """
-    explicit = routing_pb2.ROUTING_STRATEGY_EXPLICIT
-    strategy = instruction.strategy
-    if strategy not in _SERVED_STRATEGIES:
-        known = strategy in routing_pb2.RoutingStrategy.values()
-        word = routing_pb2.RoutingStrategy.Name(strategy) if known else str(strategy)
-        raise InvalidRequest(f"instruction.strategy: {word} is not served", field="instruction.strategy")
-    if order.venue and strategy not in (explicit, routing_pb2.ROUTING_STRATEGY_UNSPECIFIED):
-        raise _contradiction("order.venue", "is set with a strategy other than EXPLICIT")
-    if not order.venue and strategy == explicit:
-        raise InvalidRequest(
-            "order.venue is empty with EXPLICIT", reason=Reason.REQUIRED_FIELD_MISSING, field="order.venue"
-        )
-    if instruction.preferred_venues:
-        raise _contradiction("instruction.preferred_venues", "goes with USER_PREFERENCE only")
-    if order.venue and order.venue in instruction.excluded_venues:
-        raise _contradiction("instruction.excluded_venues", f"excludes {order.venue}, which order.venue names")
-    if instruction.split_mode not in (routing_pb2.SPLIT_MODE_UNSPECIFIED, routing_pb2.SPLIT_MODE_NEVER):
-        raise InvalidRequest(
-            f"instruction.split_mode: {instruction.split_mode} is not served, orders are not split",
-            field="instruction.split_mode",
-        )
-    return bool(order.venue)
-
-
-def _contradiction(field: str, rule: str) -> InvalidRequest:
-    return InvalidRequest(f"{field} {rule}", reason=Reason.CONTRADICTORY_FIELDS, field=field)

@@ -1,112 +1,143 @@
-"""Routes an order: decide once, journal, send to the venue decided on - and nowhere else, however often it is asked.
+"""Routes an order: decide once, journal, send to the venues decided on - however often it is asked.
 
-The journal is asked first and written before the child is sent, so a repeat, another replica or a restarted router
-finds the same route; the child is made from the stored route, and the gateway answers a repeat with the first result.
+The journal is asked first and written before any child is sent, so a repeat, another replica or a restarted router
+finds the same route; children are made from the stored route, and gateways answer a repeat with the first result.
 """
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from decimal import Decimal
 
-from router.books import BookFeeds, Seen
-from router.calls import Context, submit
+from router.admission import Admission
+from router.calls import Context
 from router.journal import RouteJournal
-from router.measures import LOST, REFUSED, Measures
-from router.outcomes import unknown_submit
-from router.plans import (
-    candidate_message,
-    check_instruction,
-    child_order,
-    explicit_plan,
-    key_reused,
-    new_route,
-    no_venue_error,
-    route_plan,
-    same_content,
-)
-from router.selection import Candidate, Rules, VenueView, assess, decide, refuse_without_book
-from router.terms import OrderTerms, parse_terms
+from router.measures import Measures
+from router.parents import child_order, is_split, parent_order, with_children, worst_submit
+from router.planning import Planner
+from router.plans import key_reused, new_route, same_content
+from router.sending import ChildSender, Dispatched
 from router.venues import VenueLink, Venues
 from venuemesh.clock import Clock
 from venuemesh.deadlines import remaining_s, require_remaining
-from venuemesh.errors import ClientOrderIdReused, InvalidRequest, JournalUnavailable, MeshError, OutcomeUnknown
+from venuemesh.errors import ClientOrderIdReused, JournalUnavailable
 from venuemesh.gateway.rules import check_client_id
+from venuemesh.money import EXACT
+from venuemesh.security.grants import require_notional
 from venuemesh.v1 import order_pb2, order_service_pb2, routing_pb2
 
 log = logging.getLogger(__name__)
 
-DEFAULT_STRATEGY = routing_pb2.ROUTING_STRATEGY_BEST_PRICE
+Announce = Callable[[routing_pb2.Route], None]
+"""Told of a new route, or of one whose children have just been answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routed:
+    """A route with its children as they answered.
+
+    Args:
+        answers: one per child.
+        replayed: the key was routed before.
+    """
+
+    route: routing_pb2.Route
+    answers: Sequence[order_service_pb2.SubmitOrderResponse]
+    replayed: bool
+
+    @property
+    def answer(self) -> order_service_pb2.SubmitOrderResponse:
+        """The order as one: the only child's own answer, or the parent with the worst outcome of its children."""
+        if not is_split(self.route):
+            return self.answers[0]
+        response = order_service_pb2.SubmitOrderResponse(
+            order=parent_order(self.route),
+            outcome=worst_submit([one.outcome for one in self.answers]),
+            replayed=all(one.replayed for one in self.answers) if self.replayed else False,
+        )
+        if response.outcome == order_service_pb2.SUBMIT_OUTCOME_REJECTED:
+            response.reject.CopyFrom(response.order.reject)
+        return response
 
 
 class OrderRouter:
-    """Plans and routes orders over the venues.
+    """Routes orders over the venues.
 
     Args:
-        rules: what leaves venues out by the mesh's policy.
+        announce: told of each new route and of what its children answered.
     """
 
     def __init__(
         self,
         venues: Venues,
-        feeds: BookFeeds,
+        planner: Planner,
         journal: RouteJournal,
-        rules: Rules,
+        sender: ChildSender,
+        admission: Admission,
         clock: Clock,
         measures: Measures,
+        announce: Announce,
     ) -> None:
-        self.rules = rules
         self._venues = venues
-        self._feeds = feeds
+        self._planner = planner
         self._journal = journal
+        self._sender = sender
+        self._admission = admission
         self._clock = clock
         self._measures = measures
-
-    # --- planning ---
+        self._announce = announce
 
     async def plan(
         self, order: order_pb2.NewOrder, instruction: routing_pb2.RoutingInstruction
     ) -> routing_pb2.RoutePlan:
-        """Where the order would go now.
+        """Where the order would go now; see `Planner.plan`."""
+        return await self._planner.plan(order, instruction)
+
+    async def submit_named(
+        self, link: VenueLink, request: order_service_pb2.SubmitOrderRequest, context: Context = None
+    ) -> order_service_pb2.SubmitOrderResponse:
+        """Pass on an order that names its venue; it needs no route.
 
         Raises:
-            InvalidRequest: the order or the instruction breaks a rule.
-            MeshError: no venue can take it; says why for each.
+            MeshError: it is not admitted, or as `ChildSender.submit_to`.
         """
-        if check_instruction(order, instruction):
-            return await self._explicit_plan(order)
-        terms = parse_terms(order)
-        candidates = await self.candidates(terms, instruction.excluded_venues)
-        decision = decide(instruction.strategy or DEFAULT_STRATEGY, terms, candidates)
-        if decision.chosen is None:
-            raise no_venue_error(decision.candidates)
-        return route_plan(terms, decision, order.client_order_id, self._clock.now_ns())
+        return await self._sender.submit_to(link, request, context)
 
-    async def _explicit_plan(self, order: order_pb2.NewOrder) -> routing_pb2.RoutePlan:
-        """What is known about the venue named; an order that only its gateway can judge gets no forecast."""
-        link = self._venues.get(order.venue, field="order.venue")
-        try:
-            terms = parse_terms(order)
-        except InvalidRequest:
-            return explicit_plan(order, None, self._clock.now_ns())
-        (candidate,) = await self._assess(terms, [link], self.rules)
-        return explicit_plan(order, candidate_message(terms, candidate), self._clock.now_ns())
+    async def submit(
+        self,
+        order: order_pb2.NewOrder,
+        instruction: routing_pb2.RoutingInstruction,
+        request: order_service_pb2.SubmitOrderRequest,
+        context: Context = None,
+    ) -> Routed:
+        """Route the order, or find its route, and send the children that the gateways do not have yet.
 
-    async def candidates(self, terms: OrderTerms, excluded: Sequence[str] = ()) -> list[Candidate]:
-        """Every venue of the mesh, assessed on one snapshot of books."""
-        rules = dataclasses.replace(self.rules, excluded=self.rules.excluded | frozenset(excluded))
-        return await self._assess(terms, self._venues.all(), rules)
+        Raises:
+            ClientOrderIdReused: the key belongs to something else.
+            JournalUnavailable, DeadlineTooShort: nothing was sent.
+            MeshError: it is not admitted, no venue can take it, or its only child was not sent.
+        """
+        route, replayed = await self.route(order, instruction)
+        sent = await self._sender.dispatch(route, request, self._replan, context)
+        return self._routed(sent, replayed=replayed)
 
-    async def _assess(self, terms: OrderTerms, links: Sequence[VenueLink], rules: Rules) -> list[Candidate]:
-        views = {link.name: link.view(terms.symbol) for link in links}
-        usable = [link for link in links if refuse_without_book(terms, views[link.name], rules) is None]
-        seen = await self._feeds.seen_all(usable, terms.symbol)
-        return [assess(terms, _with_book(views[link.name], seen), rules) for link in links]
+    def _routed(self, sent: Dispatched, *, replayed: bool) -> Routed:
+        route = with_children(sent.route, [one.order for one in sent.answers], self._clock.now_ns())
+        self._announce(route)
+        return Routed(route=route, answers=sent.answers, replayed=replayed)
 
-    # --- routing ---
+    async def _replan(
+        self,
+        order: order_pb2.NewOrder,
+        instruction: routing_pb2.RoutingInstruction,
+        without: Sequence[str],
+        revision: int,
+    ) -> routing_pb2.RoutePlan:
+        return await self._planner.plan(order, instruction, without=without, revision=revision)
 
     async def route(
         self, order: order_pb2.NewOrder, instruction: routing_pb2.RoutingInstruction
@@ -116,27 +147,43 @@ class OrderRouter:
         Raises:
             ClientOrderIdReused: the key belongs to something else.
             JournalUnavailable, DeadlineTooShort: nothing was sent.
-            MeshError: as `plan`.
+            MeshError: as `Planner.plan` and `Admission.admit`.
         """
         check_client_id(order.client_order_id, field="order.client_order_id")
-        if check_instruction(order, instruction):
-            self._venues.get(order.venue, field="order.venue")
-        else:
-            parse_terms(order)
+        self._planner.check(order, instruction)
         stored = await self._stored(order)
         if stored is None:
-            plan = await self.plan(order, instruction)
-            self._require_time(plan)
-            draft = new_route(order, instruction, plan, self._clock.now_ns())
-            async with _bounded(self._reserve_s(plan)):
-                stored, is_new = await self._journal.decide(draft)
+            stored, is_new = await self._decide(order, instruction)
             if is_new:
-                self._measures.routed(stored.plan.legs[0].venue)
-                await self._journal.announce(stored)
                 return stored, False
         if not same_content(stored, order, instruction):
             raise key_reused(stored)
         return stored, True
+
+    async def _decide(
+        self, order: order_pb2.NewOrder, instruction: routing_pb2.RoutingInstruction
+    ) -> tuple[routing_pb2.Route, bool]:
+        """Plan, have it admitted, journal it; the flag says that this plan is the one in force."""
+        plan = await self._planner.plan(order, instruction)
+        if order_pb2.EXECUTION_INSTRUCTION_REDUCE_ONLY not in order.instructions:
+            require_notional(lambda: _worth(order, plan), field="order.quantity")
+        links = [self._venues.get(leg.venue, field="order.client_order_id") for leg in plan.legs]
+        require_remaining(max(link.settings.reserve_s + link.settings.min_submit_s for link in links))
+        draft = new_route(order, instruction, plan, self._clock.now_ns())
+        children = [child_order(draft, leg) for leg in plan.legs]
+        await self._admission.admit(order, children)
+        decided = False
+        try:
+            async with _bounded(max(link.settings.reserve_s for link in links)):
+                stored, decided = await self._journal.decide(draft)
+        finally:
+            if not decided:
+                self._admission.forgo(children)
+        if decided:
+            for leg in stored.plan.legs:
+                self._measures.routed(leg.venue)
+            self._announce(stored)
+        return stored, decided
 
     async def _stored(self, order: order_pb2.NewOrder) -> routing_pb2.Route | None:
         account_id, key = order.account_id, order.client_order_id
@@ -157,55 +204,14 @@ class OrderRouter:
             metadata={"client_order_id": key, "order_id": other.order_id, "venue": other.terms.venue},
         )
 
-    def _require_time(self, plan: routing_pb2.RoutePlan) -> None:
-        settings = self._leg_link(plan).settings
-        require_remaining(settings.reserve_s + settings.min_submit_s)
 
-    def _reserve_s(self, plan: routing_pb2.RoutePlan) -> float:
-        return self._leg_link(plan).settings.reserve_s
+def _worth(order: order_pb2.NewOrder, plan: routing_pb2.RoutePlan) -> Decimal | None:
+    """Quantity at the limit price, or at what the plan expects to pay; None when neither is known.
 
-    def _leg_link(self, plan: routing_pb2.RoutePlan) -> VenueLink:
-        return self._venues.get(plan.legs[0].venue, field="order.client_order_id")
-
-    async def send(
-        self,
-        route: routing_pb2.Route,
-        request: order_service_pb2.SubmitOrderRequest,
-        context: Context = None,
-    ) -> order_service_pb2.SubmitOrderResponse:
-        """Send the route's child with the request's wishes; safe to repeat for the same route."""
-        child = order_service_pb2.SubmitOrderRequest()
-        child.CopyFrom(request)
-        child.order.CopyFrom(child_order(route))
-        return await self.submit_to(self._leg_link(route.plan), child, context)
-
-    async def submit_to(
-        self, link: VenueLink, request: order_service_pb2.SubmitOrderRequest, context: Context = None
-    ) -> order_service_pb2.SubmitOrderResponse:
-        """Submit at one venue, once. A lost answer is the outcome UNKNOWN, not an error.
-
-        Raises:
-            MeshError: the gateway's own, or one of the router's with `sent` = no.
-        """
-        try:
-            answer: order_service_pb2.SubmitOrderResponse = await submit(
-                link, link.orders.SubmitOrder, request, context
-            )
-        except OutcomeUnknown as error:
-            self._measures.failed(link.name, LOST)
-            key = request.order.client_order_id
-            log.warning("submit_unknown", extra={"venue": link.name, "client_order_id": key, "cause": error.message})
-            return unknown_submit(request.order, self._clock.now_ns())
-        except MeshError:
-            self._measures.failed(link.name, REFUSED)
-            raise
-        self._measures.submitted(link.name, answer.outcome)
-        return answer
-
-
-def _with_book(view: VenueView, seen: Mapping[str, Seen]) -> VenueView:
-    book, fault = seen.get(view.venue, (None, ""))
-    return dataclasses.replace(view, book=book, book_fault=fault)
+    Each gateway holds its child to the same limit at the worst price; this holds the whole, which a split would evade.
+    """
+    price = order.price or plan.expected_price
+    return EXACT.multiply(Decimal(order.quantity), Decimal(price)) if price else None
 
 
 @asynccontextmanager

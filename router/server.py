@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -10,13 +11,23 @@ from dataclasses import dataclass
 from router.books import BookFeeds
 from router.calls import StreamProxy
 from router.facade import Facade
+from router.facts import AccountFacts
+from router.instructions import first_policy
 from router.journal import RouteJournal
 from router.locate import Locator
 from router.measures import Measures
+from router.parent_orders import ParentOrders
+from router.planning import Planner
+from router.policy import PolicyStore
+from router.risk_desk import RiskDesk
+from router.risk_plugins import CheckNotFound
+from router.risk_server import Risk
+from router.route_lists import RouteLists
+from router.route_log import RouteLog
 from router.routing import OrderRouter
-from router.selection import Rules
+from router.sending import ChildSender
 from router.service_market_data import MarketDataServicer
-from router.service_operations import OperationsServicer, ReconciliationServicer, RiskServicer
+from router.service_operations import OperationsServicer, ReconciliationServicer
 from router.service_orders import OrderServicer
 from router.service_reads import AccountServicer, InstrumentServicer, VenueServicer
 from router.service_routing import RoutingServicer
@@ -24,12 +35,15 @@ from router.settings import RouterSettings
 from router.venues import Venues
 from venuemesh.bus import Bus
 from venuemesh.clock import Clock
+from venuemesh.dead_letter_service import DeadLetterDesk
+from venuemesh.dead_letters import DeadLetters
 from venuemesh.metrics import Metrics
 from venuemesh.paging import Pager
 from venuemesh.running import surroundings
 from venuemesh.secrets import SecretError, read_secret
 from venuemesh.security.certificates import CertificateError
 from venuemesh.serving import GrpcServer, ServingError, endless, serve_until_stopped
+from venuemesh.streaming import StreamHub
 from venuemesh.telemetry import configure_logging
 from venuemesh.v1 import (
     account_service_pb2,
@@ -63,6 +77,7 @@ class Router:
     venues: Venues
     feeds: BookFeeds
     bus: Bus
+    risk: Risk
     ready: asyncio.Event
     """Set once the journal answers: orders can be routed."""
 
@@ -80,20 +95,58 @@ async def build(
         venues = await stack.enter_async_context(_connect(settings, clock))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         feeds = BookFeeds(settings.books, clock, tasks)
+        facts = AccountFacts(settings.facts, clock, tasks)
         measures = Measures(metrics)
-        rules = Rules(max_book_age_s=settings.books.max_age_s, excluded=frozenset(settings.excluded_venues))
         journal = RouteJournal(bus, clock)
-        orders = OrderRouter(venues, feeds, journal, rules, clock, measures)
-        _add_services(server, settings, venues, feeds, journal, orders, clock)
+        risk = _risk(settings, venues, bus, clock)
+        parts = _routing(settings, venues, feeds, facts, journal, bus, clock, measures, risk.desk)
+        facade = Facade(venues=venues, proxy=StreamProxy(server.drain, clock), pager=_pager(settings), clock=clock)
+        hub = StreamHub(clock, server.drain, metrics=metrics)
+        _add_services(server, settings, facade, feeds, journal, parts, DeadLetters(bus, clock), bus, hub, risk)
+        risks = tasks.create_task(endless(risk.run(), name="risk"), name="risk")
+        states = tasks.create_task(endless(parts.log.run(), name="routes"), name="routes")
+        policy = tasks.create_task(endless(parts.policy.run(), name="policy"), name="policy")
         watch = tasks.create_task(endless(venues.run(), name="venues"), name="venues")
         ready = asyncio.Event()
-        health = tasks.create_task(_mirror_health(server, venues, bus, ready, measures), name="health")
+        health = tasks.create_task(_mirror_health(server, venues, bus, risk, ready, measures), name="health")
         try:
-            yield Router(server=server, venues=venues, feeds=feeds, bus=bus, ready=ready)
+            yield Router(server=server, venues=venues, feeds=feeds, bus=bus, risk=risk, ready=ready)
         finally:
             feeds.close()
-            watch.cancel()
-            health.cancel()
+            facts.close()
+            for task in (watch, health, states, policy, risks):
+                task.cancel()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routing:
+    """What routes orders."""
+
+    orders: OrderRouter
+    parents: ParentOrders
+    policy: PolicyStore
+    log: RouteLog
+
+
+def _routing(
+    settings: RouterSettings,
+    venues: Venues,
+    feeds: BookFeeds,
+    facts: AccountFacts,
+    journal: RouteJournal,
+    bus: Bus,
+    clock: Clock,
+    measures: Measures,
+    risk: RiskDesk,
+) -> Routing:
+    """The parts that decide, send and follow, put together."""
+    first = first_policy(settings.books.max_age_s, settings.excluded_venues, settings.routing.funding_horizon_s)
+    policy = PolicyStore(bus, first, venues.names)
+    planner = Planner(venues, feeds, facts, policy, clock, assumed_fee_rate=settings.facts.assumed_fee_rate)
+    log = RouteLog(bus, journal, clock, max_open=settings.routing.max_open_routes)
+    sender = ChildSender(venues, journal, risk, clock, measures)
+    orders = OrderRouter(venues, planner, journal, sender, risk, clock, measures, log.announce)
+    return Routing(orders=orders, parents=ParentOrders(venues, journal, clock, risk), policy=policy, log=log)
 
 
 @asynccontextmanager
@@ -109,6 +162,13 @@ async def _connect(settings: RouterSettings, clock: Clock) -> AsyncIterator[Venu
         yield venues
 
 
+def _risk(settings: RouterSettings, venues: Venues, bus: Bus, clock: Clock) -> Risk:
+    try:
+        return Risk.build(venues, bus, clock, settings.risk, uuid.uuid4().hex)
+    except CheckNotFound as error:
+        raise ServingError(str(error)) from error
+
+
 def _pager(settings: RouterSettings) -> Pager:
     if settings.page_token_key_file is None:
         return Pager(b"")
@@ -121,14 +181,20 @@ def _pager(settings: RouterSettings) -> Pager:
 def _add_services(
     server: GrpcServer,
     settings: RouterSettings,
-    venues: Venues,
+    facade: Facade,
     feeds: BookFeeds,
     journal: RouteJournal,
-    router: OrderRouter,
-    clock: Clock,
+    parts: Routing,
+    dead_letters: DeadLetters,
+    bus: Bus,
+    hub: StreamHub,
+    risk: Risk,
 ) -> None:
-    facade = Facade(venues=venues, proxy=StreamProxy(server.drain, clock), pager=_pager(settings), clock=clock)
-    locator = Locator(venues, journal)
+    letters = DeadLetterDesk(dead_letters, facade.pager, facade.clock)
+    locator = Locator(facade.venues, journal)
+    lists = RouteLists(bus, parts.log, facade.pager, facade.clock)
+    routing = RoutingServicer(facade, parts.orders, journal, parts.parents, parts.policy, parts.log, lists, hub)
+    orders = OrderServicer(facade, parts.orders, locator, parts.parents, risk.desk)
     for module, stubs, name, servicer in (
         (venue_service_pb2, venue_service_pb2_grpc, "VenueService", VenueServicer(facade, server.drain)),
         (instrument_service_pb2, instrument_service_pb2_grpc, "InstrumentService", InstrumentServicer(facade)),
@@ -136,31 +202,26 @@ def _add_services(
             market_data_service_pb2,
             market_data_service_pb2_grpc,
             "MarketDataService",
-            MarketDataServicer(facade, feeds, settings.books.max_age_s),
+            MarketDataServicer(facade, feeds, settings.books.max_age_s, settings.books.max_distance_bps),
         ),
-        (order_service_pb2, order_service_pb2_grpc, "OrderService", OrderServicer(facade, router, locator)),
+        (order_service_pb2, order_service_pb2_grpc, "OrderService", orders),
         (account_service_pb2, account_service_pb2_grpc, "AccountService", AccountServicer(facade)),
-        (
-            routing_service_pb2,
-            routing_service_pb2_grpc,
-            "RoutingService",
-            RoutingServicer(facade, router, journal),
-        ),
-        (operations_service_pb2, operations_service_pb2_grpc, "OperationsService", OperationsServicer(facade)),
+        (routing_service_pb2, routing_service_pb2_grpc, "RoutingService", routing),
+        (operations_service_pb2, operations_service_pb2_grpc, "OperationsService", OperationsServicer(facade, letters)),
         (
             reconciliation_service_pb2,
             reconciliation_service_pb2_grpc,
             "ReconciliationService",
-            ReconciliationServicer(facade),
+            ReconciliationServicer(facade, locator),
         ),
-        (risk_service_pb2, risk_service_pb2_grpc, "RiskService", RiskServicer(facade)),
+        (risk_service_pb2, risk_service_pb2_grpc, "RiskService", risk.servicer(facade, hub, facade.clock)),
     ):
         add = getattr(stubs, f"add_{name}Servicer_to_server")
         server.add(module.DESCRIPTOR.services_by_name[name], add, servicer)
 
 
 async def _mirror_health(
-    server: GrpcServer, venues: Venues, bus: Bus, ready: asyncio.Event, measures: Measures
+    server: GrpcServer, venues: Venues, bus: Bus, risk: Risk, ready: asyncio.Event, measures: Measures
 ) -> None:
     """`venue/<name>` follows the venue; the router itself serves while its journal does."""
     with venues.listening() as changed:
@@ -171,7 +232,7 @@ async def _mirror_health(
                 measures.serving(link.name, link.serving)
             if ready.is_set():
                 await server.set_serving(bus.connected)
-            elif bus.connected:
+            elif bus.connected and risk.store.ready.is_set():
                 ready.set()
             try:
                 async with asyncio.timeout(BROKER_CHECK_S):

@@ -7,11 +7,11 @@ from typing import Any
 
 from router.books import BookFeeds
 from router.calls import Context, read
-from router.consolidated import consolidate
+from router.consolidated import consolidate, outliers
 from router.facade import Facade, at_venue, fill_in, stream_at_venue
 from router.fanout import ask_all
-from router.selection import BookView
 from router.venues import VenueLink
+from router.views import BookView
 from venuemesh.errors import GatewayUnavailable, InstrumentNotFound, NotYetImplemented, Reason
 from venuemesh.v1 import market_data_service_pb2 as pb
 
@@ -20,10 +20,11 @@ from venuemesh.v1 import market_data_service_pb2 as pb
 class MarketDataServicer:
     """Books, trades, candles and statistics."""
 
-    def __init__(self, facade: Facade, feeds: BookFeeds, max_book_age_s: float) -> None:
+    def __init__(self, facade: Facade, feeds: BookFeeds, max_book_age_s: float, max_distance_bps: int) -> None:
         self.facade = facade
         self._feeds = feeds
         self._max_book_age_s = max_book_age_s
+        self._max_distance_bps = max_distance_bps
 
     async def GetOrderBook(self, request: pb.GetOrderBookRequest, context: Context) -> Any:  # noqa: N802
         if request.venue:
@@ -54,6 +55,9 @@ class MarketDataServicer:
                 left_out.append(f"{venue}: {book.age_s:.3f} s old")
             else:
                 books[venue] = book
+        for venue, why in outliers(books, max_distance_bps=self._max_distance_bps).items():
+            left_out.append(f"{venue}: {why}")
+            del books[venue]
         now_ns = self.facade.clock.now_ns()
         return consolidate(request.symbol, books, sorted(left_out), depth=request.depth, now_ns=now_ns)
 

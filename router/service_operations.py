@@ -6,26 +6,44 @@ import asyncio
 import logging
 
 from router.calls import Context, read, submit
-from router.facade import Facade, at_venue, fill_in, joined, stream_at_venue
+from router.facade import Facade, Listing, at_venue, fill_in, joined, paged, stream_at_venue
+from router.locate import Locator, at
 from router.venues import VenueLink
-from venuemesh.errors import InvalidRequest, NotYetImplemented
+from venuemesh.dead_letter_service import DeadLetterDesk
+from venuemesh.errors import InvalidRequest
 from venuemesh.telemetry import set_log_level
-from venuemesh.v1 import operations_service_pb2, reconciliation_service_pb2, risk_service_pb2
+from venuemesh.v1 import operations_pb2, operations_service_pb2, reconciliation_service_pb2
 
 log = logging.getLogger(__name__)
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
+def _request_time(entry: operations_pb2.AuditEntry) -> int:
+    return entry.request_time.ToNanoseconds()
+
+
 @fill_in(operations_service_pb2.DESCRIPTOR.services_by_name["OperationsService"])
 class OperationsServicer:
     """What operators ask of the router."""
 
-    def __init__(self, facade: Facade) -> None:
+    def __init__(self, facade: Facade, dead_letters: DeadLetterDesk) -> None:
         self.facade = facade
+        self._dead_letters = dead_letters
         self._restore: asyncio.TimerHandle | None = None
 
+    DrainVenue = at_venue("operations", "DrainVenue", write=True)
     GetQuota = joined("operations", "GetQuota", "quotas", operations_service_pb2.GetQuotaResponse)
+
+    ListAuditEntries = paged(
+        Listing(
+            stub="operations",
+            method="ListAuditEntries",
+            response=operations_service_pb2.ListAuditEntriesResponse,
+            rows="audit_entries",
+            time_ns=_request_time,
+        )
+    )
 
     async def ListSubscribers(  # noqa: N802 - named by the contract
         self, request: operations_service_pb2.ListSubscribersRequest, context: Context
@@ -43,6 +61,18 @@ class OperationsServicer:
         for answer in answers.given.values():
             whole.subscribers.extend(answer.subscribers)
         return whole
+
+    async def ListDeadLetters(  # noqa: N802 - named by the contract
+        self, request: operations_service_pb2.ListDeadLettersRequest, context: Context
+    ) -> operations_service_pb2.ListDeadLettersResponse:
+        """Events that any service of the mesh could not handle, oldest first."""
+        return await self._dead_letters.list(request)
+
+    async def RequeueDeadLetter(  # noqa: N802 - named by the contract
+        self, request: operations_service_pb2.RequeueDeadLetterRequest, context: Context
+    ) -> operations_service_pb2.RequeueDeadLetterResponse:
+        """Put one of them back under its subject; a repeat changes nothing."""
+        return await self._dead_letters.requeue(request)
 
     async def SetLogLevel(  # noqa: N802 - named by the contract
         self, request: operations_service_pb2.SetLogLevelRequest, context: Context
@@ -64,15 +94,33 @@ class OperationsServicer:
 
 @fill_in(reconciliation_service_pb2.DESCRIPTOR.services_by_name["ReconciliationService"])
 class ReconciliationServicer:
-    """The desk of each gateway, by venue."""
+    """Comparisons of the gateways with their venues, and orders in doubt, of one venue or of all."""
 
-    def __init__(self, facade: Facade) -> None:
+    def __init__(self, facade: Facade, locator: Locator) -> None:
         self.facade = facade
+        self._locator = locator
 
     GetReconciliationReport = at_venue("reconciliation", "GetReconciliationReport")
     TriggerReconciliation = at_venue("reconciliation", "TriggerReconciliation", write=True)
-    ListUncertainOrders = at_venue("reconciliation", "ListUncertainOrders")
-    ListDiscrepancies = at_venue("reconciliation", "ListDiscrepancies")
+    ListUncertainOrders = paged(
+        Listing(
+            stub="reconciliation",
+            method="ListUncertainOrders",
+            response=reconciliation_service_pb2.ListUncertainOrdersResponse,
+            rows="uncertain_orders",
+            time_ns=lambda row: row.order.uncertain_since.ToNanoseconds(),
+            newest_first=False,
+        )
+    )
+    ListDiscrepancies = paged(
+        Listing(
+            stub="reconciliation",
+            method="ListDiscrepancies",
+            response=reconciliation_service_pb2.ListDiscrepanciesResponse,
+            rows="discrepancies",
+            time_ns=lambda row: row.found_time.ToNanoseconds(),
+        )
+    )
     StreamDiscrepancies = stream_at_venue(
         "reconciliation",
         "StreamDiscrepancies",
@@ -83,50 +131,12 @@ class ReconciliationServicer:
     async def ResolveUncertainOrder(  # noqa: N802 - named by the contract
         self, request: reconciliation_service_pb2.ResolveUncertainOrderRequest, context: Context
     ) -> reconciliation_service_pb2.ResolveUncertainOrderResponse:
-        link = self.facade.link(request.reference.venue, field="reference.venue")
+        """Pass an operator's action on to the gateway that has the order."""
+        link = await self._locator.locate(request.reference)
+        named = reconciliation_service_pb2.ResolveUncertainOrderRequest()
+        named.CopyFrom(request)
+        named.reference.CopyFrom(at(request.reference, link.name))
         answer: reconciliation_service_pb2.ResolveUncertainOrderResponse = await submit(
-            link, link.reconciliation.ResolveUncertainOrder, request, context
+            link, link.reconciliation.ResolveUncertainOrder, named, context
         )
         return answer
-
-
-@fill_in(risk_service_pb2.DESCRIPTOR.services_by_name["RiskService"])
-class RiskServicer:
-    """The dead-man's switch of one venue, passed on; limits, trading state and the kill switch are not served yet."""
-
-    def __init__(self, facade: Facade) -> None:
-        self.facade = facade
-
-    async def ArmDeadMansSwitch(  # noqa: N802 - named by the contract
-        self, request: risk_service_pb2.ArmDeadMansSwitchRequest, context: Context
-    ) -> risk_service_pb2.ArmDeadMansSwitchResponse:
-        """Arm it at the venue named; one over several venues is not served yet."""
-        if len(request.venues) != 1:
-            raise NotYetImplemented("venues: a switch over several venues is not served yet, name one", field="venues")
-        link = self.facade.link(request.venues[0], field="venues")
-        answer: risk_service_pb2.ArmDeadMansSwitchResponse = await submit(
-            link, link.risk.ArmDeadMansSwitch, request, context
-        )
-        return answer
-
-    async def RenewLease(  # noqa: N802 - named by the contract
-        self, request: risk_service_pb2.RenewLeaseRequest, context: Context
-    ) -> risk_service_pb2.RenewLeaseResponse:
-        """Renew it at the venue that its id names."""
-        link = self._link(request.switch_id)
-        answer: risk_service_pb2.RenewLeaseResponse = await submit(link, link.risk.RenewLease, request, context)
-        return answer
-
-    async def DisarmDeadMansSwitch(  # noqa: N802 - named by the contract
-        self, request: risk_service_pb2.DisarmDeadMansSwitchRequest, context: Context
-    ) -> risk_service_pb2.DisarmDeadMansSwitchResponse:
-        """Disarm it at the venue that its id names."""
-        link = self._link(request.switch_id)
-        answer: risk_service_pb2.DisarmDeadMansSwitchResponse = await submit(
-            link, link.risk.DisarmDeadMansSwitch, request, context
-        )
-        return answer
-
-    def _link(self, switch_id: str) -> VenueLink:
-        """A gateway's switch id is its venue, a slash and the account."""
-        return self.facade.link(switch_id.partition("/")[0], field="switch_id")

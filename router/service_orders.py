@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -12,18 +14,23 @@ from router.facade import Facade, Listing, fill_in, paged, stream_at_venue
 from router.fanout import NOT_HERE, ask_all
 from router.locate import Locator, at, require_id
 from router.outcomes import element_error, unknown_cancel, unknown_replace, unknown_submit
+from router.parent_orders import ParentOrders
+from router.risk_desk import RiskDesk, order_key
 from router.routing import OrderRouter
 from router.venues import VenueLink
 from venuemesh.errors import (
     GatewayUnavailable,
     InvalidRequest,
+    JournalUnavailable,
     MeshError,
     NotYetImplemented,
     OutcomeUnknown,
     Reason,
 )
-from venuemesh.v1 import order_pb2, routing_pb2
+from venuemesh.v1 import error_pb2, order_pb2, routing_pb2
 from venuemesh.v1 import order_service_pb2 as pb
+
+log = logging.getLogger(__name__)
 
 BY_DEFAULT = routing_pb2.RoutingInstruction()
 
@@ -36,19 +43,22 @@ def _order_time(order: order_pb2.Order) -> int:
 class OrderServicer:
     """Submit, amend, cancel and read orders at any venue."""
 
-    def __init__(self, facade: Facade, router: OrderRouter, locator: Locator) -> None:
+    def __init__(
+        self, facade: Facade, router: OrderRouter, locator: Locator, parents: ParentOrders, risk: RiskDesk
+    ) -> None:
         self.facade = facade
+        self._risk = risk
         self._router = router
         self._locator = locator
+        self._parents = parents
 
     # --- submit ---
 
     async def SubmitOrder(self, request: pb.SubmitOrderRequest, context: Context) -> pb.SubmitOrderResponse:  # noqa: N802
         if request.order.venue:
             link = self.facade.link(request.order.venue, field="order.venue")
-            return await self._router.submit_to(link, request, context)
-        route, _ = await self._router.route(request.order, BY_DEFAULT)
-        return await self._router.send(route, request, context)
+            return await self._router.submit_named(link, request, context)
+        return (await self._router.submit(request.order, BY_DEFAULT, request, context)).answer
 
     async def SubmitOrderList(self, request: pb.SubmitOrderListRequest, context: Context) -> Any:  # noqa: N802
         """Orders that belong together are of one venue, which each of them names."""
@@ -60,11 +70,18 @@ class OrderServicer:
                 "orders.venue: orders of a list are of one venue", reason=Reason.CONTRADICTORY_FIELDS, field="orders"
             )
         link = self.facade.link(venues.pop(), field="orders.venue")
-        try:
-            return await submit(link, link.orders.SubmitOrderList, request, context)
-        except OutcomeUnknown:
-            now_ns = self.facade.clock.now_ns()
-            return pb.SubmitOrderListResponse(results=[unknown_submit(order, now_ns) for order in request.orders])
+        # As its gateway reads it: what protects a position only makes it smaller.
+        entries = 1 if request.contingency_type == pb.CONTINGENCY_TYPE_BRACKET else 0
+        reduces = [place >= entries for place in range(len(request.orders))]
+        async with self._risk.covering(request.orders, reduces=reduces) as room:
+            try:
+                answer: pb.SubmitOrderListResponse = await submit(link, link.orders.SubmitOrderList, request, context)
+            except OutcomeUnknown:
+                now_ns = self.facade.clock.now_ns()
+                return pb.SubmitOrderListResponse(results=[unknown_submit(order, now_ns) for order in request.orders])
+            for order, result in zip(request.orders, answer.results, strict=False):
+                room.answered(order, result)
+            return answer
 
     async def BatchSubmitOrders(  # noqa: N802
         self, request: pb.BatchSubmitOrdersRequest, context: Context
@@ -88,32 +105,100 @@ class OrderServicer:
 
     async def _submit_one(self, batch: pb.BatchSubmitOrdersRequest, place: int) -> list[pb.BatchSubmitResult]:
         request = pb.SubmitOrderRequest(order=batch.orders[place], ack_level=batch.ack_level)
-        route, _ = await self._router.route(request.order, BY_DEFAULT)
-        return [pb.BatchSubmitResult(response=await self._router.send(route, request))]
+        routed = await self._router.submit(request.order, BY_DEFAULT, request)
+        return [pb.BatchSubmitResult(response=routed.answer)]
 
     async def _submit_part(self, venue: str, part: pb.BatchSubmitOrdersRequest) -> Sequence[pb.BatchSubmitResult]:
         link = self.facade.link(venue, field="orders.venue")
-        answer: pb.BatchSubmitOrdersResponse = await submit(link, link.orders.BatchSubmitOrders, part)
-        return answer.results
+        refused: dict[int, pb.BatchSubmitResult] = {}
+        for place, order in enumerate(part.orders):
+            try:
+                await self._risk.take([order])
+            except MeshError as error:
+                refused[place] = pb.BatchSubmitResult(error=element_error(error))
+        left = [place for place in range(len(part.orders)) if place not in refused]
+        sent = await self._submit_admitted(link, with_elements(part, "orders", left)) if left else []
+        return [refused[place] if place in refused else sent.pop(0) for place in range(len(part.orders))]
+
+    async def _submit_admitted(self, link: VenueLink, part: pb.BatchSubmitOrdersRequest) -> list[pb.BatchSubmitResult]:
+        """One call for these orders; a result for each, in order."""
+        async with self._risk.covering(part.orders) as room:
+            try:
+                answer: pb.BatchSubmitOrdersResponse = await submit(link, link.orders.BatchSubmitOrders, part)
+            except OutcomeUnknown:
+                now_ns = self.facade.clock.now_ns()
+                return [pb.BatchSubmitResult(response=unknown_submit(order, now_ns)) for order in part.orders]
+            except MeshError as error:
+                room.refused(part.orders, error)
+                return [pb.BatchSubmitResult(error=element_error(error)) for _ in part.orders]
+            results = list(answer.results)
+            for order, result in zip(part.orders, results, strict=False):
+                if result.HasField("response"):
+                    room.answered(order, result.response)
+                elif result.error.error.reason != error_pb2.REASON_CLIENT_ORDER_ID_REUSED:
+                    room.unsent.add(order_key(order))
+            lost = [unknown_submit(order, self.facade.clock.now_ns()) for order in part.orders[len(results) :]]
+            return [*results, *(pb.BatchSubmitResult(response=one) for one in lost)]
 
     # --- amend and cancel ---
 
     async def ReplaceOrder(self, request: pb.ReplaceOrderRequest, context: Context) -> Any:  # noqa: N802
+        route = await self._split_of(request.reference)
+        if route is not None:
+            return await self._parents.replace(route, request)
         link = await self._locator.locate(request.reference)
-        try:
-            return await submit(link, link.orders.ReplaceOrder, _at(request, link), context)
-        except OutcomeUnknown:
-            return unknown_replace(at(request.reference, link.name), self.facade.clock.now_ns())
+        request = _at(request, link)
+        async with self._risk.amending(link, request) as answered:
+            try:
+                answer: pb.ReplaceOrderResponse = await submit(link, link.orders.ReplaceOrder, request, context)
+            except OutcomeUnknown:
+                return unknown_replace(request.reference, self.facade.clock.now_ns())
+            answered(answer)
+            return answer
 
     async def CancelOrder(self, request: pb.CancelOrderRequest, context: Context) -> Any:  # noqa: N802
         return await self._cancel(request, context)
 
     async def _cancel(self, request: pb.CancelOrderRequest, context: Context = None) -> pb.CancelOrderResponse:
         require_id(request.reference)
+        version = request.expected_version if request.HasField("expected_version") else None
+        try:
+            route = await self._parents.find_split(request.reference)
+        except JournalUnavailable as error:
+            log.warning("route_not_read", extra={"cause": error.message})
+            return await self._cancel_blindly(request, context)
+        if route is not None:
+            return await self._parents.cancel_as_one(route, version)
+        return await self._cancel_one_order(request, context)
+
+    async def _cancel_one_order(
+        self, request: pb.CancelOrderRequest, context: Context = None
+    ) -> pb.CancelOrderResponse:
         if not request.reference.venue and request.reference.WhichOneof("id") == "order_id":
             return await self._cancel_anywhere(request)
         link = await self._locator.locate(request.reference)
         return await self._cancel_at(link, request, context)
+
+    async def _cancel_blindly(self, request: pb.CancelOrderRequest, context: Context) -> pb.CancelOrderResponse:
+        """The journal cannot say whether the order was split: both is tried at once, as no cancel may wait for it."""
+        children = asyncio.create_task(self._parents.cancel_without_journal(request.reference), name="cancel/children")
+        try:
+            return await self._cancel_one_order(request, context)
+        except MeshError:
+            split = await children
+            if split is None:
+                raise
+            return split
+        finally:
+            children.cancel()
+
+    async def _split_of(self, reference: pb.OrderReference) -> routing_pb2.Route | None:
+        """The route of an order that was split. Without the journal orders are still found by asking around."""
+        try:
+            return await self._parents.find_split(reference)
+        except JournalUnavailable as error:
+            log.warning("route_not_read", extra={"cause": error.message})
+            return None
 
     async def _cancel_at(
         self, link: VenueLink, request: pb.CancelOrderRequest, context: Context = None
@@ -200,6 +285,9 @@ class OrderServicer:
     # --- read ---
 
     async def GetOrder(self, request: pb.GetOrderRequest, context: Context) -> Any:  # noqa: N802
+        route = await self._split_of(request.reference)
+        if route is not None:
+            return pb.GetOrderResponse(order=await self._parents.get(route, context))
         link = await self._locator.locate(request.reference)
         return await read(link, link.orders.GetOrder, _at(request, link), context)
 

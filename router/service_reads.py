@@ -180,6 +180,7 @@ class AccountServicer:
 
     ListAccounts = joined("accounts", "ListAccounts", "accounts", account_service_pb2.ListAccountsResponse)
     GetAccount = at_venue("accounts", "GetAccount")
+    GetFeeRates = at_venue("accounts", "GetFeeRates")
     ListBalances = joined("accounts", "ListBalances", "balances", account_service_pb2.ListBalancesResponse)
     ListPositions = joined("accounts", "ListPositions", "positions", account_service_pb2.ListPositionsResponse)
     ListFills = paged(

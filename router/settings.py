@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
+from router.instructions import MAX_HORIZON_S
+from router.views import ASSUMED_FEE_RATE, DEFAULT_HORIZON_S
 from venuemesh.settings import GrpcSettings, Names, NotNegative, OutgoingSettings, Positive, Section, ServiceSettings
 
 ROUTER_PORT = 50050
@@ -47,6 +50,8 @@ class BookSettings(Section):
 
     max_age_s: Positive = 10.0
     """A book older than this is left out."""
+    max_distance_bps: Annotated[int, Field(ge=1, le=10_000)] = 200
+    """A book of three or more whose middle is further from the median is left out of the consolidated book."""
     fetch_timeout_s: Positive = 0.25
     """Bound of the one reading made when no live book is there yet."""
     depth: Annotated[int, Field(ge=1, le=1_000)] = 20
@@ -55,6 +60,64 @@ class BookSettings(Section):
     idle_s: Positive = 300.0
     """A book that no decision used for this long is no longer followed."""
     heartbeat_ms: Annotated[int, Field(ge=1_000, le=30_000)] = 1_000
+
+
+class RiskSettings(Section):
+    """How risk is judged; the limits themselves are set at run time through RiskService."""
+
+    checks: tuple[str, ...] = ()
+    """Checks of the operator's own, each as `package.module:name` of a factory without arguments."""
+    heartbeat_ms: Annotated[int, Field(ge=1_000, le=30_000)] = 1_000
+    """Asked of the streams that risk is judged on; after three without a word the view is stale."""
+    reconnect_cap_s: Positive = 2.0
+    """Longest wait before such a stream is opened again."""
+    load_wait_s: NotNegative = 1.0
+    """How long an order waits for limits that have not been read since the start."""
+    mark_wait_s: Positive = 0.25
+    """How long an order waits for the first mark of its symbol."""
+    mark_review_s: Positive = 0.25
+    """Between two looks at which marks are needed."""
+    mark_idle_s: Positive = 300.0
+    """A mark that nobody holds or asked for so long is no longer followed."""
+    max_marks: Annotated[int, Field(ge=1)] = 256
+    """Symbols followed for orders alone; the one asked for longest ago makes room."""
+    grace_s: Positive = 10.0
+    """After a submit's deadline, before its gateway is asked what became of an order nobody has shown."""
+    settle_s: Positive = 1.0
+    """Between two looks for such orders."""
+    kill_retry_s: Positive = 1.0
+    """Between two attempts to finish a kill switch at a venue."""
+    breach_event_s: NotNegative = 1.0
+    """A limit that refuses orders is told as an event at most this often."""
+
+    @field_validator("checks", mode="before")
+    @classmethod
+    def _by_commas(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+class FactSettings(Section):
+    """Fee rates and funding, which costs are made of beside the books."""
+
+    fetch_timeout_s: Positive = 0.25
+    """Bound of one reading, and of how long the first decision about a venue waits for it."""
+    fee_refresh_s: Positive = 300.0
+    """Fee rates are read again after this time, and count as not known after three times as long."""
+    funding_refresh_s: Positive = 30.0
+    """The same for funding rates."""
+    max_entries: Annotated[int, Field(ge=1, le=100_000)] = 4_096
+    """Rates kept of each kind; the one used least recently makes room."""
+    assumed_fee_rate: Annotated[Decimal, Field(ge=0, le=1)] = ASSUMED_FEE_RATE
+    """What a venue that does not tell its fees is taken to charge, as a fraction of notional."""
+
+
+class RoutingSettings(Section):
+    """The routing policy until somebody changes it at run time, and what follows routes."""
+
+    funding_horizon_s: Annotated[int, Field(ge=0, le=MAX_HORIZON_S)] = DEFAULT_HORIZON_S
+    """Time over which expected funding counts when nobody names one."""
+    max_open_routes: Annotated[int, Field(ge=1)] = 50_000
+    """Routes followed at once; of more, states are read when somebody asks, and not streamed."""
 
 
 class RouterGrpcSettings(GrpcSettings):
@@ -73,8 +136,11 @@ class RouterSettings(ServiceSettings):
     grpc: RouterGrpcSettings = RouterGrpcSettings()
     gateway: GatewaySettings = GatewaySettings()
     books: BookSettings = BookSettings()
+    risk: RiskSettings = RiskSettings()
+    facts: FactSettings = FactSettings()
+    routing: RoutingSettings = RoutingSettings()
     excluded_venues: tuple[str, ...] = ()
-    """Venues that routing never chooses; naming one in an order still works."""
+    """Venues that routing never chooses until the policy is changed; naming one in an order still works."""
     page_token_key_file: Path | None = None
     """Secret that signs page tokens, the same on every replica; without it tokens are only checked for damage."""
 

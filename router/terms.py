@@ -49,6 +49,11 @@ class OrderTerms:
         return order_pb2.EXECUTION_INSTRUCTION_POST_ONLY in self.instructions
 
     @property
+    def fill_or_kill(self) -> bool:
+        """Whether it fills at once and whole or not at all; no two venues can promise that together."""
+        return self.time_in_force == order_pb2.TIME_IN_FORCE_FOK
+
+    @property
     def all_or_nothing(self) -> bool:
         """Whether a part of the quantity is of no use."""
         return self.order_type == order_pb2.ORDER_TYPE_MARKET or self.time_in_force == order_pb2.TIME_IN_FORCE_FOK

@@ -7,6 +7,7 @@ import json
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,6 +67,10 @@ class Broker:
         """Freeze it: connections stay open and nothing answers."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        # The signal is sent at once and takes effect when the kernel gets to it: until then it may still answer.
+        stat = Path(f"/proc/{self._process.pid}/stat")
+        while stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.001)
 
     def unpause(self) -> None:
         """Let it go on."""

@@ -473,6 +473,10 @@ class FakeVenue:
         )
         return answer
 
+    async def fetch_orders(self, targets: Sequence[OrderTarget]) -> Sequence[VenueOrder | None]:
+        self.calls.append("fetch_orders")
+        return [await self.fetch_order(target) for target in targets]
+
     async def fetch_fills(self, account_id: str, since_ns: int) -> Sequence[VenueFill]:
         fills: Sequence[VenueFill] = await self._scripted("fetch_fills", lambda: list(self.fills[account_id]))
         return [fill for fill in fills if fill.venue_time_ns >= since_ns]

@@ -129,6 +129,7 @@ class Bus:
             subjects=list(spec.subjects),
             description=spec.description,
             max_age=spec.max_age_s,
+            max_bytes=spec.max_bytes,
             max_msgs_per_subject=spec.max_messages_per_subject,
             discard=DiscardPolicy.NEW if spec.keep_old else DiscardPolicy.OLD,
             storage=StorageType(self._options.storage),
@@ -146,9 +147,29 @@ class Bus:
         """
         return await self._publish(subject, payload, {EXPECTED_LAST_SUBJECT_SEQUENCE: NEVER_SEEN})
 
-    async def publish(self, subject: str, payload: bytes, *, message_id: str | None = None) -> int:
+    async def append_after(self, subject: str, payload: bytes, last_sequence: int) -> int:
+        """Store a message if the newest of `subject` is the one at `last_sequence`; returns its stream sequence.
+
+        Args:
+            last_sequence: 0 when there is none.
+        Raises:
+            SubjectTaken: another is the newest.
+            JournalUnavailable: the broker did not confirm; the message may be stored later all the same.
+        """
+        return await self._publish(subject, payload, {EXPECTED_LAST_SUBJECT_SEQUENCE: str(last_sequence)})
+
+    async def publish(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        message_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> int:
         """Store a message; a repeated `message_id` within the stream's window is stored once."""
-        return await self._publish(subject, payload, {MSG_ID: message_id} if message_id else {})
+        return await self._publish(
+            subject, payload, {**(headers or {}), **({MSG_ID: message_id} if message_id else {})}
+        )
 
     async def _publish(self, subject: str, payload: bytes, headers: Mapping[str, str]) -> int:
         self._require_connection()
@@ -200,6 +221,7 @@ class Bus:
             sequence=raw.seq or 0,
             time=raw.time,
             pending=0,
+            headers=raw.headers or {},
         )
 
     async def stream_created(self, stream: str) -> datetime:

@@ -63,6 +63,7 @@ class Reason(StrEnum):
     ORDER_NOT_FOUND = "ORDER_NOT_FOUND"
     STREAM_NOT_FOUND = "STREAM_NOT_FOUND"
     ROUTE_NOT_FOUND = "ROUTE_NOT_FOUND"
+    DEAD_LETTER_NOT_FOUND = "DEAD_LETTER_NOT_FOUND"
     # conflicts
     CLIENT_ORDER_ID_REUSED = "CLIENT_ORDER_ID_REUSED"
     STATE_VERSION_CONFLICT = "STATE_VERSION_CONFLICT"
@@ -73,6 +74,7 @@ class Reason(StrEnum):
     RISK_LIMIT_REACHED = "RISK_LIMIT_REACHED"
     INSUFFICIENT_MARGIN = "INSUFFICIENT_MARGIN"
     STREAM_RECONCILING = "STREAM_RECONCILING"
+    VENUE_DEGRADED = "VENUE_DEGRADED"
     VENUE_POST_ONLY_WINDOW = "VENUE_POST_ONLY_WINDOW"
     ORDER_NOT_WORKING = "ORDER_NOT_WORKING"
     NO_ELIGIBLE_VENUE = "NO_ELIGIBLE_VENUE"
@@ -115,6 +117,8 @@ class Reason(StrEnum):
     VENUE_PROTOCOL_ERROR = "VENUE_PROTOCOL_ERROR"
     INTERNAL = "INTERNAL"
     SIBLING_FILLED = "SIBLING_FILLED"
+    RISK_VIEW_STALE = "RISK_VIEW_STALE"
+    RISK_CHECK_FAILED = "RISK_CHECK_FAILED"
 
 
 class MeshError(Exception):
@@ -195,6 +199,12 @@ class OrderNotFound(NotFound):
     default_reason = Reason.ORDER_NOT_FOUND
 
 
+class DeadLetterNotFound(NotFound):
+    """No dead letter of this service has this number."""
+
+    default_reason = Reason.DEAD_LETTER_NOT_FOUND
+
+
 class ClientOrderIdReused(MeshError):
     """The idempotency key already belongs to an order with other content."""
 
@@ -264,6 +274,12 @@ class VenueUnavailable(Unavailable):
     """The venue cannot be reached or answered with a server fault."""
 
     default_reason = Reason.VENUE_DISCONNECTED
+
+
+class VenueDegraded(Unavailable):
+    """The connection to the venue is bad, and policy takes no new orders over it; cancels still pass."""
+
+    default_reason = Reason.VENUE_DEGRADED
 
 
 class GatewayUnavailable(Unavailable):

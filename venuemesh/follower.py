@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -44,6 +44,7 @@ class StoredMessage:
     sequence: int
     time: datetime | None
     pending: int
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Lost(Exception):
@@ -115,6 +116,7 @@ class Follower:
             sequence=meta.sequence.stream,
             time=meta.timestamp,
             pending=meta.num_pending,
+            headers=message.headers or {},
         )
 
     async def _on_heartbeat(self, message: Msg) -> None:

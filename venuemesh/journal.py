@@ -7,23 +7,20 @@ that. A gateway is the only writer of its accounts.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
-from nats.errors import Error as NatsError
 
 from venuemesh.bus import Bus, StoredMessage, SubjectTaken
-from venuemesh.cancellation import end_if_cancelled
 from venuemesh.clock import Clock
+from venuemesh.dead_letters import DeadLetters, Unhandled, is_requeued
 from venuemesh.errors import JournalUnavailable
+from venuemesh.outbox import Outbox, Outgoing
 from venuemesh.resequence import Resequencer
 from venuemesh.subjects import EVENT_STREAM, JOURNAL_STREAM, Kind, account_filter, subject
 from venuemesh.v1 import event_pb2
@@ -82,16 +79,6 @@ class OrderJournal:
                 yield event_pb2.OrderIntent.FromString(message.payload)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogEntry:
-    """A message on its way to the broker; `event` is None for what is not an account event."""
-
-    subject: str
-    payload: bytes
-    message_id: str
-    event: event_pb2.Event | None
-
-
 @dataclass(slots=True)
 class _Numbering:
     """Where an account's one global order stands."""
@@ -126,14 +113,14 @@ class EventLog:
         self._writer_id = writer_id
         self._clock = clock
         self._capacity = capacity
-        self._window = window
-        self._ack_timeout_s = ack_timeout_s
-        self._retry_wait_s = retry_wait_s
-        self._waiting: deque[LogEntry] = deque()
-        self._in_flight: deque[tuple[LogEntry, asyncio.Future[Any]]] = deque()
-        self._wake = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._outbox: Outbox[event_pb2.Event | None] = Outbox(
+            bus,
+            name=f"events of {venue}",
+            on_durable=self._tell,
+            window=window,
+            ack_timeout_s=ack_timeout_s,
+            retry_wait_s=retry_wait_s,
+        )
         self._numbering: dict[str, _Numbering] = {}
         self._listeners: list[DurableListener] = []
         self._venue_events = 0
@@ -142,7 +129,7 @@ class EventLog:
     @property
     def backlog(self) -> int:
         """Messages not yet durable."""
-        return len(self._waiting) + len(self._in_flight)
+        return self._outbox.backlog
 
     def sequence(self, account_id: str) -> int:
         """Number of the account's last event, durable or not; 0 before the first."""
@@ -175,14 +162,14 @@ class EventLog:
         event.event_id = f"{self._venue}/{event.account_id}/{self._writer_id}/{numbering.sequence}"
         _stamp(event.published_time, self._clock.now_ns())
         name = subject(kind, self._venue, event.account_id, event.symbol, *key)
-        self._push(LogEntry(subject=name, payload=event.SerializeToString(), message_id=event.event_id, event=event))
+        self._push(name, event.SerializeToString(), event.event_id, event)
         return event
 
     def append_outcome(self, account_id: str, client_order_id: str, outcome: event_pb2.OrderOutcome) -> None:
         """Queue the last word on a key behind the events that led to it."""
         name = subject(Kind.OUTCOME, self._venue, account_id, client_order_id)
         message_id = f"outcome/{self._venue}/{account_id}/{client_order_id}/{outcome.order.order_version}"
-        self._push(LogEntry(subject=name, payload=outcome.SerializeToString(), message_id=message_id, event=None))
+        self._push(name, outcome.SerializeToString(), message_id, None)
 
     def append_venue_event(self, event: event_pb2.Event) -> None:
         """Queue an event of the venue that belongs to no account."""
@@ -192,65 +179,25 @@ class EventLog:
         event.event_id = f"{self._venue}/-/{self._writer_id}/{self._clock.now_ns()}/{self._venue_events}"
         _stamp(event.published_time, self._clock.now_ns())
         name = subject(Kind.VENUE, self._venue)
-        self._push(LogEntry(subject=name, payload=event.SerializeToString(), message_id=event.event_id, event=None))
+        self._push(name, event.SerializeToString(), event.event_id, None)
 
-    def _push(self, entry: LogEntry) -> None:
+    def _push(self, name: str, payload: bytes, message_id: str, event: event_pb2.Event | None) -> None:
         if self.backlog >= self._capacity:
             raise LogOverflow(f"{self.backlog} events wait for the broker")
-        self._waiting.append(entry)
-        self._idle.clear()
-        self._wake.set()
+        self._outbox.push(Outgoing(subject=name, payload=payload, message_id=message_id, about=event))
+
+    def _tell(self, event: event_pb2.Event | None) -> None:
+        if event is not None:
+            for listener in self._listeners:
+                listener(event)
 
     async def flush(self) -> None:
         """Wait until everything appended so far is durable."""
-        await self._idle.wait()
+        await self._outbox.flush()
 
     async def run(self) -> None:
         """Publish until cancelled."""
-        while True:
-            try:
-                await self._publish_some()
-            except (JournalUnavailable, TimeoutError, NatsError) as error:
-                end_if_cancelled()
-                log.warning("event_log_retries", extra={"backlog": self.backlog, "error": repr(error)})
-                self._take_back()
-                await asyncio.sleep(self._retry_wait_s)
-
-    async def _publish_some(self) -> None:
-        while self._waiting and len(self._in_flight) < self._window:
-            entry = self._waiting[0]
-            future = await self._bus.publish_soon(entry.subject, entry.payload, message_id=entry.message_id)
-            self._in_flight.append((entry, future))
-            self._waiting.popleft()
-            end_if_cancelled()
-        if self._in_flight:
-            async with asyncio.timeout(self._ack_timeout_s):
-                await self._in_flight[0][1]
-            self._confirm()
-            return
-        self._idle.set()
-        self._wake.clear()
-        await self._wake.wait()
-
-    def _confirm(self) -> None:
-        """Tell listeners of everything at the head that the broker has."""
-        while self._in_flight and self._in_flight[0][1].done():
-            entry, future = self._in_flight[0]
-            future.result()
-            self._in_flight.popleft()
-            if entry.event is not None:
-                for listener in self._listeners:
-                    listener(entry.event)
-
-    def _take_back(self) -> None:
-        """Queue again what is not confirmed; the broker knows the ids of what it has after all."""
-        for entry, future in reversed(self._in_flight):
-            future.cancel()
-            # A failed future that nobody reads would be reported as an error of ours.
-            if future.done() and not future.cancelled():
-                future.exception()
-            self._waiting.appendleft(entry)
-        self._in_flight.clear()
+        await self._outbox.run()
 
 
 def _stamp(target: Timestamp, now_ns: int) -> None:
@@ -258,10 +205,17 @@ def _stamp(target: Timestamp, now_ns: int) -> None:
 
 
 class AccountHistory:
-    """Reads one account's events back, by their own numbers."""
+    """Reads one account's events back, by their own numbers.
 
-    def __init__(self, bus: Bus, venue: str, account_id: str) -> None:
+    Args:
+        dead_letters: where a message goes that is no event. Reading ends there all the same: an account that is told
+            over a hole would be told wrongly.
+    """
+
+    def __init__(self, bus: Bus, venue: str, account_id: str, *, dead_letters: DeadLetters | None = None) -> None:
         self._bus = bus
+        self._owner = (venue, account_id)
+        self._dead_letters = dead_letters
         self._filter = account_filter(venue, account_id)
 
     async def last(self) -> event_pb2.Event | None:
@@ -275,13 +229,45 @@ class AccountHistory:
         order = Resequencer[event_pb2.Event](after_sequence or await self._before_first())
         async with aclosing(self._bus.replay(EVENT_STREAM, [self._filter], after=after_stream)) as stored:
             async for message in stored:
-                event = decode_event(message)
+                event = await self._read(message)
                 for ready in order.push(event.sequence, event):
                     yield ready
         for late in order.drain():
             yield late
         if order.skipped:
             log.error("account_log_has_gaps", extra={"filter": self._filter, "gaps": str(order.skipped[:10])})
+
+    async def of_order(self, symbol: str, client_order_id: str) -> AsyncGenerator[event_pb2.Event]:
+        """Every stored event of one order, in order, without reading those of others."""
+        names = [subject(kind, *self._owner, symbol, client_order_id) for kind in (Kind.ORDER, Kind.FILL)]
+        async with aclosing(self._bus.replay(EVENT_STREAM, names)) as stored:
+            events = sorted([decode_event(message) async for message in stored], key=lambda event: event.sequence)
+        for event in events:
+            yield event
+
+    async def _read(self, message: StoredMessage) -> event_pb2.Event:
+        try:
+            return decode_event(message)
+        except JournalUnavailable as error:
+            if self._dead_letters is not None:
+                await self._dead_letters.bury(
+                    Unhandled(
+                        name=(EVENT_STREAM, str(message.sequence)),
+                        subject=message.subject,
+                        payload=message.payload,
+                        error=error.message,
+                        source_stream=EVENT_STREAM,
+                        source_sequence=message.sequence,
+                    )
+                )
+            raise
+
+    async def _original(self, sequence: int) -> StoredMessage | None:
+        """The first message at this stream sequence or later that nobody put back: its number fits its place."""
+        stored = await self._bus.next_at(EVENT_STREAM, self._filter, sequence)
+        while stored is not None and is_requeued(stored.headers):
+            stored = await self._bus.next_at(EVENT_STREAM, self._filter, stored.sequence + 1)
+        return stored
 
     async def _before_first(self) -> int:
         """The number to begin behind when everything kept is read."""
@@ -291,7 +277,7 @@ class AccountHistory:
 
     async def first_sequence(self) -> int:
         """Number of the oldest event still stored; 0 when there is none."""
-        stored = await self._bus.next_at(EVENT_STREAM, self._filter, 1)
+        stored = await self._original(1)
         return decode_event(stored).sequence if stored else 0
 
     async def _stream_position(self, sequence: int) -> int:
@@ -303,7 +289,7 @@ class AccountHistory:
         # Invariant: all events of the account at or before stream sequence `low` have numbers <= `sequence`.
         while low < high:
             middle = (low + high) // 2
-            found = await self._bus.next_at(EVENT_STREAM, self._filter, middle + 1)
+            found = await self._original(middle + 1)
             if found is None or decode_event(found).sequence > sequence:
                 high = middle
             else:

@@ -14,7 +14,7 @@ from venuemesh.clock import Clock, SystemClock
 from venuemesh.metrics import Metrics
 from venuemesh.serving import GrpcServer, ServingError
 from venuemesh.settings import NatsSettings, ServiceSettings
-from venuemesh.subjects import stream_specs
+from venuemesh.subjects import StreamSpec, stream_specs
 from venuemesh.telemetry import Tracing, configure_logging, otlp_processor
 
 
@@ -70,6 +70,13 @@ def _broker_tls(nats: NatsSettings) -> ssl.SSLContext | None:
     return context
 
 
+def mesh_streams(nats: NatsSettings) -> list[StreamSpec]:
+    """The streams of the mesh as the settings want them."""
+    return stream_specs(
+        nats.event_retention_s, audit_max_age_s=nats.audit_retention_s, audit_max_bytes=nats.audit_max_bytes
+    )
+
+
 @asynccontextmanager
 async def surroundings(name: str, settings: ServiceSettings) -> AsyncIterator[Running]:
     """Set up logs, traces, metrics and the broker, and take them down in reverse order.
@@ -89,7 +96,7 @@ async def surroundings(name: str, settings: ServiceSettings) -> AsyncIterator[Ru
             serve = metrics.serve(host=settings.metrics.host, port=settings.metrics.port)
             metrics_address = f"{settings.metrics.host}:{await stack.enter_async_context(serve)}"
         bus = await stack.enter_async_context(Bus.connect(options))
-        await bus.ensure_streams(stream_specs(options.event_max_age_s))
+        await bus.ensure_streams(mesh_streams(settings.nats))
         yield Running(
             name=name,
             clock=clock,

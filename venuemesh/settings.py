@@ -24,6 +24,7 @@ from venuemesh.limits import CallLimits
 from venuemesh.secrets import MASK, Secret
 from venuemesh.security.certificates import ChannelFiles, ServerFiles
 from venuemesh.security.grants import SCOPES
+from venuemesh.subjects import AUDIT_DAYS, AUDIT_MAX_BYTES, DAY_S
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -59,6 +60,10 @@ class NatsSettings(Section):
     event_retention_s: NotNegative = 0.0
     """How long account events are kept; 0 keeps them for ever. The portfolio is rebuilt from the first event, so a
     bound loses what positions realized before it. The journal of keys is kept for ever in any case."""
+    audit_retention_s: NotNegative = AUDIT_DAYS * DAY_S
+    """How long requests to venues and their answers are kept: 30 days; 0 keeps them until `audit_max_bytes`."""
+    audit_max_bytes: Annotated[int, Field(ge=1024**2)] = AUDIT_MAX_BYTES
+    """Most the audit trail may take at the broker: 1 GiB; beyond it the oldest entries go."""
     connect_timeout_s: Positive = 5.0
     credentials_file: Path | None = None
     ca_file: Path | None = None

@@ -3,6 +3,8 @@
     venuemesh.v1.<kind>.<venue>.<account>.<symbol>             events, one subject per kind
     venuemesh.v1.intent.<venue>.<account>.<client_order_id>    the journal: one message per key, for ever
     venuemesh.v1.outcome.<venue>.<account>.<client_order_id>   the last word on a key, for ever
+    venuemesh.v1.audit.<venue>.<account>.<order_id>            requests to a venue; "several" where they are about more
+    venuemesh.v1.dead_letter.<service>.<...>                   what a service could not handle
 
 Subscribers filter with NATS wildcards: `venuemesh.v1.fill.*.main.>` is every fill of account `main`,
 `venuemesh.v1.*.hyperliquid.>` everything of a venue. "-" stands where a part does not apply.
@@ -21,6 +23,19 @@ JOURNAL_STREAM = "VENUEMESH_JOURNAL"
 EVENT_STREAM = "VENUEMESH_EVENTS"
 MESH_STREAM = "VENUEMESH_MESH"
 DEAD_LETTER_STREAM = "VENUEMESH_DEAD_LETTERS"
+AUDIT_STREAM = "VENUEMESH_AUDIT"
+RISK_BUCKET = "VENUEMESH_RISK"
+RISK_STREAM = f"KV_{RISK_BUCKET}"
+RESERVATION_STREAM = "VENUEMESH_RESERVATIONS"
+RESERVATION_SUBJECT = f"{ROOT}.reservation"
+MAX_RESERVATION_MESSAGES = 20_000
+ROUTING_BUCKET = "VENUEMESH_ROUTING"
+ROUTING_STREAM = f"KV_{ROUTING_BUCKET}"
+ROUTING_POLICY_KEY = f"$KV.{ROUTING_BUCKET}.policy"
+
+DAY_S = 86_400.0
+AUDIT_DAYS = 30
+AUDIT_MAX_BYTES = 1024**3
 
 
 class Kind(StrEnum):
@@ -43,8 +58,11 @@ class Kind(StrEnum):
     VENUE = "venue"
     ROUTE = "route"
     RISK = "risk"
-    # what could not be handled
+    # what could not be handled, and what of it was put back
     DEAD_LETTER = "dead_letter"
+    REQUEUED = "requeued"
+    # what was said to a venue and what it answered
+    AUDIT = "audit"
 
 
 ACCOUNT_KINDS = (
@@ -61,12 +79,13 @@ ACCOUNT_KINDS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamSpec:
-    """A JetStream stream as the mesh wants it; `max_age_s` 0 keeps for ever."""
+    """A JetStream stream as the mesh wants it; `max_age_s` 0 keeps for ever, `max_bytes` -1 sets no bound."""
 
     name: str
     subjects: Sequence[str]
     description: str
     max_age_s: float = 0
+    max_bytes: int = -1
     max_messages_per_subject: int = -1
     keep_old: bool = False
     dedupe_window_s: float = 120
@@ -77,7 +96,9 @@ def _all_of(kinds: Sequence[Kind]) -> list[str]:
     return [f"{ROOT}.{kind}.>" for kind in kinds]
 
 
-def stream_specs(event_max_age_s: float) -> list[StreamSpec]:
+def stream_specs(
+    event_max_age_s: float, *, audit_max_age_s: float = AUDIT_DAYS * DAY_S, audit_max_bytes: int = AUDIT_MAX_BYTES
+) -> list[StreamSpec]:
     """Every stream of the mesh.
 
     The journal refuses new messages rather than forget old ones, and keeps one per key: it is what makes a repeated
@@ -104,10 +125,35 @@ def stream_specs(event_max_age_s: float) -> list[StreamSpec]:
             max_age_s=event_max_age_s,
         ),
         StreamSpec(
+            name=RISK_STREAM,
+            subjects=[f"$KV.{RISK_BUCKET}.>"],
+            description="Limits, trading states and kill switches: a key-value bucket, the last value per key",
+            max_messages_per_subject=1,
+        ),
+        StreamSpec(
+            name=RESERVATION_STREAM,
+            subjects=[RESERVATION_SUBJECT],
+            description="Room under the limits that routers have taken for orders on their way",
+            max_messages_per_subject=MAX_RESERVATION_MESSAGES,
+        ),
+        StreamSpec(
+            name=ROUTING_STREAM,
+            subjects=[f"$KV.{ROUTING_BUCKET}.>"],
+            description="The routing policy: a key-value bucket, with its last versions",
+            max_messages_per_subject=64,
+        ),
+        StreamSpec(
             name=DEAD_LETTER_STREAM,
-            subjects=_all_of((Kind.DEAD_LETTER,)),
+            subjects=_all_of((Kind.DEAD_LETTER, Kind.REQUEUED)),
             description="Events that could not be handled, with the reason",
             max_age_s=event_max_age_s,
+        ),
+        StreamSpec(
+            name=AUDIT_STREAM,
+            subjects=_all_of((Kind.AUDIT,)),
+            description="Requests to venues with their answers, secrets removed",
+            max_age_s=audit_max_age_s,
+            max_bytes=audit_max_bytes,
         ),
     ]
 
@@ -123,6 +169,20 @@ def token(part: str) -> str:
 
 def _escape(character: str) -> str:
     return "".join(f"%{byte:02X}" for byte in character.encode())
+
+
+def risk_key(*parts: str) -> str:
+    """Subject of a key of the risk bucket; each part is written with what keys of a bucket may hold."""
+    return ".".join(("$KV", RISK_BUCKET, *(_key_token(part) for part in parts)))
+
+
+def _key_token(part: str) -> str:
+    if not part:
+        return NONE
+    if part == NONE:
+        return "=2D"
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_/") else _escape(c) for c in part)
+    return plain.replace("%", "=")
 
 
 def subject(kind: Kind, venue: str, account_id: str = "", *rest: str) -> str:

@@ -86,6 +86,7 @@ def capabilities(
         spot=spot,
         perpetuals=True,
         collateral_sections=collateral_sections,
+        trading_hours=venue_pb2.TRADING_HOURS_CONTINUOUS,
     )
 
 

@@ -72,7 +72,7 @@ class Links:
         streams: int,
         stream_options: dict[str, Any] | None = None,
     ) -> None:
-        self.board = LinkBoard(clock, observer or NullObserver())
+        self.board = LinkBoard(clock, observer or NullObserver(), settings.links.policy)
         self._settings = settings
         self._clock = clock
         self.max_posts = MAX_POSTS_IN_FLIGHT // max(1, streams)

@@ -14,11 +14,12 @@ from typing import Final, TypeAlias
 from google.protobuf.duration_pb2 import Duration
 
 from hypercore import messages as wire
+from hypercore.account_messages import UserFees
 from hypercore.adapter.normalizer import NS_PER_MS, side_of, timestamp_of_ms, timestamp_of_ns
-from hypercore.assets import MAIN_DEX, Asset, MarginMode
+from hypercore.assets import MAIN_DEX, Asset, MarginMode, Universe
 from hypercore.precision import MAX_SIGNIFICANT_FIGURES, max_price_decimals, size_step
-from venuemesh.gateway.venue import BookSnapshot, Level
-from venuemesh.money import EXACT, format_decimal
+from venuemesh.gateway.venue import BookSnapshot, FeeRates, Level, ReferencePrice
+from venuemesh.money import EXACT, divide, format_decimal
 from venuemesh.v1 import instrument_pb2, market_data_pb2, stream_pb2
 
 MIN_NOTIONAL: Final = "10"
@@ -116,6 +117,23 @@ def normalize_instrument(
         if (cap := terms.open_interest_caps.get(asset.coin)) is not None:
             instrument.open_interest_cap = format_decimal(cap)
     return instrument
+
+
+def account_fees(fees: UserFees, instrument: instrument_pb2.Instrument) -> FeeRates | None:
+    """What an account pays for an instrument; None when the venue tells nothing about its kind.
+
+    `userFees` gives the rates in force on the main dex; on a builder's they are scaled as the base rates are.
+    """
+    spot = instrument.instrument_type == instrument_pb2.INSTRUMENT_TYPE_SPOT
+    maker = fees.user_spot_add_rate if spot else fees.user_add_rate
+    taker = fees.user_spot_cross_rate if spot else fees.user_cross_rate
+    if maker is None or taker is None or not instrument.HasField("taker_fee_rate"):
+        return None
+    base_maker, base_taker = (Decimal(rate) for rate in (SPOT_FEES if spot else PERP_FEES))
+    return FeeRates(
+        maker=divide(EXACT.multiply(maker, Decimal(instrument.maker_fee_rate)), base_maker),
+        taker=divide(EXACT.multiply(taker, Decimal(instrument.taker_fee_rate)), base_taker),
+    )
 
 
 def builder_fee(rate: str, scale: Decimal, *, growth: bool) -> str:
@@ -235,3 +253,19 @@ def normalize_statistics(
         if value is not None:
             setattr(statistics, name, format_decimal(value))
     return statistics
+
+
+def normalize_references(ctxs: Sequence[wire.AssetCtx], universe: Universe, dex: str) -> list[ReferencePrice]:
+    """Reference prices of a dex, whose contexts stand in the order of its list; a row that is not listed yet is left
+    out."""
+    found = []
+    for asset in universe.assets:
+        if asset.is_spot or asset.dex != dex or asset.index >= len(ctxs):
+            continue
+        ctx = ctxs[asset.index]
+        found.append(
+            ReferencePrice(
+                symbol=asset.symbol, oracle_price=ctx.oracle_px, mark_price=ctx.mark_px, mid_price=ctx.mid_px
+            )
+        )
+    return found

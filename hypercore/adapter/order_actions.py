@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
+from hypercore.account_messages import OrderWithStatus
 from hypercore.action_types import AnyAction
 from hypercore.action_types import Grouping as WireGrouping
 from hypercore.actions import build_batch_modify, build_cancel, build_cancel_by_cloid, build_order_action
@@ -158,19 +159,32 @@ class OrderActions:
 
     async def fetch_order(self, target: OrderTarget) -> VenueOrder | None:
         """Ask by both ids, then look through the latest 2000 rows of history; TWAPs have a history of their own."""
-        view = self._view(target.account_id)
-        if target.twap is not None:
-            history = await self._rest.fetch_twap_history(view.user)
-            with readable("a TWAP"):
-                return twaps.find_twap(history, target, self._directory.universe)
-        ids: list[int | str] = [target.venue_client_order_id]
-        if target.venue_order_id:
-            ids.insert(0, int(target.venue_order_id))
-        rows = [row for name in ids if (row := await self._rest.fetch_order_status(view.user, name)) is not None]
-        if not rows:
+        return (await self.fetch_orders([target]))[0]
+
+    async def fetch_orders(self, targets: Sequence[OrderTarget]) -> Sequence[VenueOrder | None]:
+        """The same for several orders of one account; each history is read once at most."""
+        view = self._view(targets[0].account_id)
+        rows = {place: await self._statuses(view, each) for place, each in enumerate(targets) if each.twap is None}
+        if not all(rows.values()):
             latest = await self._rest.fetch_historical_orders(view.user)
-            rows = [row for row in latest if row.order.oid in ids or row.order.cloid in ids]
-        return latest_order(order for row in rows if (order := view.reported_order(row)) is not None)
+            for place in [place for place, found in rows.items() if not found]:
+                ids = _ids_of(targets[place])
+                rows[place] = [row for row in latest if row.order.oid in ids or row.order.cloid in ids]
+        history = await self._rest.fetch_twap_history(view.user) if len(rows) < len(targets) else ()
+        found: list[VenueOrder | None] = []
+        for place, target in enumerate(targets):
+            if target.twap is not None:
+                with readable("a TWAP"):
+                    found.append(twaps.find_twap(history, target, self._directory.universe))
+                continue
+            seen = (view.reported_order(row) for row in rows[place])
+            found.append(latest_order(order for order in seen if order is not None))
+        return found
+
+    async def _statuses(self, view: AccountView, target: OrderTarget) -> list[OrderWithStatus]:
+        """What the venue says of an order by each id of it."""
+        answers = [await self._rest.fetch_order_status(view.user, name) for name in _ids_of(target)]
+        return [row for row in answers if row is not None]
 
     def _asset_id(self, instrument: instrument_pb2.Instrument) -> int:
         return self._directory.universe.by_coin(instrument.venue_symbol).asset_id
@@ -180,3 +194,9 @@ class OrderActions:
         if view is None:
             raise AccountNotFound(f"account_id: {account_id!r} is no account of this gateway", field="account_id")
         return view
+
+
+def _ids_of(target: OrderTarget) -> list[int | str]:
+    """Every id an order can be asked for by; the venue's own first."""
+    ours: list[int | str] = [target.venue_client_order_id]
+    return [int(target.venue_order_id), *ours] if target.venue_order_id else ours

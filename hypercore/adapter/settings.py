@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from hypercore.signing import Network
 from venuemesh.crashpoints import CrashPoint
+from venuemesh.gateway.link_settings import LinkSettings
 from venuemesh.settings import Positive, Section, ServiceSettings
 from venuemesh.transport.environment import Environment, EnvironmentViolation, HostGuard
 
@@ -109,7 +110,9 @@ class HyperCoreSettings(ServiceSettings):
         spot: trade the venue's spot pairs besides the dex.
         transfer_dexes: builder dexes that collateral may be moved to and from, besides `dex`.
         reconcile_period_s: between two comparisons of an account with the venue while its stream is live.
+        links: when a link counts as degraded, and whether orders are paused then.
         crash_point: where a test wants the process to die; the simulator only.
+        crash_passes: how often it comes past there unharmed first.
     """
 
     venue: str
@@ -131,7 +134,9 @@ class HyperCoreSettings(ServiceSettings):
     spot: bool = False
     transfer_dexes: tuple[str, ...] = ("xyz",)
     reconcile_period_s: Positive = 60.0
+    links: LinkSettings = Field(default_factory=LinkSettings)
     crash_point: CrashPoint = CrashPoint.NONE
+    crash_passes: Annotated[int, Field(ge=0)] = 0
 
     @field_validator("accounts")
     @classmethod

@@ -17,7 +17,7 @@ from hypercore.adapter.capabilities import capabilities
 from hypercore.adapter.keys import Wallet, load_wallets, verify_wallet
 from hypercore.adapter.links import Links
 from hypercore.adapter.listing import Listing
-from hypercore.adapter.market_normalizer import Interval
+from hypercore.adapter.market_normalizer import Interval, account_fees
 from hypercore.adapter.market_reads import MarketReads
 from hypercore.adapter.market_stream import MarketStream
 from hypercore.adapter.normalizer import NS_PER_MS
@@ -44,6 +44,7 @@ from venuemesh.gateway.venue import (
     CancelAnswer,
     CollateralTransfer,
     Feed,
+    FeeRates,
     Grouping,
     LeverageSetting,
     OrderTarget,
@@ -197,6 +198,10 @@ class HyperCoreVenue:
         """Perpetuals of the dex, and spot where the settings have it."""
         return await self._listing.fetch()
 
+    async def fetch_fee_rates(self, account_id: str, instrument: instrument_pb2.Instrument) -> FeeRates | None:
+        """What the account pays at its tier."""
+        return account_fees(await self._rest.fetch_fees(self._view(account_id).user), instrument)
+
     # --- writing -------------------------------------------------------------------------------------------
 
     def venue_client_order_id(self, order_id: str) -> str:
@@ -285,6 +290,10 @@ class HyperCoreVenue:
     async def fetch_order(self, target: OrderTarget) -> VenueOrder | None:
         """One order by every id known."""
         return await self._orders.fetch_order(target)
+
+    async def fetch_orders(self, targets: Sequence[OrderTarget]) -> Sequence[VenueOrder | None]:
+        """Several orders of one account by every id known."""
+        return await self._orders.fetch_orders(targets)
 
     async def fetch_fills(self, account_id: str, since_ns: int) -> Sequence[VenueFill]:
         """All pages, oldest first, each fill once."""

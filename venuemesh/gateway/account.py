@@ -13,23 +13,24 @@ from decimal import Decimal
 from typing import Protocol
 
 from venuemesh.clock import Clock
+from venuemesh.crashpoints import CrashPoint, reach
 from venuemesh.gateway import orders
 from venuemesh.gateway.facts import Fact, Filled
 from venuemesh.gateway.order_wire import from_order, timestamp, to_fill, to_order
 from venuemesh.gateway.orders import Change, IllegalTransition, OrderState
+from venuemesh.gateway.position_wire import to_position
 from venuemesh.gateway.positions import (
     PositionState,
     PositionStep,
     apply_fill,
     apply_funding,
-    liquidation_distance_bps,
     makes_position,
     reconcile,
 )
-from venuemesh.gateway.recovery import Recovery, position_state
+from venuemesh.gateway.reconcile import balance_differs
+from venuemesh.gateway.recovery import Recovery, evidence_of, position_state
 from venuemesh.gateway.seen import Seen
 from venuemesh.gateway.venue import VenueFill, VenuePosition
-from venuemesh.money import EXACT, format_decimal
 from venuemesh.subjects import Kind
 from venuemesh.v1 import account_pb2, event_pb2, order_pb2, reconciliation_pb2, stream_pb2
 
@@ -94,6 +95,8 @@ class Account:
         self.positions: dict[str, PositionState] = {}
         self.venue_positions: dict[str, VenuePosition] = {}
         self.balances: dict[tuple[str, str], account_pb2.Balance] = {}
+        self._money_moves = 0
+        self._told_after_move: dict[tuple[str, str], int] = {}
         self.summary: account_pb2.AccountSummary | None = None
         self.illegal_transitions = 0
         self.newborn = True
@@ -102,6 +105,10 @@ class Account:
         """Fills and money changes before this instant are none of the mesh's business."""
         self.on_change: Callable[[OrderState], None] = lambda _: None
         self.on_illegal: Callable[[OrderState, IllegalTransition], None] = lambda _state, _error: None
+        self.on_revived: Callable[[OrderState, Change], None] = lambda _before, _change: None
+        """Called with an order held ended that the venue proved to be alive, and how."""
+        self.on_evidence: Callable[[str, reconciliation_pb2.Evidence], None] = lambda _order_id, _evidence: None
+        """Called with what was found out about an order, by its id: also with what was found before a restart."""
 
     # reading
 
@@ -147,7 +154,7 @@ class Account:
     def apply(self, order_id: str, fact: Fact, *, received_ns: int | None = None) -> OrderState:
         """Fold a fact into an order; returns the order after it.
 
-        A fact that contradicts proof changes nothing and is counted: the next reconciliation asks the venue.
+        A fact that contradicts proof changes nothing and is counted and told; the venue is asked about the order.
         """
         state = self._orders[order_id]
         now_ns = self._clock.now_ns()
@@ -171,7 +178,10 @@ class Account:
             )
         self._index(change.state)
         self._report(change, fill, received_ns or now_ns)
+        if state.status == order_pb2.ORDER_STATUS_REJECTED != change.state.status:
+            self.on_revived(state, change)
         if isinstance(fact, Filled):
+            reach(CrashPoint.FILL_QUEUED)
             self._fold_fill(fact.fill, received_ns or now_ns)
         self._match_held_fills()
         return self._orders.get(order_id, change.state)
@@ -216,6 +226,8 @@ class Account:
         if state.terminal:
             outcome = event_pb2.OrderOutcome(order=order, sequence=event.sequence)
             self._log.append_outcome(self.account_id, state.terms.client_order_id, outcome)
+        if (evidence := evidence_of(event)) is not None:
+            self.on_evidence(state.order_id, evidence)
         self.on_change(state)
 
     # fills
@@ -269,6 +281,7 @@ class Account:
 
     def _fold_fill(self, fill: VenueFill, received_ns: int) -> None:
         self.fills.add(fill.execution_id, fill.venue_time_ns)
+        self._money_moves += 1
         if not makes_position(fill.symbol):
             return
         fee = fill.fee if fill.fee_asset == self._settle_asset_of(fill.symbol) else ZERO
@@ -295,43 +308,15 @@ class Account:
         venue_time_ns: int = 0,
     ) -> account_pb2.Position:
         """The contract message of a position, with mark and margin as the venue last told them."""
-        message = account_pb2.Position(
-            account_id=self.account_id,
-            venue=self.venue,
-            symbol=state.symbol,
-            quantity=format_decimal(state.quantity),
-            open_cost=format_decimal(state.open_cost),
-            realized_pnl=format_decimal(state.realized_pnl),
-            fees_paid=format_decimal(state.fees_paid),
-            funding_received=format_decimal(state.funding_received),
+        message = to_position(
+            state,
+            seen=self.venue_positions.get(state.symbol),
             settle_asset=self._settle_asset_of(state.symbol),
-            change=change,
-            updated_time=timestamp(self._clock.now_ns()),
+            now_ns=self._clock.now_ns(),
+            venue_time_ns=venue_time_ns,
         )
-        if (entry := state.entry_price) is not None:
-            message.entry_price = format_decimal(entry)
-        if venue_time_ns:
-            message.venue_time.CopyFrom(timestamp(venue_time_ns))
-        self._add_venue_view(message, state)
+        message.account_id, message.venue, message.change = self.account_id, self.venue, change
         return message
-
-    def _add_venue_view(self, message: account_pb2.Position, state: PositionState) -> None:
-        seen = self.venue_positions.get(state.symbol)
-        if seen is None:
-            return
-        message.margin_mode = seen.margin_mode
-        # What the venue last told of a position that was closed since is not true of none.
-        of_what_is_open = ("liquidation_price", "margin_used") if state.quantity else ()
-        for name in ("mark_price", "leverage", *of_what_is_open):
-            value = getattr(seen, name)
-            if value is not None:
-                setattr(message, name, format_decimal(value))
-        if state.quantity and seen.mark_price and seen.liquidation_price is not None:
-            distance = liquidation_distance_bps(state.quantity, seen.mark_price, seen.liquidation_price)
-            message.liquidation_distance_bps = format_decimal(distance)
-        if seen.mark_price is not None:
-            unrealized = EXACT.subtract(EXACT.multiply(state.quantity, seen.mark_price), state.open_cost)
-            message.unrealized_pnl = format_decimal(unrealized)
 
     def on_positions(self, positions: Iterable[VenuePosition]) -> None:
         """The venue's view of marks and margin; quantities stay what fills made them."""
@@ -341,7 +326,12 @@ class Account:
     def reconcile_position(self, position: VenuePosition, received_ns: int) -> None:
         """Take the venue's quantity and entry as the truth."""
         self.venue_positions[position.symbol] = position
-        step = reconcile(self._position(position.symbol), quantity=position.quantity, entry_price=position.entry_price)
+        step = reconcile(
+            self._position(position.symbol),
+            quantity=position.quantity,
+            entry_price=position.entry_price,
+            mark_price=position.mark_price,
+        )
         self._step_position(step, received_ns, 0)
 
     def on_ledger(self, entry: account_pb2.LedgerEntry, received_ns: int) -> None:
@@ -350,6 +340,7 @@ class Account:
         if entry.ledger_entry_id in self.ledger or self.ledger.is_old(venue_time_ns):
             return
         self.ledger.add(entry.ledger_entry_id, venue_time_ns)
+        self._money_moves += 1
         event = self._event(entry.symbol, received_ns, venue_time_ns, "")
         event.ledger_entry.CopyFrom(entry)
         self._log.append(Kind.LEDGER, event)
@@ -365,6 +356,7 @@ class Account:
             key = (balance.venue_section, balance.asset)
             known = self.balances.get(key)
             self.balances[key] = balance
+            self._told_after_move[key] = self._money_moves
             if known is None or (known.total, known.available) != (balance.total, balance.available):
                 event = self._event("", received_ns, 0, "")
                 event.balance.CopyFrom(balance)
@@ -374,6 +366,18 @@ class Account:
             event.account_summary.CopyFrom(summary)
             self._log.append(Kind.SUMMARY, event)
         self.summary = summary
+
+    def unexplained_balances(self, told: Iterable[account_pb2.Balance]) -> list[tuple[str, account_pb2.Balance]]:
+        """Balances whose total differs from ours although nothing we know of has moved money: ours, the venue's."""
+        found = []
+        open_positions = sum(1 for one in self.positions.values() if one.quantity)
+        for balance in told:
+            key = (balance.venue_section, balance.asset)
+            known = self.balances.get(key)
+            unmoved = known is not None and self._told_after_move.get(key) == self._money_moves
+            if known and unmoved and balance_differs(known, balance, open_positions=open_positions):
+                found.append((known.total, balance))
+        return found
 
     def report_discrepancy(self, discrepancy: reconciliation_pb2.Discrepancy) -> None:
         """A difference that reconciliation found."""
@@ -432,16 +436,20 @@ class Account:
                 if event.execution_report.HasField("fill"):
                     fill = event.execution_report.fill
                     self.fills.add(fill.execution_id, fill.venue_time.ToNanoseconds())
+                    self._money_moves += 1
             case "position":
                 recovery.position(event)
                 self.positions[event.symbol] = position_state(event.position)
             case "balance":
-                self.balances[(event.balance.venue_section, event.balance.asset)] = event.balance
+                key = (event.balance.venue_section, event.balance.asset)
+                self.balances[key] = event.balance
+                self._told_after_move[key] = self._money_moves
             case "account_summary":
                 self.summary = event.account_summary
             case "ledger_entry":
                 entry = event.ledger_entry
                 self.ledger.add(entry.ledger_entry_id, entry.venue_time.ToNanoseconds())
+                self._money_moves += 1
                 recovery.ledger(event)
             case "stream_status":
                 self._follow_freshness(event.stream_status.freshness)
@@ -452,6 +460,8 @@ class Account:
         """Rebuild orders. What was seen before the process ended is not fresh any more, and is said so."""
         for order, fills in recovery.orders():
             self._index(from_order(order, fills))
+            for evidence in recovery.evidence(order.order_id):
+                self.on_evidence(order.order_id, evidence)
         if self.fills.caught_up:
             self.report_freshness(stream_pb2.FRESHNESS_STALE, "the gateway restarted")
 

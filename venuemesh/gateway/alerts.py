@@ -30,10 +30,15 @@ WARNING = operations_pb2.ALERT_SEVERITY_WARNING
 CRITICAL = operations_pb2.ALERT_SEVERITY_CRITICAL
 
 LINK_LOST = "link_lost"
+LINK_DEGRADED = "link_degraded"
+ORDERS_PAUSED = "orders_paused"
+AUDIT_LOST = "audit_lost"
 ACCOUNT_STALE = "account_stale"
 DISCREPANCY = "reconcile_discrepancy"
 UNKNOWN_TEXT = "unknown_venue_text"
 ILLEGAL_TRANSITION = "illegal_transition"
+ORDER_REVIVED = "order_revived"
+ORDER_STUCK = "order_stuck"
 SWITCH_FIRED = "dead_mans_switch_fired"
 SWITCH_LEFT_ORDERS = "dead_mans_switch_left_orders"
 

@@ -1,6 +1,7 @@
 """Amendments of working orders: applied when the venue confirms, and only then.
 
-A repeat of a `request_id` gives the first result. An amendment whose answer was lost is judged by what the venue shows.
+A repeat of a `request_id` gives the first result, also after a restart. An amendment whose answer was lost is judged by
+what the venue shows.
 """
 
 from __future__ import annotations
@@ -8,21 +9,31 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 from venuemesh.clock import Clock
-from venuemesh.errors import Draining, InvalidOrder, MeshError, NotSupported, PreconditionFailed, Reason
+from venuemesh.crashpoints import CrashPoint, reach
+from venuemesh.errors import (
+    Draining,
+    InvalidOrder,
+    MeshError,
+    NotSupported,
+    OutcomeUnknown,
+    PreconditionFailed,
+    Reason,
+    Sent,
+)
 from venuemesh.gateway import rules
 from venuemesh.gateway.account import Account
+from venuemesh.gateway.amendment_journal import AmendmentJournal, Result, reused
 from venuemesh.gateway.desk import Desk
 from venuemesh.gateway.evidence import proves_not_done
 from venuemesh.gateway.facts import Ended, Ending, ReplaceConfirmed, ReplaceFailed, ReplaceRequested
-from venuemesh.gateway.order_wire import nanoseconds, timestamp, to_order
+from venuemesh.gateway.order_wire import nanoseconds, to_order
 from venuemesh.gateway.orders import OrderState, reason_number
 from venuemesh.gateway.venue import Amended, OrderTicket, Refused
-from venuemesh.journal import OrderJournal, SubjectTaken
+from venuemesh.journal import SubjectTaken
 from venuemesh.money import EXACT, format_decimal, parse_decimal
 from venuemesh.v1 import event_pb2, venue_pb2
 from venuemesh.v1 import order_pb2 as pb
@@ -30,7 +41,6 @@ from venuemesh.v1 import order_service_pb2 as service
 
 log = logging.getLogger(__name__)
 
-AMEND_PREFIX = "amend."
 MAX_REMEMBERED_AMENDMENTS = 10_000
 
 
@@ -57,51 +67,76 @@ class Amendments:
     def __init__(
         self,
         desk: Desk,
+        journal: AmendmentJournal,
         *,
-        journal: OrderJournal,
         clock: Clock,
         spawn: Callable[[Coroutine[Any, Any, None], str], object],
-        writer_id: str,
     ) -> None:
         self._desk = desk
         self._venue = desk.venue
         self._journal = journal
         self._clock = clock
         self._spawn = spawn
-        self._writer_id = writer_id
         self._amendments: dict[tuple[str, str], Amendment] = {}
 
     async def replace(self, request: service.ReplaceOrderRequest) -> service.ReplaceOrderResponse:
-        """Amend a working order; applied when the venue confirms, and only then.
+        """Amend a working order; applied when the venue confirms, and only then. A repeat gives the first result.
 
         Raises:
             OrderNotFound, InvalidOrder, PreconditionFailed, VersionConflict: nothing was sent.
+            ClientOrderIdReused: the key belongs to another amendment.
         """
         rules.check_client_id(request.request_id, field="request_id")
         account, order = await self._desk.find(request.reference)
-        key = (account.account_id, request.request_id)
-        content = request.SerializeToString(deterministic=True)
-        known = self._amendments.get(key)
-        if known is None:
-            amendment = Amendment(content, self._ticket(account, order, request), asyncio.get_running_loop())
-            self._spawn(self._attempt(key, amendment, account, order), f"amend-{order.order_id}")
-            self._remember(key, amendment)
-        elif known.content != content:
-            raise InvalidOrder(
-                f"request_id: {request.request_id!r} belongs to another amendment",
-                reason=Reason.CLIENT_ORDER_ID_REUSED,
-                field="request_id",
-            )
-        else:
-            amendment = known
-        await asyncio.shield(amendment.journalled)
-        outcome, reject = await self._outcome(amendment)
-        now = account.order(order.order_id) or order
-        return service.ReplaceOrderResponse(
-            order=to_order(now), outcome=outcome, reject=reject, replayed=known is not None
-        )
+        known = self._amendments.get((account.account_id, request.request_id))
+        if known is not None and known.content != request.SerializeToString(deterministic=True):
+            raise reused(request.request_id, known.ticket.order_id)
+        try:
+            amendment = known or self._begin(account, order, request)
+        except MeshError:
+            # A key that was used before gives its first result even where nothing could be amended now.
+            result = await self._journal.result(account.account_id, order, request)
+            if result is None:
+                raise
+            return self._response(account, order, result, replayed=True)
+        try:
+            await asyncio.shield(amendment.journalled)
+        except SubjectTaken:
+            result = await self._journal.result(account.account_id, order, request)
+            if result is None:
+                raise OutcomeUnknown(f"the journal lost amendment {request.request_id}", sent=Sent.MAYBE) from None
+            return self._response(account, order, result, replayed=True)
+        result = await self._outcome(amendment)
+        if known is not None and result[0] == service.SUBMIT_OUTCOME_UNKNOWN:
+            # It may have been settled by evidence since.
+            now = account.order(order.order_id) or order
+            result = await self._journal.result(account.account_id, now, request) or result
+        return self._response(account, order, result, replayed=known is not None)
 
-    async def _outcome(self, amendment: Amendment) -> tuple[service.SubmitOutcome.ValueType, pb.Reject | None]:
+    def _response(
+        self, account: Account, order: OrderState, result: Result, *, replayed: bool
+    ) -> service.ReplaceOrderResponse:
+        outcome, reject = result
+        now = account.order(order.order_id) or order
+        return service.ReplaceOrderResponse(order=to_order(now), outcome=outcome, reject=reject, replayed=replayed)
+
+    def _begin(self, account: Account, order: OrderState, request: service.ReplaceOrderRequest) -> Amendment:
+        ticket = self._ticket(account, order, request)
+        content = request.SerializeToString(deterministic=True)
+        amendment = Amendment(content, ticket, asyncio.get_running_loop())
+        self._spawn(self._attempt(request, amendment, account, order), f"amend-{order.order_id}")
+        self._remember((account.account_id, request.request_id), amendment)
+        return amendment
+
+    async def recover(self, account: Account, intent: event_pb2.OrderIntent) -> None:
+        """An amendment found in the journal at a restart: one that nothing settled may have been sent."""
+        order = account.order(intent.order.order_id)
+        if order is None or order.terminal or order.pending_replace:
+            return
+        if await self._journal.settled(account.account_id, intent) is None:
+            account.apply(order.order_id, ReplaceRequested())
+
+    async def _outcome(self, amendment: Amendment) -> Result:
         try:
             async with asyncio.timeout(max(self._desk.wait_s(), 0)):
                 await amendment.answered.wait()
@@ -114,24 +149,36 @@ class Amendments:
         while len(self._amendments) > MAX_REMEMBERED_AMENDMENTS:
             del self._amendments[next(iter(self._amendments))]
 
-    async def _attempt(self, key: tuple[str, str], amendment: Amendment, account: Account, order: OrderState) -> None:
+    async def _attempt(
+        self, request: service.ReplaceOrderRequest, amendment: Amendment, account: Account, order: OrderState
+    ) -> None:
         """Journal and send. Runs to its end whatever becomes of the call that began it."""
+        key = (account.account_id, request.request_id)
         try:
-            await self._write_intent(account, order, amendment.ticket, key[1])
-            order = account.order(order.order_id) or order
-            # The journal took its time: the order may have ended, or another amendment may have overtaken this one.
-            _require_amendable(order)
-        except MeshError as error:
+            await self._journal.write_intent(account.account_id, order, amendment.ticket, request)
+        except (MeshError, SubjectTaken) as error:
             self._amendments.pop(key, None)
             amendment.fail(error)
             return
         except BaseException:
             amendment.fail(Draining(f"{self._venue.name} gateway is stopping; nothing was sent", retry_after_s=1.0))
             raise
+        order = account.order(order.order_id) or order
+        try:
+            # The journal took its time: the order may have ended, or another amendment may have overtaken this one.
+            _require_amendable(order)
+        except PreconditionFailed as error:
+            self._amendments.pop(key, None)
+            self._journal.record(*key, (service.SUBMIT_OUTCOME_REJECTED, _reject(error.reason, error.message)))
+            amendment.fail(error)
+            return
+        reach(CrashPoint.AMENDMENT_WRITTEN)
         account.apply(order.order_id, ReplaceRequested())
         amendment.journalled.set_result(None)
         try:
             amendment.outcome, amendment.reject = await self._amend(account, order, amendment.ticket)
+            if amendment.outcome != service.SUBMIT_OUTCOME_UNKNOWN:
+                self._journal.record(*key, (amendment.outcome, amendment.reject))
         finally:
             amendment.answered.set()
 
@@ -141,7 +188,7 @@ class Amendments:
         expected = request.expected_version if request.HasField("expected_version") else None
         self._desk.check_version(order, expected)
         _require_amendable(order)
-        self._desk.check_ready(account)
+        self._desk.check_ready(account, order.terms)
         quantity, price, trigger = _amended_terms(order, request)
         if quantity <= order.filled:
             raise InvalidOrder(
@@ -178,31 +225,10 @@ class Amendments:
         anew = self._venue.capabilities.amend_mode == venue_pb2.AMEND_MODE_CANCEL_REPLACE
         return EXACT.subtract(quantity, order.filled) if anew else quantity
 
-    async def _write_intent(self, account: Account, order: OrderState, ticket: OrderTicket, request_id: str) -> None:
-        price = None if order.price is None else ticket.price
-        wanted = replace(order, quantity=ticket.quantity, price=price, trigger_price=ticket.trigger_price)
-        intent = event_pb2.OrderIntent(
-            order=to_order(wanted),
-            nonce=ticket.reservation.nonce,
-            expires_unix_nanos=ticket.reservation.expires_ns,
-            journalled_time=timestamp(self._clock.now_ns()),
-            writer_id=self._writer_id,
-        )
-        try:
-            await self._journal.write_intent(account.account_id, AMEND_PREFIX + request_id, intent)
-        except SubjectTaken:
-            raise PreconditionFailed(
-                f"request_id: {request_id!r} was used for an amendment before; read the order for its result",
-                reason=Reason.STATE_VERSION_CONFLICT,
-                field="request_id",
-                metadata={"order_id": order.order_id},
-            ) from None
-
-    async def _amend(
-        self, account: Account, order: OrderState, ticket: OrderTicket
-    ) -> tuple[service.SubmitOutcome.ValueType, pb.Reject | None]:
+    async def _amend(self, account: Account, order: OrderState, ticket: OrderTicket) -> Result:
         try:
             answer = await self._venue.amend_order(self._desk.target_of(account, order), ticket)
+            reach(CrashPoint.AMENDMENT_ANSWERED)
         except MeshError as error:
             if not proves_not_done(error):
                 self._desk.on_doubt(account, order.order_id)

@@ -100,6 +100,18 @@ def facts_of(view: VenueOrder, origin: pb.Origin.ValueType = pb.ORIGIN_VENUE) ->
     return facts
 
 
+def proves_absence(order: OrderState, *, asked_ns: int, last_arrival_ns: int, settle_ns: int) -> bool:
+    """Whether a venue that does not know an order by any id proves that it never had it, and never will.
+
+    Args:
+        asked_ns: our clock before the venue was asked; when it answered does not matter.
+        last_arrival_ns: the last moment at which the venue could have accepted the request.
+        settle_ns: how long after an acceptance the venue may not show it yet.
+    """
+    known = order.filled or order.venue_order_ids
+    return order.uncertain and not known and asked_ns >= last_arrival_ns + settle_ns
+
+
 def amended_terms(order: OrderState, view: VenueOrder) -> ReplaceConfirmed | None:
     """The amendment that a view proves to have taken effect: a new life, or other terms; None when it proves none.
 

@@ -149,6 +149,13 @@ class Unrecognised:
     origin: pb.Origin.ValueType = pb.ORIGIN_VENUE
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorActed:
+    """A person did something about the order; what came of it is told by other facts."""
+
+    text: str
+
+
 Fact = (
     Accepted
     | Filled
@@ -165,6 +172,7 @@ Fact = (
     | Armed
     | FillsComplete
     | Unrecognised
+    | OperatorActed
 )
 
 

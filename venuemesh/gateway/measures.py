@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from functools import partial
 
 from venuemesh.gateway.account import Account
+from venuemesh.gateway.books import FreshnessChange
 from venuemesh.gateway.core import GatewayCore
 from venuemesh.gateway.desk import Gate
 from venuemesh.metrics import Metrics
 from venuemesh.transport.link import LinkState
-from venuemesh.transport.observer import RequestRecord, StateRecord
-from venuemesh.v1 import reconciliation_pb2
+from venuemesh.transport.observer import RequestOutcome, RequestRecord, StateRecord
+from venuemesh.v1 import reconciliation_pb2, stream_pb2, venue_pb2
 
 
 class LinkMetrics:
@@ -25,7 +28,9 @@ class LinkMetrics:
         self._connections = metrics.counter("link_connections", "Connections made", ("venue", "link"))
 
     def on_request(self, record: RequestRecord) -> None:
-        """Count one attempt with its latency."""
+        """Count one attempt with its latency; an answer that came late has none."""
+        if record.outcome is RequestOutcome.LATE:
+            return
         self._seconds.labels(self._venue, record.endpoint, record.outcome.value).observe(record.latency_s)
 
     def on_state(self, record: StateRecord) -> None:
@@ -34,6 +39,32 @@ class LinkMetrics:
             self._state.labels(self._venue, record.link, state.value).set(1 if state is record.state else 0)
         if record.state is LinkState.LIVE:
             self._connections.labels(self._venue, record.link).inc()
+
+
+class LinkGauges:
+    """Quality of each connection, as of the gateway's last look; a listener of `LinkWatch`."""
+
+    def __init__(self, metrics: Metrics, venue: str) -> None:
+        self._venue = venue
+        labels = ("venue", "link")
+        self._uptime = metrics.gauge("link_uptime_ratio", "Share of time connected since the start", labels)
+        self._errors = metrics.gauge("link_error_ratio", "Failed requests of all in the last minute", labels)
+        self._degraded = metrics.gauge("link_degraded", "1 while a connection is degraded", labels)
+        self._reconnections = metrics.gauge("link_reconnections", "Reconnections since the start", labels)
+        self._latency = metrics.gauge("link_latency_seconds", "Round trip in the last minute", (*labels, "quantile"))
+
+    def __call__(self, links: Sequence[venue_pb2.LinkStatus]) -> None:
+        """Take over what was seen."""
+        for link in links:
+            names = (self._venue, link.link_id)
+            self._uptime.labels(*names).set(link.uptime_ppm / 1e6)
+            self._errors.labels(*names).set(link.error_rate_ppm / 1e6)
+            self._degraded.labels(*names).set(link.state == stream_pb2.LINK_STATE_DEGRADED)
+            self._reconnections.labels(*names).set(link.reconnections)
+            for quantile, seen in (("0.5", link.latency_p50), ("0.99", link.latency_p99)):
+                # Without a request in the window there is no latency, which must not read as a good one.
+                latency_s = seen.ToNanoseconds() / 1e9 if link.HasField("latency_p50") else math.nan
+                self._latency.labels(*names, quantile).set(latency_s)
 
 
 def watch_core(metrics: Metrics, core: GatewayCore) -> None:
@@ -61,8 +92,22 @@ def watch_core(metrics: Metrics, core: GatewayCore) -> None:
         differences.labels(venue, found.account_id, kind.removeprefix("DISCREPANCY_TYPE_").lower()).inc()
 
     core.reconciler.on_discrepancy.append(count)
+    stale = metrics.counter(
+        "feeds_gone_stale", "Times market data of a symbol stopped being current, for whatever cause", ("venue", "feed")
+    )
+
+    def count_stale(change: FreshnessChange) -> None:
+        if change.stale_cause:
+            stale.labels(venue, change.feed.value).inc()
+
+    core.books.listeners.append(count_stale)
     lasting = metrics.gauge("alerts_lasting", "Conditions a person should know of that last", ("venue",))
     lasting.labels(venue).set_function(lambda: len(core.alerts.lasting()))
+    core.link_watch.listeners.append(LinkGauges(metrics, venue))
+    audit = metrics.gauge("audit_backlog", "Audit entries not yet durable", ("venue",))
+    audit.labels(venue).set_function(lambda: core.audit.backlog)
+    lost = metrics.gauge("audit_lost", "Audit entries lost since the start, because the queue was full", ("venue",))
+    lost.labels(venue).set_function(lambda: core.audit.lost)
     for account_id, account in core.accounts.items():
         gate = core.desk.gates[account_id]
         ready.labels(venue, account_id).set_function(partial(_ready, gate))

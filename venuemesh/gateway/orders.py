@@ -6,13 +6,14 @@ venue). Filled quantity comes from fills alone: an order that the venue calls do
 add up to what the venue says was filled (`ending`).
 
 Invariants: while working, filled + leaves = quantity; when terminal, leaves = 0; a terminal state is only left when a
-fill proves it wrong. REJECTED is proved never to have been live: an order that the venue refuses later, as it may when
-a trigger fires, ends CANCELED with the reason. A trigger only ever goes forward, and a fill proves that it has fired.
+fill proves it wrong, or when the venue shows an order that was held never to have reached it. REJECTED is proved never
+to have been live: an order that the venue refuses later, as it may when a trigger fires, ends CANCELED with the reason.
+A trigger only ever goes forward, and a fill proves that it has fired.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from decimal import Decimal
 from typing import assert_never
 
@@ -27,6 +28,7 @@ from venuemesh.gateway.facts import (
     Fact,
     Filled,
     FillsComplete,
+    OperatorActed,
     OutcomeLost,
     ProvedAbsent,
     RejectedByVenue,
@@ -36,100 +38,24 @@ from venuemesh.gateway.facts import (
     Triggered,
     Unrecognised,
 )
-from venuemesh.money import EXACT, divide
+from venuemesh.gateway.order_state import LIVE, TERMINAL, UNANSWERED, Change, OrderState
+from venuemesh.money import EXACT
 from venuemesh.v1 import error_pb2
 from venuemesh.v1 import order_pb2 as pb
 
+__all__ = [
+    "LIVE",
+    "TERMINAL",
+    "UNANSWERED",
+    "Change",
+    "IllegalTransition",
+    "OrderState",
+    "apply",
+    "held_absent",
+    "reason_number",
+]
+
 ZERO = Decimal(0)
-TERMINAL = frozenset(
-    (pb.ORDER_STATUS_FILLED, pb.ORDER_STATUS_CANCELED, pb.ORDER_STATUS_REJECTED, pb.ORDER_STATUS_EXPIRED)
-)
-UNANSWERED = frozenset((pb.ORDER_STATUS_PENDING_NEW, pb.ORDER_STATUS_UNCERTAIN))
-LIVE = frozenset((pb.ORDER_STATUS_NEW, pb.ORDER_STATUS_PARTIALLY_FILLED))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderState:
-    """An order and everything known of it. `terms` is never changed in place."""
-
-    order_id: str
-    terms: pb.NewOrder
-    venue_symbol: str
-    venue_client_order_id: str
-    quantity: Decimal
-    price: Decimal | None
-    trigger_price: Decimal | None
-    created_ns: int
-    updated_ns: int
-    status: pb.OrderStatus.ValueType = pb.ORDER_STATUS_PENDING_NEW
-    filled: Decimal = ZERO
-    notional: Decimal = ZERO
-    fees: dict[str, Decimal] = field(default_factory=dict)
-    execution_ids: frozenset[str] = frozenset()
-    venue_order_ids: tuple[str, ...] = ()
-    filled_by_life: dict[str, Decimal] = field(default_factory=dict)
-    """Filled under each of the venue's ids: where an amendment gives a new id, the venue counts from 0 again."""
-    pending_cancel: bool = False
-    pending_replace: bool = False
-    reject: pb.Reject | None = None
-    trigger_state: pb.TriggerState.ValueType = pb.TRIGGER_STATE_UNSPECIFIED
-    venue_status_text: str = ""
-    version: int = 1
-    venue_time_ns: int = 0
-    uncertain_since_ns: int = 0
-    ending: Ending | None = None
-    order_list_id: str = ""
-    fingerprint: bytes = b""
-
-    @property
-    def terminal(self) -> bool:
-        """Whether it can never change again, short of proof to the contrary."""
-        return self.status in TERMINAL
-
-    @property
-    def working(self) -> bool:
-        """Whether it is live at the venue."""
-        return self.status in LIVE
-
-    @property
-    def uncertain(self) -> bool:
-        """Whether nobody can tell if it is live."""
-        return self.status == pb.ORDER_STATUS_UNCERTAIN
-
-    @property
-    def leaves(self) -> Decimal:
-        """What can still fill."""
-        return ZERO if self.terminal else EXACT.subtract(self.quantity, self.filled)
-
-    def filled_in(self, venue_order_id: str | None) -> Decimal:
-        """What one of its lives filled; everything while it has had no more than one."""
-        if venue_order_id is None or len(self.venue_order_ids) < 2:
-            return self.filled
-        return self.filled_by_life.get(venue_order_id, ZERO)
-
-    def quantity_in(self, venue_order_id: str | None) -> Decimal:
-        """Quantity the venue shows for one of its lives: the order's, less what other lives filled."""
-        return EXACT.subtract(self.quantity, EXACT.subtract(self.filled, self.filled_in(venue_order_id)))
-
-    @property
-    def average_price(self) -> Decimal | None:
-        """Average price of fills; None before the first."""
-        return divide(self.notional, self.filled) if self.filled else None
-
-    @property
-    def venue_order_id(self) -> str | None:
-        """The venue's current id."""
-        return self.venue_order_ids[-1] if self.venue_order_ids else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """An order after a fact, and how to report it."""
-
-    state: OrderState
-    execution_type: pb.ExecutionType.ValueType
-    origin: pb.Origin.ValueType
-    text: str = ""
 
 
 class IllegalTransition(Exception):
@@ -175,6 +101,8 @@ def apply(state: OrderState, fact: Fact, now_ns: int) -> Change | None:
             return _fills_complete(state, now_ns)
         case Unrecognised():
             return _unrecognised(state, fact, now_ns)
+        case OperatorActed():
+            return _operator_acted(state, fact, now_ns)
         case _ as unreachable:
             assert_never(unreachable)
 
@@ -191,7 +119,7 @@ def _changed(state: OrderState, now_ns: int, venue_time_ns: int = 0, **changes: 
 
 def _accepted(state: OrderState, fact: Accepted, now_ns: int) -> Change | None:
     if state.status == pb.ORDER_STATUS_REJECTED:
-        raise IllegalTransition(f"accepted as {fact.venue_order_id} after it was rejected")
+        return _revived(state, fact, now_ns)
     ids = _with_id(state, fact.venue_order_id)
     trigger_state = _further(state, fact.trigger_state)
     if state.status not in UNANSWERED:
@@ -217,6 +145,29 @@ def _accepted(state: OrderState, fact: Accepted, now_ns: int) -> Change | None:
         execution_type=pb.EXECUTION_TYPE_RESOLVED if resolved else pb.EXECUTION_TYPE_NEW,
         origin=fact.origin,
     )
+
+
+def _revived(state: OrderState, fact: Accepted, now_ns: int) -> Change:
+    """The venue shows what was held never to have reached it: our conclusion was wrong, its own refusal is not."""
+    if not held_absent(state):
+        raise IllegalTransition(f"accepted as {fact.venue_order_id} after the venue had refused it")
+    after = _changed(
+        state,
+        now_ns,
+        fact.venue_time_ns,
+        status=pb.ORDER_STATUS_NEW,
+        venue_order_ids=_with_id(state, fact.venue_order_id),
+        reject=None,
+    )
+    after = replace(after, trigger_state=_further(after, fact.trigger_state))
+    text = f"at the venue as {fact.venue_order_id} after it was held never to have reached it"
+    return Change(state=after, execution_type=pb.EXECUTION_TYPE_RESTATED, origin=fact.origin, text=text)
+
+
+def held_absent(state: OrderState) -> bool:
+    """Whether it is REJECTED by our conclusion that it never reached the venue, and not by the venue's word."""
+    never = reason_number(Reason.NEVER_REACHED_VENUE)
+    return state.status == pb.ORDER_STATUS_REJECTED and state.reject is not None and state.reject.reason == never
 
 
 def _further(state: OrderState, told: pb.TriggerState.ValueType) -> pb.TriggerState.ValueType:
@@ -488,6 +439,13 @@ def _unrecognised(state: OrderState, fact: Unrecognised, now_ns: int) -> Change 
     after = _changed(state, now_ns, fact.venue_time_ns, venue_status_text=fact.text)
     text = f"the venue says {fact.text!r}, which we do not know"
     return Change(state=after, execution_type=pb.EXECUTION_TYPE_ORDER_STATUS, origin=fact.origin, text=text)
+
+
+def _operator_acted(state: OrderState, fact: OperatorActed, now_ns: int) -> Change | None:
+    if state.terminal:
+        return None
+    after = _changed(state, now_ns)
+    return Change(state=after, execution_type=pb.EXECUTION_TYPE_ORDER_STATUS, origin=pb.ORIGIN_OPERATOR, text=fact.text)
 
 
 def _with_id(state: OrderState, venue_order_id: str) -> tuple[str, ...]:

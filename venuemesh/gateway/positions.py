@@ -5,7 +5,8 @@ rounded to 18 places; what it takes is gone from the cost, so at every step
 
     realized + quantity * mark - open_cost  =  -(sum of signed fill notionals) + quantity * mark
 
-holds to the last digit, and a full close leaves no dust.
+holds to the last digit, and a full close leaves no dust. A notional of more than 18 digits after the point is rounded
+to them, as its stored form must be.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from decimal import ROUND_FLOOR, Decimal
 
-from venuemesh.money import EXACT, divide
+from venuemesh.money import EXACT, MAX_SCALE, divide, to_wire
 from venuemesh.v1 import account_pb2, order_pb2
 
 ZERO = Decimal(0)
@@ -65,12 +66,12 @@ def apply_fill(
     closing = _same_or_less(signed, before)
     cost_closed = _share_of_cost(state, closing)
     opening = EXACT.add(signed, closing)
-    realized = EXACT.subtract(EXACT.multiply(closing, price), cost_closed)
+    realized = EXACT.subtract(_cost(closing, price), cost_closed)
     return PositionStep(
         replace(
             state,
             quantity=after,
-            open_cost=EXACT.add(EXACT.subtract(state.open_cost, cost_closed), EXACT.multiply(opening, price)),
+            open_cost=EXACT.add(EXACT.subtract(state.open_cost, cost_closed), _cost(opening, price)),
             realized_pnl=EXACT.add(state.realized_pnl, realized),
             fees_paid=EXACT.add(state.fees_paid, fee),
         ),
@@ -84,10 +85,27 @@ def apply_funding(state: PositionState, amount: Decimal) -> PositionStep:
     return PositionStep(replace(state, funding_received=received), account_pb2.POSITION_CHANGE_FUNDING)
 
 
-def reconcile(state: PositionState, *, quantity: Decimal, entry_price: Decimal | None) -> PositionStep:
-    """Take the venue's quantity and entry as the truth; what was realized before stays as it is."""
-    cost = EXACT.multiply(quantity, entry_price) if entry_price is not None else ZERO
+def reconcile(
+    state: PositionState, *, quantity: Decimal, entry_price: Decimal | None, mark_price: Decimal | None = None
+) -> PositionStep:
+    """Take the venue's quantity and entry as the truth; what was realized before stays as it is.
+
+    A venue that names no entry leaves the price of what is open to us: ours where the position has kept its side, else
+    the mark. Where there is neither, the cost is 0 and all of the position's worth shows as unrealized.
+    """
+    price = entry_price
+    if price is None:
+        kept = state.quantity and quantity and (state.quantity > 0) == (quantity > 0)
+        price = state.entry_price if kept else mark_price
+    cost = _cost(quantity, ZERO if price is None else price)
     return PositionStep(replace(state, quantity=quantity, open_cost=cost), account_pb2.POSITION_CHANGE_RECONCILE)
+
+
+def _cost(quantity: Decimal, price: Decimal) -> Decimal:
+    """What a quantity costs, in the 18 digits after the point that a stored amount has."""
+    product = EXACT.multiply(quantity, price)
+    exponent = product.as_tuple().exponent
+    return product if isinstance(exponent, int) and exponent >= -MAX_SCALE else to_wire(product)
 
 
 def liquidation_distance_bps(quantity: Decimal, mark: Decimal, liquidation: Decimal) -> Decimal:

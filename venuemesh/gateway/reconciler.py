@@ -6,8 +6,8 @@ Orders are refused while an account's first comparison after a (re)connect is un
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,16 +17,25 @@ from venuemesh.gateway.account import Account
 from venuemesh.gateway.desk import Desk
 from venuemesh.gateway.facts import Ended, Ending
 from venuemesh.gateway.order_wire import timestamp
-from venuemesh.gateway.orders import UNANSWERED, OrderState
-from venuemesh.gateway.reconcile import ZERO, plan_orders, position_differences
-from venuemesh.gateway.resolver import FILL_OVERLAP_NS, Resolver
+from venuemesh.gateway.orders import UNANSWERED, OrderState, held_absent
+from venuemesh.gateway.reconcile import (
+    ZERO,
+    describe_fill,
+    emptied,
+    is_missed,
+    make_discrepancy,
+    plan_orders,
+    position_differences,
+)
+from venuemesh.gateway.resolver import FILL_OVERLAP_NS, Fetched, Resolver
 from venuemesh.gateway.venue import VenueOrder, VenuePosition, VenueSnapshot
 from venuemesh.journal import LogOverflow
-from venuemesh.v1 import order_pb2, reconciliation_pb2, stream_pb2
+from venuemesh.v1 import account_pb2, order_pb2, reconciliation_pb2, stream_pb2
 
 log = logging.getLogger(__name__)
 
 Trigger = reconciliation_pb2.ReconciliationTrigger
+MAX_CONTRADICTIONS = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +63,9 @@ class Reconciler:
         self._again: dict[str, asyncio.Event] = {name: asyncio.Event() for name in desk.accounts}
         self._locks: dict[str, asyncio.Lock] = {name: asyncio.Lock() for name in desk.accounts}
         self._unexpected: dict[str, set[str]] = {name: set() for name in desk.accounts}
+        self._contradictions: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._started: set[str] = set()
+        self._live_since_ns: dict[str, int] = dict.fromkeys(desk.accounts, 0)
         self._link_changes: dict[str, int] = dict.fromkeys(desk.accounts, 0)
         self.on_gate: Callable[[], None] = lambda: None
         """Called when an account's gate was opened or closed."""
@@ -68,6 +79,7 @@ class Reconciler:
     def on_live(self, account_id: str) -> None:
         """The account's private stream is subscribed: compare before taking orders."""
         self._link_changes[account_id] += 1
+        self._live_since_ns[account_id] = self._clock.now_ns()
         self._close_gate(account_id, "catching up with the venue")
         self._live[account_id].set()
         self._again[account_id].set()
@@ -115,7 +127,12 @@ class Reconciler:
             wait_s = min(wait_s * 2, self._settings.retry_last_s)
 
     async def reconcile(
-        self, account_id: str, trigger: Trigger.ValueType = Trigger.RECONCILIATION_TRIGGER_OPERATOR
+        self,
+        account_id: str,
+        trigger: Trigger.ValueType = Trigger.RECONCILIATION_TRIGGER_OPERATOR,
+        *,
+        operator: str = "",
+        reason: str = "",
     ) -> reconciliation_pb2.ReconciliationReport:
         """Compare once; a venue that cannot be reached makes a report with an error."""
         account = self._desk.account(account_id)
@@ -125,6 +142,8 @@ class Reconciler:
                 account_id=account_id,
                 trigger=trigger,
                 begin_time=timestamp(self._clock.now_ns()),
+                operator=operator,
+                reason=reason,
             )
             link_changes = self._link_changes[account_id]
             try:
@@ -155,16 +174,37 @@ class Reconciler:
             self.on_gate()
 
     async def _compare(self, account: Account, report: reconciliation_pb2.ReconciliationReport) -> None:
-        report.fills_compared = await self._resolver.fetch_fills(account)
+        asked_ns = self._clock.now_ns()
+        fetched = await self._resolver.fetch_fills(account)
+        report.fills_compared = fetched.compared
+        self._note_missed(account, fetched, asked_ns, report)
+        await self._fetch_ledger(account)
+        snapshot = await self._venue.fetch_snapshot(account.account_id)
+        await self._compare_orders(account, snapshot, report)
+        snapshot = await self._compare_holdings(account, snapshot, report)
+        report.balances_compared = len(snapshot.balances)
+        account.on_balances(self._all_balances(account, snapshot), snapshot.summary, self._clock.now_ns())
+        account.newborn = False
+
+    async def _fetch_ledger(self, account: Account) -> None:
         since_ns = max(account.history_from_ns, account.ledger.complete_ns - FILL_OVERLAP_NS)
         for entry in await self._venue.fetch_ledger(account.account_id, since_ns):
             account.on_ledger(entry, self._clock.now_ns())
-        snapshot = await self._venue.fetch_snapshot(account.account_id)
-        await self._compare_orders(account, snapshot, report)
-        await self._compare_positions(account, snapshot, report)
-        report.balances_compared = len(snapshot.balances)
-        account.on_balances(snapshot.balances, snapshot.summary, self._clock.now_ns())
-        account.newborn = False
+
+    def _all_balances(self, account: Account, snapshot: VenueSnapshot) -> list[account_pb2.Balance]:
+        return [*snapshot.balances, *emptied(account.balances, snapshot.balances, self._clock.now_ns())]
+
+    def _note_missed(
+        self, account: Account, fetched: Fetched, asked_ns: int, report: reconciliation_pb2.ReconciliationReport
+    ) -> None:
+        """Report fills that the stream should have told; those that are just on their way are none."""
+        live_since_ns = self._live_since_ns[account.account_id]
+        for fill in fetched.learnt:
+            if is_missed(fill, asked_ns=asked_ns, live_since_ns=live_since_ns, settle_ns=self._resolver.settle_ns):
+                order = account.order_by_venue_id(fill.venue_order_id)
+                kind = reconciliation_pb2.DISCREPANCY_TYPE_FILL_MISSED
+                told = describe_fill(fill)
+                self._discrepancy(account, report, kind, order, "none", told, restated=True, symbol=fill.symbol)
 
     async def _compare_orders(
         self, account: Account, snapshot: VenueSnapshot, report: reconciliation_pb2.ReconciliationReport
@@ -181,7 +221,24 @@ class Reconciler:
             await self._ask_about(account, order, report)
         for order in plan.unsettled:
             self._resolver.recheck(account, order.order_id)
-        self._note_unexpected(account, plan.unexpected, snapshot.taken_ns, report)
+        unexpected = [view for view in plan.unexpected if not await self._revive(account, view, snapshot, report)]
+        self._note_unexpected(account, unexpected, snapshot.taken_ns, report)
+
+    async def _revive(
+        self,
+        account: Account,
+        view: VenueOrder,
+        snapshot: VenueSnapshot,
+        report: reconciliation_pb2.ReconciliationReport,
+    ) -> bool:
+        """Take back an order that is open there and was held never to have reached the venue."""
+        order = _ours(account, view)
+        if order is None or not held_absent(order):
+            return False
+        origin = order_pb2.ORIGIN_RECONCILIATION
+        after = await self._resolver.apply_view(account, order, view, snapshot.taken_ns, origin)
+        self._restate(account, report, after, order.status)
+        return True
 
     async def _ask_about(
         self, account: Account, order: OrderState, report: reconciliation_pb2.ReconciliationReport
@@ -230,8 +287,7 @@ class Reconciler:
         """Report, once each, what is open there and not here; one of ours only if we have held it ended for long."""
         known, told = self._unexpected[account.account_id], set[str]()
         for view in unexpected:
-            order = account.order_by_venue_id(view.venue_order_id)
-            order = order or account.order_by_venue_client_id(view.venue_client_order_id or "")
+            order = _ours(account, view)
             just_ended = order is not None and order.updated_ns + self._resolver.settle_ns > taken_ns
             if just_ended or (order is not None and not order.terminal):
                 continue
@@ -250,23 +306,44 @@ class Reconciler:
             )
         self._unexpected[account.account_id] = told
 
-    async def _compare_positions(
+    async def _compare_holdings(
         self, account: Account, snapshot: VenueSnapshot, report: reconciliation_pb2.ReconciliationReport
-    ) -> None:
+    ) -> VenueSnapshot:
+        """Take the venue's positions and balances where they differ; returns the latest reading."""
         report.positions_compared = len(snapshot.positions)
         account.on_positions(snapshot.positions)
-        if not position_differences(account.positions, snapshot.positions):
-            return
+        odd = {_key(told): ours for ours, told in account.unexplained_balances(self._all_balances(account, snapshot))}
+        if not odd and not position_differences(account.positions, snapshot.positions):
+            return snapshot
         # A fill may have happened between the two readings, or be shown in one place before the other: read both again
         # when that has settled, and believe a difference only where nothing moved meanwhile.
         await asyncio.sleep(self._resolver.settle_ns / 1e9)
-        await self._resolver.fetch_fills(account)
+        asked_ns = self._clock.now_ns()
+        self._note_missed(account, await self._resolver.fetch_fills(account), asked_ns, report)
+        await self._fetch_ledger(account)
         before = {symbol: state.quantity for symbol, state in account.positions.items()}
         again = await self._venue.fetch_snapshot(account.account_id)
         await self._resolver.fetch_fills(account)
         for ours, position in position_differences(account.positions, again.positions):
             if ours == before.get(position.symbol, ZERO):
                 self._take_position(account, str(ours), position, report)
+        for told, balance in account.unexplained_balances(self._all_balances(account, again)):
+            if odd.get(_key(balance)) == told:
+                self._note_balance(account, told, balance, report)
+        return again
+
+    def _note_balance(
+        self,
+        account: Account,
+        ours: str,
+        balance: account_pb2.Balance,
+        report: reconciliation_pb2.ReconciliationReport,
+    ) -> None:
+        if account.newborn:
+            return
+        where = f" in {balance.venue_section}" if balance.venue_section else ""
+        texts = [f"{amount} {balance.asset}{where}" for amount in (ours, balance.total)]
+        self._discrepancy(account, report, reconciliation_pb2.DISCREPANCY_TYPE_BALANCE, None, *texts, restated=True)
 
     def _take_position(
         self, account: Account, ours: str, position: VenuePosition, report: reconciliation_pb2.ReconciliationReport
@@ -296,20 +373,16 @@ class Reconciler:
         restated: bool,
         symbol: str = "",
     ) -> None:
-        now_ns = self._clock.now_ns()
-        symbol = order.terms.symbol if order else symbol
-        name = f"{account.account_id}/{kind}/{symbol}/{order.order_id if order else ''}/{ours}/{venues}/{now_ns}"
-        discrepancy = reconciliation_pb2.Discrepancy(
-            discrepancy_id=hashlib.blake2b(name.encode(), digest_size=12).hexdigest(),
+        discrepancy = make_discrepancy(
+            kind,
             venue=self._venue.name,
             account_id=account.account_id,
-            discrepancy_type=kind,
-            symbol=symbol,
+            symbol=order.terms.symbol if order else symbol,
             order_id=order.order_id if order else "",
             ours=ours,
             venues=venues,
-            found_time=timestamp(now_ns),
             restated=restated,
+            now_ns=self._clock.now_ns(),
         )
         report.discrepancies.append(discrepancy)
         account.report_discrepancy(discrepancy)
@@ -317,5 +390,36 @@ class Reconciler:
             listener(discrepancy)
         log.warning(
             "discrepancy",
-            extra={"account_id": account.account_id, "symbol": symbol, "ours": ours, "venues": venues},
+            extra={"account_id": account.account_id, "symbol": discrepancy.symbol, "ours": ours, "venues": venues},
         )
+
+    def note_contradiction(self, account: Account, order: OrderState, told: str) -> None:
+        """Record, once, what the venue said of an order and what proof forbids to take over."""
+        key = (order.order_id, told)
+        if key in self._contradictions:
+            return
+        self._contradictions[key] = None
+        if len(self._contradictions) > MAX_CONTRADICTIONS:
+            self._contradictions.popitem(last=False)
+        account.report_discrepancy(
+            make_discrepancy(
+                reconciliation_pb2.DISCREPANCY_TYPE_ORDER_STATE,
+                venue=self._venue.name,
+                account_id=account.account_id,
+                symbol=order.terms.symbol,
+                order_id=order.order_id,
+                ours=order_pb2.OrderStatus.Name(order.status),
+                venues=told,
+                restated=False,
+                now_ns=self._clock.now_ns(),
+            )
+        )
+
+
+def _ours(account: Account, view: VenueOrder) -> OrderState | None:
+    known = account.order_by_venue_id(view.venue_order_id)
+    return known or account.order_by_venue_client_id(view.venue_client_order_id or "")
+
+
+def _key(balance: account_pb2.Balance) -> tuple[str, str]:
+    return balance.venue_section, balance.asset

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from decimal import Decimal
 
 from venuemesh.gateway.positions import PositionState, makes_position
-from venuemesh.v1 import account_pb2, event_pb2, order_pb2
+from venuemesh.v1 import account_pb2, event_pb2, order_pb2, reconciliation_pb2
+
+MAX_EVIDENCE = 20
 
 
 class Recovery:
@@ -19,6 +21,7 @@ class Recovery:
         self._retained = retained
         self._orders: OrderedDict[str, order_pb2.Order] = OrderedDict()
         self._fills: dict[str, list[order_pb2.Fill]] = {}
+        self._evidence: dict[str, deque[reconciliation_pb2.Evidence]] = {}
         self._unfolded: dict[str, list[order_pb2.Fill]] = {}
         self._funding: dict[str, list[account_pb2.LedgerEntry]] = {}
 
@@ -31,9 +34,21 @@ class Recovery:
             self._orders[order.order_id] = order
             if report.HasField("fill"):
                 self._fills.setdefault(order.order_id, []).append(report.fill)
+            self._note_evidence(event)
             self._shrink()
         if report.HasField("fill") and makes_position(event.symbol):
             self._unfolded.setdefault(event.symbol, []).append(report.fill)
+
+    def _note_evidence(self, event: event_pb2.Event) -> None:
+        order = event.execution_report.order
+        if not order.uncertain:
+            self._evidence.pop(order.order_id, None)
+        elif (evidence := evidence_of(event)) is not None:
+            self._evidence.setdefault(order.order_id, deque(maxlen=MAX_EVIDENCE)).append(evidence)
+
+    def evidence(self, order_id: str) -> list[reconciliation_pb2.Evidence]:
+        """What was known of an order that is uncertain still, oldest first."""
+        return list(self._evidence.get(order_id, ()))
 
     def _shrink(self) -> None:
         if len(self._orders) <= 2 * self._retained:
@@ -65,6 +80,16 @@ class Recovery:
     def unfolded_funding(self) -> list[account_pb2.LedgerEntry]:
         """Funding stored without the position event that should have followed."""
         return [entry for entries in self._funding.values() for entry in entries]
+
+
+def evidence_of(event: event_pb2.Event) -> reconciliation_pb2.Evidence | None:
+    """What an order report says about why the order is in doubt, or who did what about it; None when nothing."""
+    report = event.execution_report
+    by_operator = report.origin == order_pb2.ORIGIN_OPERATOR
+    if not by_operator and report.execution_type != order_pb2.EXECUTION_TYPE_UNCERTAIN:
+        return None
+    source = "operator" if by_operator else "gateway"
+    return reconciliation_pb2.Evidence(time=event.received_time, source=source, finding=report.text)
 
 
 def position_state(position: account_pb2.Position) -> PositionState:

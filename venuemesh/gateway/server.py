@@ -8,25 +8,31 @@ import os
 import socket
 import uuid
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from venuemesh import crashpoints
 from venuemesh.clock import Clock
 from venuemesh.crashpoints import CrashPoint
+from venuemesh.gateway.audit import AuditTrail
+from venuemesh.gateway.audit_entry import Refuses
 from venuemesh.gateway.core import CoreSettings, GatewayCore
-from venuemesh.gateway.measures import watch_core
+from venuemesh.gateway.measures import LinkMetrics, watch_core
 from venuemesh.gateway.services.register import add_services
 from venuemesh.gateway.venue import Venue
-from venuemesh.metrics import Metrics
 from venuemesh.running import Running, surroundings
 from venuemesh.serving import endless, serve_until_stopped
 from venuemesh.settings import ServiceSettings
+from venuemesh.transport.observer import Observer, SafeObserver
 from venuemesh.v1 import venue_pb2
 
 log = logging.getLogger(__name__)
 
 HEALTH_PERIOD_S = 0.1
+FINISH_S = 3.0
+"""How long a gateway that stops waits for answers nobody waits for any more: below the time a flush may take."""
 
-BuildVenue = Callable[[Clock, Metrics], Awaitable[Venue]]
+BuildVenue = Callable[[Clock, Observer], Awaitable[Venue]]
+"""Makes the adapter; every attempt to ask the venue is told to the observer."""
 
 
 class CrashPointRefused(Exception):
@@ -39,35 +45,42 @@ def writer_id() -> str:
 
 
 async def serve_gateway(
-    name: str,
+    venue_name: str,
     settings: ServiceSettings,
     build_venue: BuildVenue,
     *,
     environment: venue_pb2.Environment.ValueType,
     core_settings: CoreSettings,
+    refuses: Refuses,
     crash_point: CrashPoint = CrashPoint.NONE,
+    crash_passes: int = 0,
 ) -> None:
     """Run a gateway until SIGTERM, then drain.
 
     Order of the end: new orders are refused, health turns NOT_SERVING, streams say goodbye, calls in flight finish,
-    everything learnt becomes durable, the venue links close.
+    what was sent is answered, everything learnt becomes durable, the venue links close.
 
+    Args:
+        refuses: whether an answer of the venue declines what was asked, for the audit trail.
     Raises:
         CrashPointRefused: a crash point outside the simulator.
         JournalUnavailable: the broker does not answer at the start.
     """
     if crash_point is not CrashPoint.NONE and environment != venue_pb2.ENVIRONMENT_SIMULATOR:
         raise CrashPointRefused(f"crash point {crash_point} needs the simulator environment")
-    crashpoints.arm(crash_point)
-    async with surroundings(name, settings) as running:
-        venue = await build_venue(running.clock, running.metrics)
+    crashpoints.arm(crash_point, passes=crash_passes)
+    async with surroundings(f"gateway_{venue_name}", settings) as running:
+        process = writer_id()
+        audit = AuditTrail(running.bus, venue=venue_name, writer_id=process, clock=running.clock, refuses=refuses)
+        venue = await build_venue(running.clock, SafeObserver(LinkMetrics(running.metrics, venue_name), audit))
         core = GatewayCore(
             venue=venue,
             environment=environment,
             bus=running.bus,
             clock=running.clock,
-            writer_id=writer_id(),
+            writer_id=process,
             settings=core_settings,
+            audit=audit,
         )
         watch_core(running.metrics, core)
         await core.recover()
@@ -83,7 +96,11 @@ async def _serve(core: GatewayCore, running: Running) -> None:
             tasks.create_task(_watch_health(core, running, ready), name="health"),
         ]
         await serve_until_stopped(
-            running.server, ready=ready, on_bound=running.announce, on_stop=core.drain, flush=[core.log.flush]
+            running.server,
+            ready=ready,
+            on_bound=running.announce,
+            on_stop=core.drain,
+            flush=[partial(core.finish, FINISH_S), core.log.flush, core.audit.flush],
         )
         for pump in pumps:
             pump.cancel()

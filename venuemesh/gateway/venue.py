@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum, StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from venuemesh.errors import Reason
 from venuemesh.v1 import (
@@ -25,6 +25,9 @@ from venuemesh.v1 import (
     stream_pb2,
     venue_pb2,
 )
+
+MAX_FETCHED_TOGETHER = 20
+"""Orders of one `Venue.fetch_orders`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,6 +290,16 @@ class BookSnapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReferencePrice:
+    """Prices of one instrument besides its book's; `mid_price` is None while the book has no middle."""
+
+    symbol: str
+    oracle_price: Decimal
+    mark_price: Decimal
+    mid_price: Decimal | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VenueAccount:
     """An account of this gateway: our name and the venue's public one."""
 
@@ -350,6 +363,12 @@ class VenueSink(Protocol):
 
     def on_feed_lost(self, symbol: str, cause: str) -> None:
         """Market data of the symbol is not current any more."""
+
+    def on_reference_prices(self, section: str, prices: Sequence[ReferencePrice], received_ns: int) -> None:
+        """All reference prices of a section of the venue; adapters that do not follow them never call."""
+
+    def on_reference_lost(self, section: str, cause: str) -> None:
+        """The reference prices of a section are not current any more."""
 
     def on_unknown_words(self, account_id: str, text: str) -> None:
         """The venue refused something, or answered, in words that no table of the adapter has; the whole text."""
@@ -418,6 +437,12 @@ class Venue(Protocol):
     async def fetch_order(self, target: OrderTarget) -> VenueOrder | None:
         """Ask for one order by every id known; None when the venue knows none of them."""
 
+    async def fetch_orders(self, targets: Sequence[OrderTarget]) -> Sequence[VenueOrder | None]:
+        """The same for up to `MAX_FETCHED_TOGETHER` orders of one account, one answer each, in order.
+
+        What has to be read in bulk to tell that an order is unknown is read once for all of them.
+        """
+
     async def fetch_fills(self, account_id: str, since_ns: int) -> Sequence[VenueFill]:
         """Fills at this venue time or later, oldest first, all pages."""
 
@@ -477,3 +502,19 @@ class Venue(Protocol):
 
     async def fetch_statistics(self, symbol: str) -> market_data_pb2.MarketStatistics:
         """Mark, index, funding and so on now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeeRates:
+    """What an account pays for trading an instrument, as fractions of notional; negative is a rebate."""
+
+    maker: Decimal
+    taker: Decimal
+
+
+@runtime_checkable
+class TellsFees(Protocol):
+    """An adapter whose venue tells the rates of an account; without it those of the instrument count."""
+
+    async def fetch_fee_rates(self, account_id: str, instrument: instrument_pb2.Instrument) -> FeeRates | None:
+        """The rates in force; None when the venue's answer does not give them for this instrument."""

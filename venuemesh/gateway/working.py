@@ -12,8 +12,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeGuard
 
 from venuemesh.clock import Clock
+from venuemesh.crashpoints import CrashPoint, reach
 from venuemesh.errors import MeshError, ProtocolViolation, Reason, Sent
 from venuemesh.gateway.account import Account
+from venuemesh.gateway.amendment_journal import AmendmentJournal
 from venuemesh.gateway.amendments import Amendments
 from venuemesh.gateway.desk import Desk
 from venuemesh.gateway.evidence import facts_of, proves_not_done
@@ -21,7 +23,6 @@ from venuemesh.gateway.facts import CancelFailed, CancelRequested, Ended, Ending
 from venuemesh.gateway.order_wire import to_order
 from venuemesh.gateway.orders import OrderState, reason_number
 from venuemesh.gateway.venue import CancelAnswer, OrderTarget, Refused, Unclear
-from venuemesh.journal import OrderJournal
 from venuemesh.v1 import order_pb2 as pb
 from venuemesh.v1 import order_service_pb2 as service
 from venuemesh.v1 import venue_pb2
@@ -44,12 +45,11 @@ class WorkingOrders:
         self,
         desk: Desk,
         *,
-        journal: OrderJournal,
+        journal: AmendmentJournal,
         clock: Clock,
         spawn: Callable[[Coroutine[Any, Any, None], str], object],
-        writer_id: str,
     ) -> None:
-        self.amendments = Amendments(desk, journal=journal, clock=clock, spawn=spawn, writer_id=writer_id)
+        self.amendments = Amendments(desk, journal, clock=clock, spawn=spawn)
         self._desk = desk
         self._venue = desk.venue
         self._spawn = spawn
@@ -168,7 +168,9 @@ class WorkingOrders:
                 waiting[order.order_id].set_result(response)
 
         orders = [account.apply(order.order_id, CancelRequested()) for order in orders]
+        reach(CrashPoint.CANCEL_QUEUED)
         answers, failure = await self._send(account, orders)
+        reach(CrashPoint.CANCEL_ANSWERED)
         await asyncio.gather(*(settle(order, answers.get(order.order_id), failure) for order in orders))
 
     async def _send(self, account: Account, orders: Sequence[OrderState]) -> tuple[dict[str, Answer], str]:

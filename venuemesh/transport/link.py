@@ -1,4 +1,4 @@
-"""What is known about the quality of one venue link: state, latency, errors, age. Pure.
+"""What is measured of one venue link: state, latency, errors, age. Pure; `quality` judges it.
 
 All memory is bounded: the latest `max_samples` requests, of which those younger than `window_s` count.
 """
@@ -13,6 +13,9 @@ from enum import StrEnum
 
 from venuemesh.clock import Clock
 
+MAX_RECONNECTIONS = 128
+"""Reconnections remembered: more within a window than any limit would allow."""
+
 
 class LinkState(StrEnum):
     """Whether a link can be used; DEGRADED still works, with doubts."""
@@ -24,26 +27,18 @@ class LinkState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LinkThresholds:
-    """When a connected link counts as DEGRADED; None switches a rule off.
+class LinkWindow:
+    """How much of the past counts.
 
     Args:
-        window_s: only requests younger than this count.
+        window_s: only requests and reconnections younger than this count.
         max_samples: at most this many latest requests count: the bound on memory.
         ewma_weight: share of a new latency in the moving average, above 0 up to 1.
-        max_error_rate: degraded when the share of failed requests is above it ...
-        min_requests: ... and at least this many requests count.
-        max_latency_s: degraded when the median latency is above it.
-        max_silence_s: degraded when the last message (or the connect, if none came) is older.
     """
 
     window_s: float = 60.0
     max_samples: int = 1024
     ewma_weight: float = 0.1
-    max_error_rate: float | None = 0.2
-    min_requests: int = 10
-    max_latency_s: float | None = None
-    max_silence_s: float | None = None
 
     def __post_init__(self) -> None:
         if self.window_s <= 0 or self.max_samples < 1 or not 0 < self.ewma_weight <= 1:
@@ -56,11 +51,13 @@ class LinkSnapshot:
 
     state: LinkState
     detail: str
+    connected: bool
     uptime_s: float  # of the present connection, 0 when there is none
     total_uptime_s: float  # since the link was made
     availability: float | None  # total uptime over the link's age, 0 to 1
     connections: int
     reconnections: int
+    recent_reconnections: int  # in the window
     disconnections: int
     failed_attempts: int  # attempts to connect that failed
     requests: int  # in the window
@@ -71,24 +68,26 @@ class LinkSnapshot:
     latency_p99_s: float | None
     messages: int  # since the link was made
     last_message_age_s: float | None
+    heard_age_s: float  # since the last message of this connection, or since the connect; 0 without one
 
 
 class LinkStats:
-    """Counts what happens on one link. Every method is O(1) except `snapshot` and `state`."""
+    """Counts what happens on one link. Every method is O(1) except `snapshot`."""
 
-    def __init__(self, clock: Clock, thresholds: LinkThresholds | None = None) -> None:
+    def __init__(self, clock: Clock, window: LinkWindow | None = None) -> None:
         self._clock = clock
-        self._thresholds = thresholds or LinkThresholds()
+        self._window = window or LinkWindow()
         self._born_s = clock.monotonic_s()
         self._base = LinkState.CONNECTING
         self._detail = ""
         self._connected_at_s: float | None = None
         self._past_uptime_s = 0.0
         self._connections = 0
+        self._reconnected_s: deque[float] = deque(maxlen=MAX_RECONNECTIONS)
         self._disconnections = 0
         self._failed_attempts = 0
         # (when, latency or None, failed)
-        self._samples: deque[tuple[float, float | None, bool]] = deque(maxlen=self._thresholds.max_samples)
+        self._samples: deque[tuple[float, float | None, bool]] = deque(maxlen=self._window.max_samples)
         self._ewma_s: float | None = None
         self._messages = 0
         self._last_message_s: float | None = None
@@ -108,8 +107,15 @@ class LinkStats:
         if self._connected_at_s is not None:
             return
         self._connected_at_s = self._clock.monotonic_s()
+        if self._connections:
+            self._reconnected_s.append(self._connected_at_s)
         self._connections += 1
         self._base, self._detail = LinkState.LIVE, ""
+
+    def leaving(self, detail: str) -> None:
+        """The other side has announced the end of this connection: degraded until there is a new one."""
+        if self._connected_at_s is not None:
+            self._base, self._detail = LinkState.DEGRADED, detail
 
     def connect_failed(self, detail: str) -> None:
         """An attempt to connect failed."""
@@ -145,61 +151,43 @@ class LinkStats:
         if self._ewma_s is None:
             self._ewma_s = latency_s
         else:
-            self._ewma_s += self._thresholds.ewma_weight * (latency_s - self._ewma_s)
+            self._ewma_s += self._window.ewma_weight * (latency_s - self._ewma_s)
 
     def state(self) -> LinkState:
-        """The state now, with quality taken into account."""
-        return self.snapshot().state
+        """The state of the connection now."""
+        return self._base
 
     def snapshot(self) -> LinkSnapshot:
         """Everything known, at this instant."""
         now = self._clock.monotonic_s()
-        window = [s for s in self._samples if now - s[0] < self._thresholds.window_s]
+        span_s = self._window.window_s
+        window = [s for s in self._samples if now - s[0] < span_s]
         latencies = sorted(s[1] for s in window if s[1] is not None)
-        error_rate = sum(s[2] for s in window) / len(window) if window else None
-        median = percentile(latencies, 50)
-        uptime = now - self._connected_at_s if self._connected_at_s is not None else 0.0
-        age = now - self._born_s
-        last_message_age = now - self._last_message_s if self._last_message_s is not None else None
-        fault = self._fault(now, error_rate, len(window), median)
+        uptime = 0.0 if self._connected_at_s is None else now - self._connected_at_s
+        total_uptime, age = self._past_uptime_s + uptime, now - self._born_s
+        heard_s = max(self._connected_at_s or 0.0, self._last_message_s or 0.0)
         return LinkSnapshot(
-            state=LinkState.DEGRADED if fault else self._base,
-            detail=fault or self._detail,
+            state=self._base,
+            detail=self._detail,
+            connected=self.connected,
             uptime_s=uptime,
-            total_uptime_s=self._past_uptime_s + uptime,
-            availability=(self._past_uptime_s + uptime) / age if age > 0 else None,
+            total_uptime_s=total_uptime,
+            availability=total_uptime / age if age > 0 else None,
             connections=self._connections,
             reconnections=max(0, self._connections - 1),
+            recent_reconnections=sum(now - at_s < span_s for at_s in self._reconnected_s),
             disconnections=self._disconnections,
             failed_attempts=self._failed_attempts,
             requests=len(window),
-            error_rate=error_rate,
+            error_rate=sum(s[2] for s in window) / len(window) if window else None,
             latency_ewma_s=self._ewma_s,
-            latency_p50_s=median,
+            latency_p50_s=percentile(latencies, 50),
             latency_p90_s=percentile(latencies, 90),
             latency_p99_s=percentile(latencies, 99),
             messages=self._messages,
-            last_message_age_s=last_message_age,
+            last_message_age_s=None if self._last_message_s is None else max(0.0, now - self._last_message_s),
+            heard_age_s=now - heard_s if self.connected else 0.0,
         )
-
-    def _fault(self, now: float, error_rate: float | None, requests: int, median: float | None) -> str:
-        """Why a connected link is degraded; empty when it is not."""
-        limits = self._thresholds
-        if self._connected_at_s is None:
-            return ""
-        if (
-            limits.max_error_rate is not None
-            and error_rate is not None
-            and requests >= limits.min_requests
-            and error_rate > limits.max_error_rate
-        ):
-            return f"error rate {error_rate:.2f} over {requests} requests"
-        if limits.max_latency_s is not None and median is not None and median > limits.max_latency_s:
-            return f"median latency {median:.3f} s"
-        heard_s = max(self._connected_at_s, self._last_message_s or self._connected_at_s)
-        if limits.max_silence_s is not None and now - heard_s > limits.max_silence_s:
-            return f"silent for {now - heard_s:.1f} s"
-        return ""
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float | None:

@@ -24,6 +24,7 @@ class RequestOutcome(StrEnum):
     NOT_CONNECTED = "not_connected"  # nothing was sent
     LOST = "lost"  # the connection broke or the answer did not come in time
     CANCELED = "canceled"  # the caller gave up
+    LATE = "late"  # an answer nobody waited for any more; its request is a record of its own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,8 @@ class RequestRecord:
     """One attempt, complete enough for the audit trail.
 
     Bodies are the raw bytes: whoever keeps them removes secrets first. `latency_s` is from the monotonic
-    clock, `started_ns` from the wall clock. `status` is None when no answer came; for a socket it is 0.
+    clock, `started_ns` from the wall clock. `status` is None when no answer came; for a socket it is 0. `target` is
+    method and path with query of an HTTP request: what a read without a body asked for.
     """
 
     link: str
@@ -47,6 +49,7 @@ class RequestRecord:
     attempt: int = 0
     correlation_id: str = ""
     detail: str = ""
+    target: str = ""
 
     @property
     def request_bytes(self) -> int:

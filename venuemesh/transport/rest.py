@@ -445,6 +445,7 @@ class RestClient:
                 attempt=attempt.number,
                 correlation_id=attempt.correlation_id,
                 detail=detail,
+                target=f"{attempt.method} {attempt.path}",
             )
         )
         return latency_s

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random as _random
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -51,6 +52,10 @@ __all__ = [
     "SocketEvent",
     "SocketSession",
 ]
+
+# The library writes whole frames at DEBUG, signatures and tokens included; that must not be a matter of settings.
+_FRAMES = logging.getLogger(f"{__name__}.frames")
+_FRAMES.setLevel(logging.WARNING)
 
 _FAIR_SHARE = 32  # events handled before other tasks get their turn
 _MIN_SLEEP_S = 0.001  # a timer may fire a moment early: do not spin on it
@@ -231,6 +236,7 @@ class ReconnectingSocket:
         return await _Connect(
             self._target.url,
             ssl=client_context() if self._target.scheme == "wss" else None,
+            logger=_FRAMES,
             compression=None,  # costs latency on every message
             proxy=None,  # no proxy from the environment may stand between us and the venue
             open_timeout=self._config.open_timeout_s,

@@ -872,3 +872,63 @@ class StreamAccountEventsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_body) -> _WhichOneofReturnType_body | None: ...
 
 Global___StreamAccountEventsResponse: _TypeAlias = StreamAccountEventsResponse  # noqa: Y015
+
+@_typing.final
+class GetFeeRatesRequest(_message.Message):
+    """Request of GetFeeRates."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    VENUE_FIELD_NUMBER: _builtins.int
+    SYMBOL_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    """Account."""
+    venue: _builtins.str
+    """Venue name; may be empty at a gateway."""
+    symbol: _builtins.str
+    """Unified symbol."""
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        venue: _builtins.str = ...,
+        symbol: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "symbol", b"symbol", "venue", b"venue"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetFeeRatesRequest: _TypeAlias = GetFeeRatesRequest  # noqa: Y015
+
+@_typing.final
+class GetFeeRatesResponse(_message.Message):
+    """Answer of GetFeeRates."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAKER_FEE_RATE_FIELD_NUMBER: _builtins.int
+    TAKER_FEE_RATE_FIELD_NUMBER: _builtins.int
+    OF_ACCOUNT_FIELD_NUMBER: _builtins.int
+    maker_fee_rate: _builtins.str
+    """Fee for resting orders as a fraction of notional; negative is a rebate."""
+    taker_fee_rate: _builtins.str
+    """Fee for orders that take, as a fraction of notional."""
+    of_account: _builtins.bool
+    """True when the venue told the account's own rates; false when these are the instrument's, of the base tier."""
+    def __init__(
+        self,
+        *,
+        maker_fee_rate: _builtins.str = ...,
+        taker_fee_rate: _builtins.str = ...,
+        of_account: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["maker_fee_rate", b"maker_fee_rate", "of_account", b"of_account", "taker_fee_rate", b"taker_fee_rate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetFeeRatesResponse: _TypeAlias = GetFeeRatesResponse  # noqa: Y015

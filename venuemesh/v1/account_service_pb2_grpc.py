@@ -45,6 +45,11 @@ class AccountServiceStub:
                 request_serializer=venuemesh_dot_v1_dot_account__service__pb2.GetAccountRequest.SerializeToString,
                 response_deserializer=venuemesh_dot_v1_dot_account__service__pb2.GetAccountResponse.FromString,
                 _registered_method=True)
+        self.GetFeeRates = channel.unary_unary(
+                '/venuemesh.v1.AccountService/GetFeeRates',
+                request_serializer=venuemesh_dot_v1_dot_account__service__pb2.GetFeeRatesRequest.SerializeToString,
+                response_deserializer=venuemesh_dot_v1_dot_account__service__pb2.GetFeeRatesResponse.FromString,
+                _registered_method=True)
         self.ListBalances = channel.unary_unary(
                 '/venuemesh.v1.AccountService/ListBalances',
                 request_serializer=venuemesh_dot_v1_dot_account__service__pb2.ListBalancesRequest.SerializeToString,
@@ -110,6 +115,13 @@ class AccountServiceServicer:
 
     def GetAccount(self, request, context):
         """Reads one account with its margin.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetFeeRates(self, request, context):
+        """Reads what an account pays for trading an instrument.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -197,6 +209,11 @@ def add_AccountServiceServicer_to_server(servicer, server):
                     servicer.GetAccount,
                     request_deserializer=venuemesh_dot_v1_dot_account__service__pb2.GetAccountRequest.FromString,
                     response_serializer=venuemesh_dot_v1_dot_account__service__pb2.GetAccountResponse.SerializeToString,
+            ),
+            'GetFeeRates': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFeeRates,
+                    request_deserializer=venuemesh_dot_v1_dot_account__service__pb2.GetFeeRatesRequest.FromString,
+                    response_serializer=venuemesh_dot_v1_dot_account__service__pb2.GetFeeRatesResponse.SerializeToString,
             ),
             'ListBalances': grpc.unary_unary_rpc_method_handler(
                     servicer.ListBalances,
@@ -304,6 +321,33 @@ class AccountService:
             '/venuemesh.v1.AccountService/GetAccount',
             venuemesh_dot_v1_dot_account__service__pb2.GetAccountRequest.SerializeToString,
             venuemesh_dot_v1_dot_account__service__pb2.GetAccountResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFeeRates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/venuemesh.v1.AccountService/GetFeeRates',
+            venuemesh_dot_v1_dot_account__service__pb2.GetFeeRatesRequest.SerializeToString,
+            venuemesh_dot_v1_dot_account__service__pb2.GetFeeRatesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,8 @@ class AccountServiceStub:
     """Lists accounts."""
     GetAccount: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.GetAccountRequest, _account_service_pb2.GetAccountResponse]
     """Reads one account with its margin."""
+    GetFeeRates: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.GetFeeRatesRequest, _account_service_pb2.GetFeeRatesResponse]
+    """Reads what an account pays for trading an instrument."""
     ListBalances: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ListBalancesRequest, _account_service_pb2.ListBalancesResponse]
     """Lists balances by venue, section and asset."""
     ListPositions: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ListPositionsRequest, _account_service_pb2.ListPositionsResponse]
@@ -67,6 +69,8 @@ class AccountServiceAsyncStub(AccountServiceStub):
     """Lists accounts."""
     GetAccount: _aio.UnaryUnaryMultiCallable[_account_service_pb2.GetAccountRequest, _account_service_pb2.GetAccountResponse]  # type: ignore[assignment]
     """Reads one account with its margin."""
+    GetFeeRates: _aio.UnaryUnaryMultiCallable[_account_service_pb2.GetFeeRatesRequest, _account_service_pb2.GetFeeRatesResponse]  # type: ignore[assignment]
+    """Reads what an account pays for trading an instrument."""
     ListBalances: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ListBalancesRequest, _account_service_pb2.ListBalancesResponse]  # type: ignore[assignment]
     """Lists balances by venue, section and asset."""
     ListPositions: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ListPositionsRequest, _account_service_pb2.ListPositionsResponse]  # type: ignore[assignment]
@@ -106,6 +110,14 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_account_service_pb2.GetAccountResponse, _abc.Awaitable[_account_service_pb2.GetAccountResponse]]:
         """Reads one account with its margin."""
+
+    @_abc_1.abstractmethod
+    def GetFeeRates(
+        self,
+        request: _account_service_pb2.GetFeeRatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.GetFeeRatesResponse, _abc.Awaitable[_account_service_pb2.GetFeeRatesResponse]]:
+        """Reads what an account pays for trading an instrument."""
 
     @_abc_1.abstractmethod
     def ListBalances(

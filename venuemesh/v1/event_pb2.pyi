@@ -3,9 +3,11 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from venuemesh.v1 import account_pb2 as _account_pb2
 from venuemesh.v1 import error_pb2 as _error_pb2
 from venuemesh.v1 import order_pb2 as _order_pb2
@@ -174,12 +176,17 @@ class OrderIntent(_message.Message):
     JOURNALLED_TIME_FIELD_NUMBER: _builtins.int
     WRITER_ID_FIELD_NUMBER: _builtins.int
     ACCOUNT_OPERATION_FIELD_NUMBER: _builtins.int
+    AMENDMENT_FIELD_NUMBER: _builtins.int
     nonce: _builtins.int
     """Nonce reserved for the request; 0 when the venue has none."""
     expires_unix_nanos: _builtins.int
     """The venue refuses the request after this time, nanoseconds since the Unix epoch; 0 when it has no such rule."""
     writer_id: _builtins.str
     """Names the gateway process that wrote it."""
+    amendment: _builtins.bytes
+    """The ReplaceOrderRequest, encoded deterministically, where the intent is that of an amendment: a repeat must be the
+    same. Empty otherwise.
+    """
     @_builtins.property
     def order(self) -> _order_pb2.Order:
         """The order in PENDING_NEW, with its ids."""
@@ -190,7 +197,9 @@ class OrderIntent(_message.Message):
 
     @_builtins.property
     def account_operation(self) -> Global___AccountOperation:
-        """Set instead of `order` for an account operation: a transfer or a change of margin."""
+        """Set instead of `order` for an account operation (a transfer, a change of margin) and for what an operator does
+        about an order.
+        """
 
     def __init__(
         self,
@@ -201,10 +210,11 @@ class OrderIntent(_message.Message):
         journalled_time: _timestamp_pb2.Timestamp | None = ...,
         writer_id: _builtins.str = ...,
         account_operation: Global___AccountOperation | None = ...,
+        amendment: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_account_operation", b"_account_operation", "account_operation", b"account_operation", "journalled_time", b"journalled_time", "order", b"order"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_account_operation", b"_account_operation", "account_operation", b"account_operation", "expires_unix_nanos", b"expires_unix_nanos", "journalled_time", b"journalled_time", "nonce", b"nonce", "order", b"order", "writer_id", b"writer_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_account_operation", b"_account_operation", "account_operation", b"account_operation", "amendment", b"amendment", "expires_unix_nanos", b"expires_unix_nanos", "journalled_time", b"journalled_time", "nonce", b"nonce", "order", b"order", "writer_id", b"writer_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__account_operation: _TypeAlias = _typing.Literal["account_operation"]  # noqa: Y015
     _WhichOneofArgType__account_operation: _TypeAlias = _typing.Literal["_account_operation", b"_account_operation"]  # noqa: Y015
@@ -214,7 +224,7 @@ Global___OrderIntent: _TypeAlias = OrderIntent  # noqa: Y015
 
 @_typing.final
 class AccountOperation(_message.Message):
-    """An account operation that moves money inside a venue, as it was asked for."""
+    """An operation that is journalled under its own key, as it was asked for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -281,6 +291,7 @@ class OrderOutcome(_message.Message):
     ORDER_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     ACCOUNT_OPERATION_FIELD_NUMBER: _builtins.int
+    AMENDMENT_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Number in the account's global order of the event that led to it."""
     @_builtins.property
@@ -291,22 +302,62 @@ class OrderOutcome(_message.Message):
     def account_operation(self) -> Global___AccountOperationResult:
         """Set instead of `order` for an account operation. An operation whose result nobody knows has no outcome."""
 
+    @_builtins.property
+    def amendment(self) -> Global___AmendmentResult:
+        """Set instead of `order` for an amendment whose result is known."""
+
     def __init__(
         self,
         *,
         order: _order_pb2.Order | None = ...,
         sequence: _builtins.int = ...,
         account_operation: Global___AccountOperationResult | None = ...,
+        amendment: Global___AmendmentResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_account_operation", b"_account_operation", "account_operation", b"account_operation", "order", b"order"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_account_operation", b"_account_operation", "_amendment", b"_amendment", "account_operation", b"account_operation", "amendment", b"amendment", "order", b"order"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_account_operation", b"_account_operation", "account_operation", b"account_operation", "order", b"order", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_account_operation", b"_account_operation", "_amendment", b"_amendment", "account_operation", b"account_operation", "amendment", b"amendment", "order", b"order", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__account_operation: _TypeAlias = _typing.Literal["account_operation"]  # noqa: Y015
     _WhichOneofArgType__account_operation: _TypeAlias = _typing.Literal["_account_operation", b"_account_operation"]  # noqa: Y015
+    _WhichOneofReturnType__amendment: _TypeAlias = _typing.Literal["amendment"]  # noqa: Y015
+    _WhichOneofArgType__amendment: _TypeAlias = _typing.Literal["_amendment", b"_amendment"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__account_operation) -> _WhichOneofReturnType__account_operation | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__amendment) -> _WhichOneofReturnType__amendment | None: ...
 
 Global___OrderOutcome: _TypeAlias = OrderOutcome  # noqa: Y015
+
+@_typing.final
+class AmendmentResult(_message.Message):
+    """What became of an amendment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPLIED_FIELD_NUMBER: _builtins.int
+    REJECT_FIELD_NUMBER: _builtins.int
+    applied: _builtins.bool
+    """True when the venue applied it; false when it certainly did not."""
+    @_builtins.property
+    def reject(self) -> _order_pb2.Reject:
+        """Why not. Absent when applied."""
+
+    def __init__(
+        self,
+        *,
+        applied: _builtins.bool = ...,
+        reject: _order_pb2.Reject | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_reject", b"_reject", "reject", b"reject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reject", b"_reject", "applied", b"applied", "reject", b"reject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__reject: _TypeAlias = _typing.Literal["reject"]  # noqa: Y015
+    _WhichOneofArgType__reject: _TypeAlias = _typing.Literal["_reject", b"_reject"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reject) -> _WhichOneofReturnType__reject | None: ...
+
+Global___AmendmentResult: _TypeAlias = AmendmentResult  # noqa: Y015
 
 @_typing.final
 class DeadLetter(_message.Message):
@@ -314,12 +365,37 @@ class DeadLetter(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class HeadersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     SUBJECT_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
     HANDLER_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     FAILED_TIME_FIELD_NUMBER: _builtins.int
     STREAM_SEQUENCE_FIELD_NUMBER: _builtins.int
+    SOURCE_STREAM_FIELD_NUMBER: _builtins.int
+    SOURCE_SEQUENCE_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    REQUEUED_TIME_FIELD_NUMBER: _builtins.int
+    REQUEUED_BY_FIELD_NUMBER: _builtins.int
     subject: _builtins.str
     """Subject it was published under."""
     payload: _builtins.bytes
@@ -329,10 +405,24 @@ class DeadLetter(_message.Message):
     error: _builtins.str
     """Why."""
     stream_sequence: _builtins.int
-    """Sequence number in its JetStream stream."""
+    """Names the letter: its sequence number in the stream of dead letters."""
+    source_stream: _builtins.str
+    """JetStream stream the event is in; empty when it is in none."""
+    source_sequence: _builtins.int
+    """Sequence number of the event in `source_stream`; 0 when it is in none."""
+    requeued_by: _builtins.str
+    """Who put it back."""
     @_builtins.property
     def failed_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
+
+    @_builtins.property
+    def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Headers the event was published with, such as `Nats-Msg-Id` and `traceparent`."""
+
+    @_builtins.property
+    def requeued_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was put back. Absent until then."""
 
     def __init__(
         self,
@@ -343,11 +433,18 @@ class DeadLetter(_message.Message):
         error: _builtins.str = ...,
         failed_time: _timestamp_pb2.Timestamp | None = ...,
         stream_sequence: _builtins.int = ...,
+        source_stream: _builtins.str = ...,
+        source_sequence: _builtins.int = ...,
+        headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        requeued_time: _timestamp_pb2.Timestamp | None = ...,
+        requeued_by: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failed_time", b"failed_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_requeued_time", b"_requeued_time", "failed_time", b"failed_time", "requeued_time", b"requeued_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "failed_time", b"failed_time", "handler", b"handler", "payload", b"payload", "stream_sequence", b"stream_sequence", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_requeued_time", b"_requeued_time", "error", b"error", "failed_time", b"failed_time", "handler", b"handler", "headers", b"headers", "payload", b"payload", "requeued_by", b"requeued_by", "requeued_time", b"requeued_time", "source_sequence", b"source_sequence", "source_stream", b"source_stream", "stream_sequence", b"stream_sequence", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__requeued_time: _TypeAlias = _typing.Literal["requeued_time"]  # noqa: Y015
+    _WhichOneofArgType__requeued_time: _TypeAlias = _typing.Literal["_requeued_time", b"_requeued_time"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__requeued_time) -> _WhichOneofReturnType__requeued_time | None: ...
 
 Global___DeadLetter: _TypeAlias = DeadLetter  # noqa: Y015

@@ -3,10 +3,12 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -330,6 +332,14 @@ class AuditEntry(_message.Message):
     LATENCY_FIELD_NUMBER: _builtins.int
     ORDER_ID_FIELD_NUMBER: _builtins.int
     CORRELATION_ID_FIELD_NUMBER: _builtins.int
+    LINK_ID_FIELD_NUMBER: _builtins.int
+    WRITE_FIELD_NUMBER: _builtins.int
+    HTTP_STATUS_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    OTHER_ORDER_IDS_FIELD_NUMBER: _builtins.int
+    REQUEST_BYTES_FIELD_NUMBER: _builtins.int
+    RESPONSE_BYTES_FIELD_NUMBER: _builtins.int
     audit_entry_id: _builtins.str
     """Unique id."""
     venue: _builtins.str
@@ -347,7 +357,21 @@ class AuditEntry(_message.Message):
     order_id: _builtins.str
     """Our order id; empty otherwise."""
     correlation_id: _builtins.str
-    """Correlation id."""
+    """Correlation id of the order, or of the call that led to the request; empty when nobody asked."""
+    link_id: _builtins.str
+    """Connection, as in `LinkStatus`."""
+    write: _builtins.bool
+    """True when the request may change something at the venue."""
+    http_status: _builtins.int
+    """HTTP status. Absent without an answer, and on a WebSocket."""
+    attempt: _builtins.int
+    """Repeats of a read that came before this one."""
+    detail: _builtins.str
+    """Why there is no readable answer, for people; empty when there is one."""
+    request_bytes: _builtins.int
+    """Length of the request body as sent; `request` is shorter when it was left out for its size."""
+    response_bytes: _builtins.int
+    """Length of the answer's body as received."""
     @_builtins.property
     def request_time(self) -> _timestamp_pb2.Timestamp:
         """When it was sent."""
@@ -355,6 +379,10 @@ class AuditEntry(_message.Message):
     @_builtins.property
     def latency(self) -> _duration_pb2.Duration:
         """Until the answer. Absent when none."""
+
+    @_builtins.property
+    def other_order_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Further orders of a request for several; our ids."""
 
     def __init__(
         self,
@@ -370,13 +398,26 @@ class AuditEntry(_message.Message):
         latency: _duration_pb2.Duration | None = ...,
         order_id: _builtins.str = ...,
         correlation_id: _builtins.str = ...,
+        link_id: _builtins.str = ...,
+        write: _builtins.bool = ...,
+        http_status: _builtins.int | None = ...,
+        attempt: _builtins.int = ...,
+        detail: _builtins.str = ...,
+        other_order_ids: _abc.Iterable[_builtins.str] | None = ...,
+        request_bytes: _builtins.int = ...,
+        response_bytes: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_latency", b"_latency", "latency", b"latency", "request_time", b"request_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_http_status", b"_http_status", "_latency", b"_latency", "http_status", b"http_status", "latency", b"latency", "request_time", b"request_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_latency", b"_latency", "account_id", b"account_id", "audit_entry_id", b"audit_entry_id", "correlation_id", b"correlation_id", "endpoint", b"endpoint", "latency", b"latency", "order_id", b"order_id", "outcome", b"outcome", "request", b"request", "request_time", b"request_time", "response", b"response", "venue", b"venue"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_http_status", b"_http_status", "_latency", b"_latency", "account_id", b"account_id", "attempt", b"attempt", "audit_entry_id", b"audit_entry_id", "correlation_id", b"correlation_id", "detail", b"detail", "endpoint", b"endpoint", "http_status", b"http_status", "latency", b"latency", "link_id", b"link_id", "order_id", b"order_id", "other_order_ids", b"other_order_ids", "outcome", b"outcome", "request", b"request", "request_bytes", b"request_bytes", "request_time", b"request_time", "response", b"response", "response_bytes", b"response_bytes", "venue", b"venue", "write", b"write"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__http_status: _TypeAlias = _typing.Literal["http_status"]  # noqa: Y015
+    _WhichOneofArgType__http_status: _TypeAlias = _typing.Literal["_http_status", b"_http_status"]  # noqa: Y015
     _WhichOneofReturnType__latency: _TypeAlias = _typing.Literal["latency"]  # noqa: Y015
     _WhichOneofArgType__latency: _TypeAlias = _typing.Literal["_latency", b"_latency"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__http_status) -> _WhichOneofReturnType__http_status | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__latency) -> _WhichOneofReturnType__latency | None: ...
 
 Global___AuditEntry: _TypeAlias = AuditEntry  # noqa: Y015

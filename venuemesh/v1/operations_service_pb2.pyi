@@ -179,13 +179,13 @@ class DrainVenueRequest(_message.Message):
     OPERATOR_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     venue: _builtins.str
-    """Venue name; may be empty at a gateway."""
+    """Venue name; may be empty at a gateway, required at the router."""
     drain: _builtins.bool
     """True to refuse new orders, false to take them again."""
     operator: _builtins.str
-    """Who does it."""
+    """Who does it; required."""
     reason: _builtins.str
-    """Why."""
+    """Why; required."""
     def __init__(
         self,
         *,
@@ -538,16 +538,24 @@ class RequeueDeadLetterRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STREAM_SEQUENCE_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     stream_sequence: _builtins.int
     """`stream_sequence` of the dead letter."""
+    operator: _builtins.str
+    """Who puts it back; kept with the letter."""
+    reason: _builtins.str
+    """Why; kept with the letter."""
     def __init__(
         self,
         *,
         stream_sequence: _builtins.int = ...,
+        operator: _builtins.str = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["stream_sequence", b"stream_sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operator", b"operator", "reason", b"reason", "stream_sequence", b"stream_sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -560,16 +568,20 @@ class RequeueDeadLetterResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SUBJECT_FIELD_NUMBER: _builtins.int
+    ALREADY_REQUEUED_FIELD_NUMBER: _builtins.int
     subject: _builtins.str
     """Subject it was put back under."""
+    already_requeued: _builtins.bool
+    """True when it had been put back before: nothing was published now."""
     def __init__(
         self,
         *,
         subject: _builtins.str = ...,
+        already_requeued: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["already_requeued", b"already_requeued", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

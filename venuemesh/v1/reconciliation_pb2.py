@@ -26,23 +26,23 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from venuemesh.v1 import order_pb2 as venuemesh_dot_v1_dot_order__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!venuemesh/v1/reconciliation.proto\x12\x0cvenuemesh.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18venuemesh/v1/order.proto\"\x83\x02\n\x0b\x44iscrepancy\x12\x16\n\x0e\x64iscrepancy_id\x18\x01 \x01(\t\x12\r\n\x05venue\x18\x02 \x01(\t\x12\x12\n\naccount_id\x18\x03 \x01(\t\x12\x37\n\x10\x64iscrepancy_type\x18\x04 \x01(\x0e\x32\x1d.venuemesh.v1.DiscrepancyType\x12\x0e\n\x06symbol\x18\x05 \x01(\t\x12\x10\n\x08order_id\x18\x06 \x01(\t\x12\x0c\n\x04ours\x18\x07 \x01(\t\x12\x0e\n\x06venues\x18\x08 \x01(\t\x12.\n\nfound_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08restated\x18\n \x01(\x08\"\x88\x03\n\x14ReconciliationReport\x12\r\n\x05venue\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x34\n\x07trigger\x18\x03 \x01(\x0e\x32#.venuemesh.v1.ReconciliationTrigger\x12.\n\nbegin_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12\x17\n\x0forders_compared\x18\x06 \x01(\r\x12\x16\n\x0e\x66ills_compared\x18\x07 \x01(\r\x12\x1a\n\x12positions_compared\x18\x08 \x01(\r\x12\x19\n\x11\x62\x61lances_compared\x18\t \x01(\r\x12\x30\n\rdiscrepancies\x18\n \x03(\x0b\x32\x19.venuemesh.v1.Discrepancy\x12\r\n\x05\x65rror\x18\x0b \x01(\tB\x0b\n\t_end_time\"U\n\x08\x45vidence\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0f\n\x07\x66inding\x18\x03 \x01(\t\"\xa6\x01\n\x0eUncertainOrder\x12\"\n\x05order\x18\x01 \x01(\x0b\x32\x13.venuemesh.v1.Order\x12(\n\x08\x65vidence\x18\x02 \x03(\x0b\x32\x16.venuemesh.v1.Evidence\x12\x35\n\x0csettles_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x42\x0f\n\r_settles_time*\xff\x01\n\x0f\x44iscrepancyType\x12 \n\x1c\x44ISCREPANCY_TYPE_UNSPECIFIED\x10\x00\x12%\n!DISCREPANCY_TYPE_ORDER_UNEXPECTED\x10\x01\x12\"\n\x1e\x44ISCREPANCY_TYPE_ORDER_MISSING\x10\x02\x12 \n\x1c\x44ISCREPANCY_TYPE_ORDER_STATE\x10\x03\x12 \n\x1c\x44ISCREPANCY_TYPE_FILL_MISSED\x10\x04\x12\x1d\n\x19\x44ISCREPANCY_TYPE_POSITION\x10\x05\x12\x1c\n\x18\x44ISCREPANCY_TYPE_BALANCE\x10\x06*\xd1\x01\n\x15ReconciliationTrigger\x12&\n\"RECONCILIATION_TRIGGER_UNSPECIFIED\x10\x00\x12 \n\x1cRECONCILIATION_TRIGGER_START\x10\x01\x12$\n RECONCILIATION_TRIGGER_RECONNECT\x10\x02\x12#\n\x1fRECONCILIATION_TRIGGER_PERIODIC\x10\x03\x12#\n\x1fRECONCILIATION_TRIGGER_OPERATOR\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!venuemesh/v1/reconciliation.proto\x12\x0cvenuemesh.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18venuemesh/v1/order.proto\"\x83\x02\n\x0b\x44iscrepancy\x12\x16\n\x0e\x64iscrepancy_id\x18\x01 \x01(\t\x12\r\n\x05venue\x18\x02 \x01(\t\x12\x12\n\naccount_id\x18\x03 \x01(\t\x12\x37\n\x10\x64iscrepancy_type\x18\x04 \x01(\x0e\x32\x1d.venuemesh.v1.DiscrepancyType\x12\x0e\n\x06symbol\x18\x05 \x01(\t\x12\x10\n\x08order_id\x18\x06 \x01(\t\x12\x0c\n\x04ours\x18\x07 \x01(\t\x12\x0e\n\x06venues\x18\x08 \x01(\t\x12.\n\nfound_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08restated\x18\n \x01(\x08\"\xaa\x03\n\x14ReconciliationReport\x12\r\n\x05venue\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x34\n\x07trigger\x18\x03 \x01(\x0e\x32#.venuemesh.v1.ReconciliationTrigger\x12.\n\nbegin_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12\x17\n\x0forders_compared\x18\x06 \x01(\r\x12\x16\n\x0e\x66ills_compared\x18\x07 \x01(\r\x12\x1a\n\x12positions_compared\x18\x08 \x01(\r\x12\x19\n\x11\x62\x61lances_compared\x18\t \x01(\r\x12\x30\n\rdiscrepancies\x18\n \x03(\x0b\x32\x19.venuemesh.v1.Discrepancy\x12\r\n\x05\x65rror\x18\x0b \x01(\t\x12\x10\n\x08operator\x18\x0c \x01(\t\x12\x0e\n\x06reason\x18\r \x01(\tB\x0b\n\t_end_time\"U\n\x08\x45vidence\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0f\n\x07\x66inding\x18\x03 \x01(\t\"\xa6\x01\n\x0eUncertainOrder\x12\"\n\x05order\x18\x01 \x01(\x0b\x32\x13.venuemesh.v1.Order\x12(\n\x08\x65vidence\x18\x02 \x03(\x0b\x32\x16.venuemesh.v1.Evidence\x12\x35\n\x0csettles_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x42\x0f\n\r_settles_time*\xff\x01\n\x0f\x44iscrepancyType\x12 \n\x1c\x44ISCREPANCY_TYPE_UNSPECIFIED\x10\x00\x12%\n!DISCREPANCY_TYPE_ORDER_UNEXPECTED\x10\x01\x12\"\n\x1e\x44ISCREPANCY_TYPE_ORDER_MISSING\x10\x02\x12 \n\x1c\x44ISCREPANCY_TYPE_ORDER_STATE\x10\x03\x12 \n\x1c\x44ISCREPANCY_TYPE_FILL_MISSED\x10\x04\x12\x1d\n\x19\x44ISCREPANCY_TYPE_POSITION\x10\x05\x12\x1c\n\x18\x44ISCREPANCY_TYPE_BALANCE\x10\x06*\xd1\x01\n\x15ReconciliationTrigger\x12&\n\"RECONCILIATION_TRIGGER_UNSPECIFIED\x10\x00\x12 \n\x1cRECONCILIATION_TRIGGER_START\x10\x01\x12$\n RECONCILIATION_TRIGGER_RECONNECT\x10\x02\x12#\n\x1fRECONCILIATION_TRIGGER_PERIODIC\x10\x03\x12#\n\x1fRECONCILIATION_TRIGGER_OPERATOR\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'venuemesh.v1.reconciliation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DISCREPANCYTYPE']._serialized_start=1024
-  _globals['_DISCREPANCYTYPE']._serialized_end=1279
-  _globals['_RECONCILIATIONTRIGGER']._serialized_start=1282
-  _globals['_RECONCILIATIONTRIGGER']._serialized_end=1491
+  _globals['_DISCREPANCYTYPE']._serialized_start=1058
+  _globals['_DISCREPANCYTYPE']._serialized_end=1313
+  _globals['_RECONCILIATIONTRIGGER']._serialized_start=1316
+  _globals['_RECONCILIATIONTRIGGER']._serialized_end=1525
   _globals['_DISCREPANCY']._serialized_start=111
   _globals['_DISCREPANCY']._serialized_end=370
   _globals['_RECONCILIATIONREPORT']._serialized_start=373
-  _globals['_RECONCILIATIONREPORT']._serialized_end=765
-  _globals['_EVIDENCE']._serialized_start=767
-  _globals['_EVIDENCE']._serialized_end=852
-  _globals['_UNCERTAINORDER']._serialized_start=855
-  _globals['_UNCERTAINORDER']._serialized_end=1021
+  _globals['_RECONCILIATIONREPORT']._serialized_end=799
+  _globals['_EVIDENCE']._serialized_start=801
+  _globals['_EVIDENCE']._serialized_end=886
+  _globals['_UNCERTAINORDER']._serialized_start=889
+  _globals['_UNCERTAINORDER']._serialized_end=1055
 # @@protoc_insertion_point(module_scope)

@@ -170,6 +170,8 @@ class ReconciliationReport(_message.Message):
     BALANCES_COMPARED_FIELD_NUMBER: _builtins.int
     DISCREPANCIES_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     venue: _builtins.str
     """Venue name."""
     account_id: _builtins.str
@@ -186,6 +188,10 @@ class ReconciliationReport(_message.Message):
     """Balances compared."""
     error: _builtins.str
     """Why it failed; empty when it did not."""
+    operator: _builtins.str
+    """Who asked for it; empty when nobody did."""
+    reason: _builtins.str
+    """Why it was asked for; empty when nobody asked."""
     @_builtins.property
     def begin_time(self) -> _timestamp_pb2.Timestamp:
         """When it began."""
@@ -212,10 +218,12 @@ class ReconciliationReport(_message.Message):
         balances_compared: _builtins.int = ...,
         discrepancies: _abc.Iterable[Global___Discrepancy] | None = ...,
         error: _builtins.str = ...,
+        operator: _builtins.str = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_end_time", b"_end_time", "begin_time", b"begin_time", "end_time", b"end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_time", b"_end_time", "account_id", b"account_id", "balances_compared", b"balances_compared", "begin_time", b"begin_time", "discrepancies", b"discrepancies", "end_time", b"end_time", "error", b"error", "fills_compared", b"fills_compared", "orders_compared", b"orders_compared", "positions_compared", b"positions_compared", "trigger", b"trigger", "venue", b"venue"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_time", b"_end_time", "account_id", b"account_id", "balances_compared", b"balances_compared", "begin_time", b"begin_time", "discrepancies", b"discrepancies", "end_time", b"end_time", "error", b"error", "fills_compared", b"fills_compared", "operator", b"operator", "orders_compared", b"orders_compared", "positions_compared", b"positions_compared", "reason", b"reason", "trigger", b"trigger", "venue", b"venue"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__end_time: _TypeAlias = _typing.Literal["end_time"]  # noqa: Y015
     _WhichOneofArgType__end_time: _TypeAlias = _typing.Literal["_end_time", b"_end_time"]  # noqa: Y015
@@ -233,7 +241,7 @@ class Evidence(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     FINDING_FIELD_NUMBER: _builtins.int
     source: _builtins.str
-    """Such as "query by client id"."""
+    """Such as "query by id", "gateway" or "operator"."""
     finding: _builtins.str
     """What it said."""
     @_builtins.property

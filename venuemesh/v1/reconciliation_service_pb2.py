@@ -31,7 +31,7 @@ from venuemesh.v1 import reconciliation_pb2 as venuemesh_dot_v1_dot_reconciliati
 from venuemesh.v1 import stream_pb2 as venuemesh_dot_v1_dot_stream__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)venuemesh/v1/reconciliation_service.proto\x12\x0cvenuemesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1avenuemesh/v1/options.proto\x1a\x18venuemesh/v1/order.proto\x1a venuemesh/v1/order_service.proto\x1a!venuemesh/v1/reconciliation.proto\x1a\x19venuemesh/v1/stream.proto\"C\n\x1eGetReconciliationReportRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\r\n\x05venue\x18\x02 \x01(\t\"U\n\x1fGetReconciliationReportResponse\x12\x32\n\x06report\x18\x01 \x01(\x0b\x32\".venuemesh.v1.ReconciliationReport\"A\n\x1cTriggerReconciliationRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\r\n\x05venue\x18\x02 \x01(\t\"S\n\x1dTriggerReconciliationResponse\x12\x32\n\x06report\x18\x01 \x01(\x0b\x32\".venuemesh.v1.ReconciliationReport\"\xaf\x01\n\x1aListUncertainOrdersRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\r\n\x05venue\x18\x02 \x01(\t\x12\x35\n\runcertain_for\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x88\x01\x01\x12\x11\n\tpage_size\x18\x04 \x01(\r\x12\x12\n\npage_token\x18\x05 \x01(\tB\x10\n\x0e_uncertain_for\"n\n\x1bListUncertainOrdersResponse\x12\x36\n\x10uncertain_orders\x18\x01 \x03(\x0b\x32\x1c.venuemesh.v1.UncertainOrder\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb3\x01\n\x1cResolveUncertainOrderRequest\x12/\n\treference\x18\x01 \x01(\x0b\x32\x1c.venuemesh.v1.OrderReference\x12,\n\nresolution\x18\x02 \x01(\x0e\x32\x18.venuemesh.v1.Resolution\x12\x10\n\x08operator\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"C\n\x1dResolveUncertainOrderResponse\x12\"\n\x05order\x18\x01 \x01(\x0b\x32\x13.venuemesh.v1.Order\"\xe4\x01\n\x18ListDiscrepanciesRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\r\n\x05venue\x18\x02 \x01(\t\x12\x32\n\tfrom_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12\x30\n\x07to_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01\x88\x01\x01\x12\x11\n\tpage_size\x18\x05 \x01(\r\x12\x12\n\npage_token\x18\x06 \x01(\tB\x0c\n\n_from_timeB\n\n\x08_to_time\"f\n\x19ListDiscrepanciesResponse\x12\x30\n\rdiscrepancies\x18\x01 \x03(\x0b\x32\x19.venuemesh.v1.Discrepancy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"m\n\x1aStreamDiscrepanciesRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\r\n\x05venue\x18\x02 \x01(\t\x12,\n\x07options\x18\x03 \x01(\x0b\x32\x1b.venuemesh.v1.StreamOptions\"\xa7\x02\n\x1bStreamDiscrepanciesResponse\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x1a.venuemesh.v1.StreamHeader\x12>\n\x0f\x61\x63knowledgement\x18\x02 \x01(\x0b\x32#.venuemesh.v1.StreamAcknowledgementH\x00\x12\x30\n\x0b\x64iscrepancy\x18\x03 \x01(\x0b\x32\x19.venuemesh.v1.DiscrepancyH\x00\x12\x32\n\theartbeat\x18\x04 \x01(\x0b\x32\x1d.venuemesh.v1.StreamHeartbeatH\x00\x12.\n\x07\x63losing\x18\x05 \x01(\x0b\x32\x1b.venuemesh.v1.StreamClosingH\x00\x42\x06\n\x04\x62ody*\x9c\x01\n\nResolution\x12\x1a\n\x16RESOLUTION_UNSPECIFIED\x10\x00\x12\x14\n\x10RESOLUTION_QUERY\x10\x01\x12\x1b\n\x17RESOLUTION_FORCE_CANCEL\x10\x02\x12\x1e\n\x1aRESOLUTION_FORCE_RECONCILE\x10\x03\x12\x1f\n\x1bRESOLUTION_DECLARE_REJECTED\x10\x04\x32\x8f\x06\n\x15ReconciliationService\x12\x86\x01\n\x17GetReconciliationReport\x12,.venuemesh.v1.GetReconciliationReportRequest\x1a-.venuemesh.v1.GetReconciliationReportResponse\"\x0e\x90\x02\x01\xb2\xbb\x18\x07\x08\x01\x10\x01\x18\xf4\x03\x12\x80\x01\n\x15TriggerReconciliation\x12*.venuemesh.v1.TriggerReconciliationRequest\x1a+.venuemesh.v1.TriggerReconciliationResponse\"\x0e\x90\x02\x02\xb2\xbb\x18\x07\x08\x04\x10\x03\x18\x90N\x12z\n\x13ListUncertainOrders\x12(.venuemesh.v1.ListUncertainOrdersRequest\x1a).venuemesh.v1.ListUncertainOrdersResponse\"\x0e\x90\x02\x01\xb2\xbb\x18\x07\x08\x01\x10\x01\x18\xe8\x07\x12}\n\x15ResolveUncertainOrder\x12*.venuemesh.v1.ResolveUncertainOrderRequest\x1a+.venuemesh.v1.ResolveUncertainOrderResponse\"\x0b\xb2\xbb\x18\x07\x08\x04\x10\x02\x18\x88\'\x12t\n\x11ListDiscrepancies\x12&.venuemesh.v1.ListDiscrepanciesRequest\x1a\'.venuemesh.v1.ListDiscrepanciesResponse\"\x0e\x90\x02\x01\xb2\xbb\x18\x07\x08\x01\x10\x01\x18\xe8\x07\x12y\n\x13StreamDiscrepancies\x12(.venuemesh.v1.StreamDiscrepanciesRequest\x1a).venuemesh.v1.StreamDiscrepanciesResponse\"\x0b\x90\x02\x01\xb2\xbb\x18\x04\x08\x01\x10\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)venuemesh/v1/reconciliation_service.proto\x12\x0cvenuemesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1avenuemesh/v1/options.proto\x1a\x18venuemesh/v1/order.proto\x1a venuemesh/v1/order_service.proto\x1a!venuemesh/v1/reconciliation.proto\x1a\x19venuemesh/v1/stream.proto\"C\n\x1eGetReconciliationReportRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\r\n\x05venue\x18\x02 \x01(\t\"U\n\x1fGetReconciliationReportResponse\x12\x32\n\x06report\x18\x01 \x01(\x0b\x32\".venuemesh.v1.ReconciliationReport\"c\n\x1cTriggerReconciliationRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\r\n\x05venue\x18\x02 \x01(\t\x12\x10\n\x08operator\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"S\n\x1dTriggerReconciliationResponse\x12\x32\n\x06report\x18\x01 \x01(\x0b\x32\".venuemesh.v1.ReconciliationReport\"\xaf\x01\n\x1aListUncertainOrdersRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\r\n\x05venue\x18\x02 \x01(\t\x12\x35\n\runcertain_for\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x88\x01\x01\x12\x11\n\tpage_size\x18\x04 \x01(\r\x12\x12\n\npage_token\x18\x05 \x01(\tB\x10\n\x0e_uncertain_for\"n\n\x1bListUncertainOrdersResponse\x12\x36\n\x10uncertain_orders\x18\x01 \x03(\x0b\x32\x1c.venuemesh.v1.UncertainOrder\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb3\x01\n\x1cResolveUncertainOrderRequest\x12/\n\treference\x18\x01 \x01(\x0b\x32\x1c.venuemesh.v1.OrderReference\x12,\n\nresolution\x18\x02 \x01(\x0e\x32\x18.venuemesh.v1.Resolution\x12\x10\n\x08operator\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\"U\n\x1dResolveUncertainOrderResponse\x12\"\n\x05order\x18\x01 \x01(\x0b\x32\x13.venuemesh.v1.Order\x12\x10\n\x08replayed\x18\x02 \x01(\x08\"\xe4\x01\n\x18ListDiscrepanciesRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\r\n\x05venue\x18\x02 \x01(\t\x12\x32\n\tfrom_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12\x30\n\x07to_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01\x88\x01\x01\x12\x11\n\tpage_size\x18\x05 \x01(\r\x12\x12\n\npage_token\x18\x06 \x01(\tB\x0c\n\n_from_timeB\n\n\x08_to_time\"f\n\x19ListDiscrepanciesResponse\x12\x30\n\rdiscrepancies\x18\x01 \x03(\x0b\x32\x19.venuemesh.v1.Discrepancy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"m\n\x1aStreamDiscrepanciesRequest\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\r\n\x05venue\x18\x02 \x01(\t\x12,\n\x07options\x18\x03 \x01(\x0b\x32\x1b.venuemesh.v1.StreamOptions\"\xa7\x02\n\x1bStreamDiscrepanciesResponse\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x1a.venuemesh.v1.StreamHeader\x12>\n\x0f\x61\x63knowledgement\x18\x02 \x01(\x0b\x32#.venuemesh.v1.StreamAcknowledgementH\x00\x12\x30\n\x0b\x64iscrepancy\x18\x03 \x01(\x0b\x32\x19.venuemesh.v1.DiscrepancyH\x00\x12\x32\n\theartbeat\x18\x04 \x01(\x0b\x32\x1d.venuemesh.v1.StreamHeartbeatH\x00\x12.\n\x07\x63losing\x18\x05 \x01(\x0b\x32\x1b.venuemesh.v1.StreamClosingH\x00\x42\x06\n\x04\x62ody*\x9c\x01\n\nResolution\x12\x1a\n\x16RESOLUTION_UNSPECIFIED\x10\x00\x12\x14\n\x10RESOLUTION_QUERY\x10\x01\x12\x1b\n\x17RESOLUTION_FORCE_CANCEL\x10\x02\x12\x1e\n\x1aRESOLUTION_FORCE_RECONCILE\x10\x03\x12\x1f\n\x1bRESOLUTION_DECLARE_REJECTED\x10\x04\x32\x8f\x06\n\x15ReconciliationService\x12\x86\x01\n\x17GetReconciliationReport\x12,.venuemesh.v1.GetReconciliationReportRequest\x1a-.venuemesh.v1.GetReconciliationReportResponse\"\x0e\x90\x02\x01\xb2\xbb\x18\x07\x08\x01\x10\x01\x18\xf4\x03\x12\x80\x01\n\x15TriggerReconciliation\x12*.venuemesh.v1.TriggerReconciliationRequest\x1a+.venuemesh.v1.TriggerReconciliationResponse\"\x0e\x90\x02\x02\xb2\xbb\x18\x07\x08\x04\x10\x03\x18\x90N\x12z\n\x13ListUncertainOrders\x12(.venuemesh.v1.ListUncertainOrdersRequest\x1a).venuemesh.v1.ListUncertainOrdersResponse\"\x0e\x90\x02\x01\xb2\xbb\x18\x07\x08\x01\x10\x01\x18\xe8\x07\x12}\n\x15ResolveUncertainOrder\x12*.venuemesh.v1.ResolveUncertainOrderRequest\x1a+.venuemesh.v1.ResolveUncertainOrderResponse\"\x0b\xb2\xbb\x18\x07\x08\x04\x10\x02\x18\x88\'\x12t\n\x11ListDiscrepancies\x12&.venuemesh.v1.ListDiscrepanciesRequest\x1a\'.venuemesh.v1.ListDiscrepanciesResponse\"\x0e\x90\x02\x01\xb2\xbb\x18\x07\x08\x01\x10\x01\x18\xe8\x07\x12y\n\x13StreamDiscrepancies\x12(.venuemesh.v1.StreamDiscrepanciesRequest\x1a).venuemesh.v1.StreamDiscrepanciesResponse\"\x0b\x90\x02\x01\xb2\xbb\x18\x04\x08\x01\x10\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,32 +50,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECONCILIATIONSERVICE'].methods_by_name['ListDiscrepancies']._serialized_options = b'\220\002\001\262\273\030\007\010\001\020\001\030\350\007'
   _globals['_RECONCILIATIONSERVICE'].methods_by_name['StreamDiscrepancies']._loaded_options = None
   _globals['_RECONCILIATIONSERVICE'].methods_by_name['StreamDiscrepancies']._serialized_options = b'\220\002\001\262\273\030\004\010\001\020\001'
-  _globals['_RESOLUTION']._serialized_start=1868
-  _globals['_RESOLUTION']._serialized_end=2024
+  _globals['_RESOLUTION']._serialized_start=1920
+  _globals['_RESOLUTION']._serialized_end=2076
   _globals['_GETRECONCILIATIONREPORTREQUEST']._serialized_start=274
   _globals['_GETRECONCILIATIONREPORTREQUEST']._serialized_end=341
   _globals['_GETRECONCILIATIONREPORTRESPONSE']._serialized_start=343
   _globals['_GETRECONCILIATIONREPORTRESPONSE']._serialized_end=428
   _globals['_TRIGGERRECONCILIATIONREQUEST']._serialized_start=430
-  _globals['_TRIGGERRECONCILIATIONREQUEST']._serialized_end=495
-  _globals['_TRIGGERRECONCILIATIONRESPONSE']._serialized_start=497
-  _globals['_TRIGGERRECONCILIATIONRESPONSE']._serialized_end=580
-  _globals['_LISTUNCERTAINORDERSREQUEST']._serialized_start=583
-  _globals['_LISTUNCERTAINORDERSREQUEST']._serialized_end=758
-  _globals['_LISTUNCERTAINORDERSRESPONSE']._serialized_start=760
-  _globals['_LISTUNCERTAINORDERSRESPONSE']._serialized_end=870
-  _globals['_RESOLVEUNCERTAINORDERREQUEST']._serialized_start=873
-  _globals['_RESOLVEUNCERTAINORDERREQUEST']._serialized_end=1052
-  _globals['_RESOLVEUNCERTAINORDERRESPONSE']._serialized_start=1054
-  _globals['_RESOLVEUNCERTAINORDERRESPONSE']._serialized_end=1121
-  _globals['_LISTDISCREPANCIESREQUEST']._serialized_start=1124
-  _globals['_LISTDISCREPANCIESREQUEST']._serialized_end=1352
-  _globals['_LISTDISCREPANCIESRESPONSE']._serialized_start=1354
-  _globals['_LISTDISCREPANCIESRESPONSE']._serialized_end=1456
-  _globals['_STREAMDISCREPANCIESREQUEST']._serialized_start=1458
-  _globals['_STREAMDISCREPANCIESREQUEST']._serialized_end=1567
-  _globals['_STREAMDISCREPANCIESRESPONSE']._serialized_start=1570
-  _globals['_STREAMDISCREPANCIESRESPONSE']._serialized_end=1865
-  _globals['_RECONCILIATIONSERVICE']._serialized_start=2027
-  _globals['_RECONCILIATIONSERVICE']._serialized_end=2810
+  _globals['_TRIGGERRECONCILIATIONREQUEST']._serialized_end=529
+  _globals['_TRIGGERRECONCILIATIONRESPONSE']._serialized_start=531
+  _globals['_TRIGGERRECONCILIATIONRESPONSE']._serialized_end=614
+  _globals['_LISTUNCERTAINORDERSREQUEST']._serialized_start=617
+  _globals['_LISTUNCERTAINORDERSREQUEST']._serialized_end=792
+  _globals['_LISTUNCERTAINORDERSRESPONSE']._serialized_start=794
+  _globals['_LISTUNCERTAINORDERSRESPONSE']._serialized_end=904
+  _globals['_RESOLVEUNCERTAINORDERREQUEST']._serialized_start=907
+  _globals['_RESOLVEUNCERTAINORDERREQUEST']._serialized_end=1086
+  _globals['_RESOLVEUNCERTAINORDERRESPONSE']._serialized_start=1088
+  _globals['_RESOLVEUNCERTAINORDERRESPONSE']._serialized_end=1173
+  _globals['_LISTDISCREPANCIESREQUEST']._serialized_start=1176
+  _globals['_LISTDISCREPANCIESREQUEST']._serialized_end=1404
+  _globals['_LISTDISCREPANCIESRESPONSE']._serialized_start=1406
+  _globals['_LISTDISCREPANCIESRESPONSE']._serialized_end=1508
+  _globals['_STREAMDISCREPANCIESREQUEST']._serialized_start=1510
+  _globals['_STREAMDISCREPANCIESREQUEST']._serialized_end=1619
+  _globals['_STREAMDISCREPANCIESRESPONSE']._serialized_start=1622
+  _globals['_STREAMDISCREPANCIESRESPONSE']._serialized_end=1917
+  _globals['_RECONCILIATIONSERVICE']._serialized_start=2079
+  _globals['_RECONCILIATIONSERVICE']._serialized_end=2862
 # @@protoc_insertion_point(module_scope)

@@ -34,13 +34,19 @@ class _ResolutionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Resolution
     RESOLUTION_UNSPECIFIED: _Resolution.ValueType  # 0
     """Not stated; refused."""
     RESOLUTION_QUERY: _Resolution.ValueType  # 1
-    """Ask the venue again now."""
+    """Ask the venue again now. Of any order that has not ended."""
     RESOLUTION_FORCE_CANCEL: _Resolution.ValueType  # 2
-    """Send a cancel by every id known, then ask."""
+    """Send a cancel by every id known, then ask. Of any order that has not ended; the cancel is repeated until the venue
+    has spoken.
+    """
     RESOLUTION_FORCE_RECONCILE: _Resolution.ValueType  # 3
-    """Take the venue's state as it is now, absence included."""
+    """Take the venue's state as it is now, absence included. Of any order that has not ended. Absence is refused as
+    proof with ORDER_NOT_WORKING while the request may still arrive.
+    """
     RESOLUTION_DECLARE_REJECTED: _Resolution.ValueType  # 4
-    """The operator knows it never reached the venue."""
+    """The operator knows it never reached the venue. Of an uncertain order only. The operator's word is taken until the
+    venue shows the order after all.
+    """
 
 class Resolution(_Resolution, metaclass=_ResolutionEnumTypeWrapper):
     """What an operator does with an uncertain order."""
@@ -48,13 +54,19 @@ class Resolution(_Resolution, metaclass=_ResolutionEnumTypeWrapper):
 RESOLUTION_UNSPECIFIED: Resolution.ValueType  # 0
 """Not stated; refused."""
 RESOLUTION_QUERY: Resolution.ValueType  # 1
-"""Ask the venue again now."""
+"""Ask the venue again now. Of any order that has not ended."""
 RESOLUTION_FORCE_CANCEL: Resolution.ValueType  # 2
-"""Send a cancel by every id known, then ask."""
+"""Send a cancel by every id known, then ask. Of any order that has not ended; the cancel is repeated until the venue
+has spoken.
+"""
 RESOLUTION_FORCE_RECONCILE: Resolution.ValueType  # 3
-"""Take the venue's state as it is now, absence included."""
+"""Take the venue's state as it is now, absence included. Of any order that has not ended. Absence is refused as
+proof with ORDER_NOT_WORKING while the request may still arrive.
+"""
 RESOLUTION_DECLARE_REJECTED: Resolution.ValueType  # 4
-"""The operator knows it never reached the venue."""
+"""The operator knows it never reached the venue. Of an uncertain order only. The operator's word is taken until the
+venue shows the order after all.
+"""
 Global___Resolution: _TypeAlias = Resolution  # noqa: Y015
 
 @_typing.final
@@ -115,19 +127,27 @@ class TriggerReconciliationRequest(_message.Message):
 
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     VENUE_FIELD_NUMBER: _builtins.int
+    OPERATOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Account."""
     venue: _builtins.str
     """Venue name; may be empty at a gateway."""
+    operator: _builtins.str
+    """Who asks, at most 64 characters; shown in the report."""
+    reason: _builtins.str
+    """Why, at most 500 characters; shown in the report."""
     def __init__(
         self,
         *,
         account_id: _builtins.str = ...,
         venue: _builtins.str = ...,
+        operator: _builtins.str = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "venue", b"venue"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "operator", b"operator", "reason", b"reason", "venue", b"venue"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -241,11 +261,11 @@ class ResolveUncertainOrderRequest(_message.Message):
     resolution: Global___Resolution.ValueType
     """What to do."""
     operator: _builtins.str
-    """Who does it."""
+    """Who does it, 1 to 64 characters. Required; in the journal and in the text of the order's event."""
     reason: _builtins.str
-    """Why; journalled."""
+    """Why, 1 to 500 characters. Required; in the journal and in the text of the order's event."""
     request_id: _builtins.str
-    """Idempotency key of this call."""
+    """Idempotency key of this call, 1 to 36 of letters, digits, "-" and "_". Required."""
     @_builtins.property
     def reference(self) -> _order_service_pb2.OrderReference:
         """The order."""
@@ -274,6 +294,9 @@ class ResolveUncertainOrderResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ORDER_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    replayed: _builtins.bool
+    """True when this request was carried out before, so that nothing was done now."""
     @_builtins.property
     def order(self) -> _order_pb2.Order:
         """The order as known now."""
@@ -282,10 +305,11 @@ class ResolveUncertainOrderResponse(_message.Message):
         self,
         *,
         order: _order_pb2.Order | None = ...,
+        replayed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order", b"order", "replayed", b"replayed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

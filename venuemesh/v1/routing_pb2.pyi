@@ -157,6 +157,8 @@ class RouteCandidate(_message.Message):
     EXPECTED_FUNDING_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     BOOK_AGE_FIELD_NUMBER: _builtins.int
+    ALL_IN_COST_FIELD_NUMBER: _builtins.int
+    NEAR_QUANTITY_FIELD_NUMBER: _builtins.int
     venue: _builtins.str
     """Venue name."""
     eligible: _builtins.bool
@@ -164,7 +166,7 @@ class RouteCandidate(_message.Message):
     reason: _error_pb2.Reason.ValueType
     """Why not, when not eligible."""
     message: _builtins.str
-    """The same for people."""
+    """The same for people; of one that could take the order and was not chosen, why it lost."""
     expected_price: _builtins.str
     """Average price for the quantity on the book seen. Absent when the book is too thin."""
     best_price: _builtins.str
@@ -182,7 +184,13 @@ class RouteCandidate(_message.Message):
     expected_funding: _builtins.str
     """Expected funding in quote units over the horizon; positive is paid."""
     score: _builtins.str
-    """What the strategy compares, in quote units per base unit; lower is better."""
+    """What the strategy compares, in quote units per base unit; lower is better. Absent where it compares quantities or the
+    caller's own list.
+    """
+    all_in_cost: _builtins.str
+    """Price, fee and expected funding together, in quote units per base unit; lower is better, so a sale's is negative."""
+    near_quantity: _builtins.str
+    """Quantity offered within a tenth of a percent of the best price over all candidates, in base units."""
     @_builtins.property
     def book_age(self) -> _duration_pb2.Duration:
         """Age of the book seen."""
@@ -204,11 +212,15 @@ class RouteCandidate(_message.Message):
         expected_funding: _builtins.str | None = ...,
         score: _builtins.str | None = ...,
         book_age: _duration_pb2.Duration | None = ...,
+        all_in_cost: _builtins.str | None = ...,
+        near_quantity: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_available_quantity", b"_available_quantity", "_best_price", b"_best_price", "_book_age", b"_book_age", "_expected_fee", b"_expected_fee", "_expected_funding", b"_expected_funding", "_expected_price", b"_expected_price", "_fee_rate", b"_fee_rate", "_score", b"_score", "_slippage_bps", b"_slippage_bps", "_spread", b"_spread", "available_quantity", b"available_quantity", "best_price", b"best_price", "book_age", b"book_age", "expected_fee", b"expected_fee", "expected_funding", b"expected_funding", "expected_price", b"expected_price", "fee_rate", b"fee_rate", "score", b"score", "slippage_bps", b"slippage_bps", "spread", b"spread"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_all_in_cost", b"_all_in_cost", "_available_quantity", b"_available_quantity", "_best_price", b"_best_price", "_book_age", b"_book_age", "_expected_fee", b"_expected_fee", "_expected_funding", b"_expected_funding", "_expected_price", b"_expected_price", "_fee_rate", b"_fee_rate", "_near_quantity", b"_near_quantity", "_score", b"_score", "_slippage_bps", b"_slippage_bps", "_spread", b"_spread", "all_in_cost", b"all_in_cost", "available_quantity", b"available_quantity", "best_price", b"best_price", "book_age", b"book_age", "expected_fee", b"expected_fee", "expected_funding", b"expected_funding", "expected_price", b"expected_price", "fee_rate", b"fee_rate", "near_quantity", b"near_quantity", "score", b"score", "slippage_bps", b"slippage_bps", "spread", b"spread"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_available_quantity", b"_available_quantity", "_best_price", b"_best_price", "_book_age", b"_book_age", "_expected_fee", b"_expected_fee", "_expected_funding", b"_expected_funding", "_expected_price", b"_expected_price", "_fee_rate", b"_fee_rate", "_score", b"_score", "_slippage_bps", b"_slippage_bps", "_spread", b"_spread", "available_quantity", b"available_quantity", "best_price", b"best_price", "book_age", b"book_age", "eligible", b"eligible", "expected_fee", b"expected_fee", "expected_funding", b"expected_funding", "expected_price", b"expected_price", "fee_rate", b"fee_rate", "message", b"message", "reason", b"reason", "score", b"score", "slippage_bps", b"slippage_bps", "spread", b"spread", "venue", b"venue"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_all_in_cost", b"_all_in_cost", "_available_quantity", b"_available_quantity", "_best_price", b"_best_price", "_book_age", b"_book_age", "_expected_fee", b"_expected_fee", "_expected_funding", b"_expected_funding", "_expected_price", b"_expected_price", "_fee_rate", b"_fee_rate", "_near_quantity", b"_near_quantity", "_score", b"_score", "_slippage_bps", b"_slippage_bps", "_spread", b"_spread", "all_in_cost", b"all_in_cost", "available_quantity", b"available_quantity", "best_price", b"best_price", "book_age", b"book_age", "eligible", b"eligible", "expected_fee", b"expected_fee", "expected_funding", b"expected_funding", "expected_price", b"expected_price", "fee_rate", b"fee_rate", "message", b"message", "near_quantity", b"near_quantity", "reason", b"reason", "score", b"score", "slippage_bps", b"slippage_bps", "spread", b"spread", "venue", b"venue"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__all_in_cost: _TypeAlias = _typing.Literal["all_in_cost"]  # noqa: Y015
+    _WhichOneofArgType__all_in_cost: _TypeAlias = _typing.Literal["_all_in_cost", b"_all_in_cost"]  # noqa: Y015
     _WhichOneofReturnType__available_quantity: _TypeAlias = _typing.Literal["available_quantity"]  # noqa: Y015
     _WhichOneofArgType__available_quantity: _TypeAlias = _typing.Literal["_available_quantity", b"_available_quantity"]  # noqa: Y015
     _WhichOneofReturnType__best_price: _TypeAlias = _typing.Literal["best_price"]  # noqa: Y015
@@ -223,12 +235,16 @@ class RouteCandidate(_message.Message):
     _WhichOneofArgType__expected_price: _TypeAlias = _typing.Literal["_expected_price", b"_expected_price"]  # noqa: Y015
     _WhichOneofReturnType__fee_rate: _TypeAlias = _typing.Literal["fee_rate"]  # noqa: Y015
     _WhichOneofArgType__fee_rate: _TypeAlias = _typing.Literal["_fee_rate", b"_fee_rate"]  # noqa: Y015
+    _WhichOneofReturnType__near_quantity: _TypeAlias = _typing.Literal["near_quantity"]  # noqa: Y015
+    _WhichOneofArgType__near_quantity: _TypeAlias = _typing.Literal["_near_quantity", b"_near_quantity"]  # noqa: Y015
     _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
     _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
     _WhichOneofReturnType__slippage_bps: _TypeAlias = _typing.Literal["slippage_bps"]  # noqa: Y015
     _WhichOneofArgType__slippage_bps: _TypeAlias = _typing.Literal["_slippage_bps", b"_slippage_bps"]  # noqa: Y015
     _WhichOneofReturnType__spread: _TypeAlias = _typing.Literal["spread"]  # noqa: Y015
     _WhichOneofArgType__spread: _TypeAlias = _typing.Literal["_spread", b"_spread"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__all_in_cost) -> _WhichOneofReturnType__all_in_cost | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__available_quantity) -> _WhichOneofReturnType__available_quantity | None: ...
     @_typing.overload
@@ -243,6 +259,8 @@ class RouteCandidate(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_price) -> _WhichOneofReturnType__expected_price | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__fee_rate) -> _WhichOneofReturnType__fee_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__near_quantity) -> _WhichOneofReturnType__near_quantity | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
     @_typing.overload
@@ -302,6 +320,7 @@ class RoutePlan(_message.Message):
     SLIPPAGE_BPS_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
     PLAN_TIME_FIELD_NUMBER: _builtins.int
+    DROPPED_LEGS_FIELD_NUMBER: _builtins.int
     strategy: Global___RoutingStrategy.ValueType
     """Strategy used."""
     expected_price: _builtins.str
@@ -324,6 +343,10 @@ class RoutePlan(_message.Message):
     def plan_time(self) -> _timestamp_pb2.Timestamp:
         """When it was made."""
 
+    @_builtins.property
+    def dropped_legs(self) -> _containers.RepeatedCompositeFieldContainer[Global___RouteLeg]:
+        """Legs of earlier revisions that were proved never to have been sent; others took their place."""
+
     def __init__(
         self,
         *,
@@ -335,10 +358,11 @@ class RoutePlan(_message.Message):
         slippage_bps: _builtins.str | None = ...,
         explanation: _builtins.str = ...,
         plan_time: _timestamp_pb2.Timestamp | None = ...,
+        dropped_legs: _abc.Iterable[Global___RouteLeg] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_fee", b"_expected_fee", "_expected_price", b"_expected_price", "_slippage_bps", b"_slippage_bps", "expected_fee", b"expected_fee", "expected_price", b"expected_price", "plan_time", b"plan_time", "slippage_bps", b"slippage_bps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_fee", b"_expected_fee", "_expected_price", b"_expected_price", "_slippage_bps", b"_slippage_bps", "candidates", b"candidates", "expected_fee", b"expected_fee", "expected_price", b"expected_price", "explanation", b"explanation", "legs", b"legs", "plan_time", b"plan_time", "slippage_bps", b"slippage_bps", "strategy", b"strategy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_fee", b"_expected_fee", "_expected_price", b"_expected_price", "_slippage_bps", b"_slippage_bps", "candidates", b"candidates", "dropped_legs", b"dropped_legs", "expected_fee", b"expected_fee", "expected_price", b"expected_price", "explanation", b"explanation", "legs", b"legs", "plan_time", b"plan_time", "slippage_bps", b"slippage_bps", "strategy", b"strategy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_fee: _TypeAlias = _typing.Literal["expected_fee"]  # noqa: Y015
     _WhichOneofArgType__expected_fee: _TypeAlias = _typing.Literal["_expected_fee", b"_expected_fee"]  # noqa: Y015
@@ -372,6 +396,7 @@ class Route(_message.Message):
     CHILDREN_FIELD_NUMBER: _builtins.int
     CREATED_TIME_FIELD_NUMBER: _builtins.int
     UPDATED_TIME_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     route_id: _builtins.str
     """Unique id."""
     status: _order_pb2.OrderStatus.ValueType
@@ -382,6 +407,8 @@ class Route(_message.Message):
     """Open over all children."""
     average_price: _builtins.str
     """Average price over all children. Absent before the first fill."""
+    revision: _builtins.int
+    """0 for the first plan; rises by one each time a leg that was certainly never sent goes to another venue."""
     @_builtins.property
     def order(self) -> _order_pb2.NewOrder:
         """The order as asked for."""
@@ -420,16 +447,60 @@ class Route(_message.Message):
         children: _abc.Iterable[_order_pb2.Order] | None = ...,
         created_time: _timestamp_pb2.Timestamp | None = ...,
         updated_time: _timestamp_pb2.Timestamp | None = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_average_price", b"_average_price", "average_price", b"average_price", "created_time", b"created_time", "instruction", b"instruction", "order", b"order", "plan", b"plan", "updated_time", b"updated_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_average_price", b"_average_price", "average_price", b"average_price", "children", b"children", "created_time", b"created_time", "filled_quantity", b"filled_quantity", "instruction", b"instruction", "leaves_quantity", b"leaves_quantity", "order", b"order", "plan", b"plan", "route_id", b"route_id", "status", b"status", "updated_time", b"updated_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_average_price", b"_average_price", "average_price", b"average_price", "children", b"children", "created_time", b"created_time", "filled_quantity", b"filled_quantity", "instruction", b"instruction", "leaves_quantity", b"leaves_quantity", "order", b"order", "plan", b"plan", "revision", b"revision", "route_id", b"route_id", "status", b"status", "updated_time", b"updated_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__average_price: _TypeAlias = _typing.Literal["average_price"]  # noqa: Y015
     _WhichOneofArgType__average_price: _TypeAlias = _typing.Literal["_average_price", b"_average_price"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__average_price) -> _WhichOneofReturnType__average_price | None: ...
 
 Global___Route: _TypeAlias = Route  # noqa: Y015
+
+@_typing.final
+class RouteAmendment(_message.Message):
+    """An amendment of a split order, journalled before any child hears of it, so that a repeat asks the same of each."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    LEGS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Its idempotency key."""
+    quantity: _builtins.str
+    """New total quantity of the whole order. Absent when it stays."""
+    price: _builtins.str
+    """New limit price of every child. Absent when it stays."""
+    @_builtins.property
+    def legs(self) -> _containers.RepeatedCompositeFieldContainer[Global___RouteLeg]:
+        """New total quantity of each child that changes, by its key."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        quantity: _builtins.str | None = ...,
+        price: _builtins.str | None = ...,
+        legs: _abc.Iterable[Global___RouteLeg] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_price", b"_price", "_quantity", b"_quantity", "price", b"price", "quantity", b"quantity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_price", b"_price", "_quantity", b"_quantity", "legs", b"legs", "price", b"price", "quantity", b"quantity", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__price: _TypeAlias = _typing.Literal["price"]  # noqa: Y015
+    _WhichOneofArgType__price: _TypeAlias = _typing.Literal["_price", b"_price"]  # noqa: Y015
+    _WhichOneofReturnType__quantity: _TypeAlias = _typing.Literal["quantity"]  # noqa: Y015
+    _WhichOneofArgType__quantity: _TypeAlias = _typing.Literal["_quantity", b"_quantity"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__price) -> _WhichOneofReturnType__price | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quantity) -> _WhichOneofReturnType__quantity | None: ...
+
+Global___RouteAmendment: _TypeAlias = RouteAmendment  # noqa: Y015
 
 @_typing.final
 class RoutingOutcome(_message.Message):
@@ -495,7 +566,7 @@ class RoutingPolicy(_message.Message):
     default_strategy: Global___RoutingStrategy.ValueType
     """Used when a request names no strategy."""
     default_split_mode: Global___SplitMode.ValueType
-    """Used when a request names no split mode."""
+    """Used when a request names no split mode and its strategy can split by cost."""
     version: _builtins.int
     """Rises by one per change."""
     @_builtins.property

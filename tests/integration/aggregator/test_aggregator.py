@@ -23,7 +23,7 @@ from tests.integration.aggregator.world import (
     is_a,
     read_until,
 )
-from tests.unit.aggregator.gateway_events import BTC, ETH, Gateway, PortfolioClient, comparable
+from tests.unit.aggregator.gateway_events import BTC, ETH, Gateway, PortfolioClient, comparable, subject_of
 from venuemesh.errors import MeshError, Reason
 from venuemesh.status import error_from_rpc
 from venuemesh.subjects import DEAD_LETTER_STREAM, EVENT_STREAM
@@ -198,10 +198,42 @@ async def test_bad_messages_go_to_the_dead_letters_once_and_the_service_goes_on(
             event_pb2.DeadLetter.FromString(message.payload)
             async for message in publisher.bus.replay(DEAD_LETTER_STREAM, ["venuemesh.v1.dead_letter.>"])
         ]
-    assert [(letter.handler, letter.stream_sequence) for letter in letters] == [("aggregator", 1), ("aggregator", 2)]
+    assert [(letter.handler, letter.source_sequence) for letter in letters] == [("aggregator", 1), ("aggregator", 2)]
     assert letters[0].payload == b"\xff\xff"
+    assert [letter.subject for letter in letters] == ["venuemesh.v1.fill.hyperliquid.main.-", subject_of(bad)]
     assert "balance.total" in letters[1].error
     assert event_pb2.Event.FromString(letters[1].payload).event_id == bad.event_id
+
+
+async def test_aggregator_lists_its_dead_letters_and_what_is_put_back_changes_nothing(broker: Broker) -> None:
+    """The copy of an event is known by its id: the portfolio stays, and the next position is one further."""
+    gateway = Gateway()
+    async with Publisher.connect(broker) as publisher, aggregating(broker) as world:
+        bad = gateway.balance(1)
+        bad.balance.total = "lots"
+        await publisher.publish(bad, gateway.balance(3))
+        letters: list[event_pb2.DeadLetter] = []
+        async with asyncio.timeout(PATIENCE_S):
+            while not letters:
+                answer = await world.operations.ListDeadLetters(
+                    operations_service_pb2.ListDeadLettersRequest(), timeout=CALL_S
+                )
+                letters = list(answer.dead_letters)
+        assert "balance.total" in letters[0].error
+        number = letters[0].stream_sequence
+        request = operations_service_pb2.RequeueDeadLetterRequest(stream_sequence=number, operator="ana")
+        put_back = [await world.operations.RequeueDeadLetter(request, timeout=CALL_S) for _ in range(2)]
+        assert [(answer.subject, answer.already_requeued) for answer in put_back] == [
+            (subject_of(bad), False),
+            (subject_of(bad), True),
+        ]
+        await publisher.publish(gateway.balance(4))
+        async with asyncio.timeout(PATIENCE_S):
+            while (portfolio := await world.read()).totals[0].balance != "4":
+                await asyncio.sleep(0.01)
+        assert portfolio.position.sequence == 4  # the bad one, a good one, the copy, another good one
+        answer = await world.operations.ListDeadLetters(operations_service_pb2.ListDeadLettersRequest(), timeout=CALL_S)
+        assert [letter.requeued_by for letter in answer.dead_letters] == ["ana"]
 
 
 async def test_event_of_a_newer_schema_passes_through_unharmed(broker: Broker) -> None:
@@ -331,8 +363,6 @@ UNSERVED = {
         "ReloadConfiguration",
         "StreamAlerts",
         "ListAuditEntries",
-        "ListDeadLetters",
-        "RequeueDeadLetter",
     },
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +15,8 @@ from tests.broker import Broker
 from tests.fakes_venue import BTC, MAIN, FakeVenue
 from venuemesh.bus import Bus, BusOptions
 from venuemesh.clock import SystemClock
+from venuemesh.gateway.audit import AuditTrail
+from venuemesh.gateway.audit_entry import Refuses, never_refuses
 from venuemesh.gateway.core import CoreSettings, GatewayCore
 from venuemesh.gateway.services.register import add_services
 from venuemesh.metrics import Metrics
@@ -23,6 +25,7 @@ from venuemesh.settings import GrpcSettings
 from venuemesh.streaming import StreamHub
 from venuemesh.subjects import stream_specs
 from venuemesh.telemetry import Tracing
+from venuemesh.transport.observer import Observer
 from venuemesh.v1 import event_pb2, order_pb2, stream_pb2, venue_pb2
 from venuemesh.v1 import order_service_pb2 as orders
 from venuemesh.v1.account_service_pb2_grpc import AccountServiceStub
@@ -97,22 +100,41 @@ def new_order(key: str, **changes: Any) -> order_pb2.NewOrder:
 
 @asynccontextmanager
 async def serving_gateway(
-    broker: Broker, *, venue: FakeVenue | None = None, capacity: int = 2_000, **settings: Any
+    broker: Broker,
+    *,
+    venue: FakeVenue | None = None,
+    build: Callable[[Observer], Any] | None = None,
+    venue_name: str = "",
+    refuses: Refuses = never_refuses,
+    core_settings: CoreSettings | None = None,
+    capacity: int = 2_000,
+    **settings: Any,
 ) -> AsyncIterator[Gateway]:
-    """A recovered gateway that serves and takes orders."""
+    """A recovered gateway that serves and takes orders.
+
+    Args:
+        build: makes the venue called `venue_name` instead, given the observer of its requests: the audit trail.
+    """
     clock, metrics = SystemClock(), Metrics()
-    venue = venue or FakeVenue(clock)
-    venue.clock = clock
     options = BusOptions(servers=[broker.url], name="test", timeout_s=1.0)
     async with asyncio.timeout(LIMIT_S), Bus.connect(options) as bus:
         await bus.ensure_streams(stream_specs(0))
+        writer_id = uuid.uuid4().hex
+        audit = None
+        if build is not None:
+            audit = AuditTrail(bus, venue=venue_name, writer_id=writer_id, clock=clock, refuses=refuses)
+            venue = build(audit)
+        else:
+            venue = venue or FakeVenue(clock)
+            venue.clock = clock
         core = GatewayCore(
             venue=venue,
             environment=venue_pb2.ENVIRONMENT_SIMULATOR,
             bus=bus,
             clock=clock,
-            writer_id=uuid.uuid4().hex,
-            settings=CoreSettings(),
+            writer_id=writer_id,
+            settings=core_settings or CoreSettings(),
+            audit=audit,
         )
         await core.recover()
         times = {"drain_pause_s": 0.0, "drain_grace_s": 5.0, **settings}

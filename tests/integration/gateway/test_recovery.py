@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from tests.broker import Broker
 from tests.fakes import ManualClock
-from tests.fakes_venue import BTC, MAIN, VENUE, FakeVenue
+from tests.fakes_venue import BTC, MAIN, VENUE, FakeVenue, Lost
 from tests.unit.venuemesh.gateway.gateway_world import new_order
 from venuemesh.bus import Bus, BusOptions
 from venuemesh.crashpoints import CrashPoint
@@ -26,6 +27,7 @@ from venuemesh.subjects import stream_specs
 from venuemesh.v1 import account_pb2, event_pb2, venue_pb2
 from venuemesh.v1 import order_pb2 as pb
 from venuemesh.v1 import order_service_pb2 as wire
+from venuemesh.v1 import reconciliation_service_pb2 as reconciliation
 
 LIMIT_S = 30.0
 
@@ -184,7 +186,7 @@ async def test_crash_after_the_request_was_written(bus: Bus, durable: bool, arri
         await core.log.flush()
         if not durable:
             venue.pushing = False
-            core.log._window = 0
+            core.log._outbox._window = 0
         call = asyncio.create_task(core.desk.submit(new_order("key-1")))
         await venue.hanging.wait()
         if durable:
@@ -228,7 +230,7 @@ async def test_crash_between_a_fill_and_its_position_event_catches_the_position_
     async with life(bus, venue, crashes=True) as core:
         await core.desk.submit(new_order("key-1"))
         await core.log.flush()
-        core.log._window = 1
+        core.log._outbox._window = 1
         core.log.on_durable(die)
         venue.fill(venue.order_of(venue.placed[0]), "0.4", "100", fee="0.05")
         await dead.wait()
@@ -308,3 +310,145 @@ async def test_amendment_cut_by_a_crash_is_settled_by_what_the_venue_shows(bus: 
     async with life(bus, venue) as core:
         await until(lambda: core.accounts[MAIN].order_by_key("key-1").price == Decimal(105))  # type: ignore[union-attr]
         assert not core.accounts[MAIN].order_by_key("key-1").pending_replace  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("new_life", [True, False], ids=["new id at the venue", "same id"])
+async def test_confirmed_amendment_whose_events_a_crash_took_has_the_venues_terms(bus: Bus, new_life: bool) -> None:
+    """The caller was told that it holds; a restart must not show the old price for ever."""
+    clock = ManualClock()
+    venue = Dying(clock)
+    request = wire.ReplaceOrderRequest(
+        reference=wire.OrderReference(account_id=MAIN, client_order_id="key-1"), request_id="r-1", price="105"
+    )
+    async with life(bus, venue) as core:
+        await core.desk.submit(new_order("key-1"))
+        await core.log.flush()
+        core.log._outbox._window = 0
+        assert (await core.working.replace(request)).outcome == wire.SUBMIT_OUTCOME_ACKNOWLEDGED
+    if new_life:
+        name, order = next(iter(venue.orders.items()))
+        venue.orders[name] = replace(order, venue_order_id="another")
+    clock.advance(60)
+    async with life(bus, venue) as core:
+        await core.reconciler.reconcile(MAIN)
+        order = core.accounts[MAIN].order_by_key("key-1")
+        assert order is not None
+        assert (order.price, order.working) == (Decimal(105), True)
+        await core.log.flush()
+    events = await stored(bus)
+    assert [one.execution_report.order.terms.price for one in events if one.HasField("execution_report")][-1] == "105"
+
+
+# operators
+
+
+def by_operator(resolution: reconciliation.Resolution.ValueType) -> reconciliation.ResolveUncertainOrderRequest:
+    return reconciliation.ResolveUncertainOrderRequest(
+        reference=wire.OrderReference(account_id=MAIN, client_order_id="key-1"),
+        resolution=resolution,
+        operator="ops-1",
+        reason="the venue says it never came",
+        request_id="fix-1",
+    )
+
+
+async def test_operators_action_and_the_evidence_before_it_survive_a_restart(bus: Bus) -> None:
+    """G6: who did what and why is in the journal and in the order's events; a repeat does nothing more."""
+    clock = ManualClock()
+    venue = FakeVenue(clock)
+    async with life(bus, venue) as core:
+        venue.pushing = False
+        venue.script("place_order", Lost(arrived=False))
+        venue.script("fetch_order", *[Lost()] * 100)
+        await core.desk.submit(new_order("key-1"))
+        await core.log.flush()
+    venue.pushing = True
+    async with life(bus, venue) as core:
+        (row,) = core.resolver.uncertain_orders()
+        assert (row.evidence[0].source, row.evidence[0].finding) == ("gateway", "the reply to place_order was lost")
+        answer = await core.operators.resolve(by_operator(reconciliation.RESOLUTION_DECLARE_REJECTED))
+        assert (answer.order.status, answer.replayed) == (pb.ORDER_STATUS_REJECTED, False)
+        await core.log.flush()
+    async with life(bus, venue) as core:
+        order = core.accounts[MAIN].order_by_key("key-1")
+        assert order is not None
+        assert order.status == pb.ORDER_STATUS_REJECTED
+        asked = len(venue.calls)
+        answer = await core.operators.resolve(by_operator(reconciliation.RESOLUTION_DECLARE_REJECTED))
+        assert (answer.order.status, answer.replayed) == (pb.ORDER_STATUS_REJECTED, True)
+        assert len(venue.calls) == asked
+        with pytest.raises(ClientOrderIdReused):
+            await core.operators.resolve(by_operator(reconciliation.RESOLUTION_QUERY))
+        reports = [event.execution_report for event in await stored(bus) if event.HasField("execution_report")]
+        texts = [report.text for report in reports if report.origin == pb.ORIGIN_OPERATOR]
+        assert len(texts) == 2
+        assert all("ops-1: the venue says it never came" in text for text in texts)
+
+
+async def test_order_that_was_held_absent_over_a_restart_comes_back_when_the_venue_shows_it(bus: Bus) -> None:
+    """A conclusion of an earlier process is as open to proof as one of our own."""
+    clock = ManualClock()
+    venue = FakeVenue(clock)
+    async with life(bus, venue) as core:
+        venue.pushing = False
+        venue.script("place_order", Lost(arrived=True))
+        venue.script("fetch_order", *[Lost()] * 100)
+        await core.desk.submit(new_order("key-1"))
+        await core.operators.resolve(by_operator(reconciliation.RESOLUTION_DECLARE_REJECTED))
+        await core.log.flush()
+    venue.pushing = True
+    clock.advance(60)
+    async with life(bus, venue) as core:
+        order = core.accounts[MAIN].order_by_key("key-1")
+        assert order is not None
+        assert order.working
+        assert core.reconciler.last_report(MAIN).discrepancies[0].order_id == order.order_id  # type: ignore[union-attr]
+        repeat = await core.desk.submit(new_order("key-1"))
+        assert (repeat.outcome, repeat.replayed) == (wire.SUBMIT_OUTCOME_ACKNOWLEDGED, True)
+        assert len(venue.placed) == 1
+    await stored(bus)
+
+
+# one key, two processes
+
+
+async def test_one_key_through_two_gateways_at_once_is_one_order(bus: Bus) -> None:
+    """Property 36: JetStream decides whose it is; the other gets the same order as a repeat, and learns its truth."""
+    venues = [FakeVenue(ManualClock()) for _ in range(2)]
+    # One venue behind two gateways: what one places the other finds.
+    venues[1].orders, venues[1].order_accounts = venues[0].orders, venues[0].order_accounts
+    keys = [f"key-{number}" for number in range(20)]
+    async with life(bus, venues[0]) as first, life(bus, venues[1]) as second:
+        desks = (first.desk, second.desk)
+        answers = await asyncio.gather(*(desk.submit(new_order(key)) for key in keys for desk in desks))
+        placed = [ticket.order_id for venue in venues for ticket in venue.placed]
+        assert sorted(placed) == sorted({answer.order.order_id for answer in answers})
+        assert len(placed) == len(keys)
+        for mine, other in zip(answers[::2], answers[1::2], strict=True):
+            assert mine.order.order_id == other.order.order_id
+            assert sorted([mine.replayed, other.replayed]) == [False, True]
+            assert wire.SUBMIT_OUTCOME_REJECTED not in (mine.outcome, other.outcome)
+        for core in (first, second):
+            account = core.accounts[MAIN]
+            await until(lambda account=account: all(account.order_by_key(key).working for key in keys))
+        again = await asyncio.gather(*(desk.submit(new_order(key)) for key in keys for desk in desks))
+        assert {(one.outcome, one.replayed) for one in again} == {(wire.SUBMIT_OUTCOME_ACKNOWLEDGED, True)}
+        assert sum(len(venue.placed) for venue in venues) == len(keys)
+
+
+async def test_one_key_with_two_contents_through_two_gateways_is_one_order_and_one_refusal(bus: Bus) -> None:
+    """Whoever comes second is told which order has the key."""
+    venues = [FakeVenue(ManualClock()) for _ in range(2)]
+    async with life(bus, venues[0]) as first, life(bus, venues[1]) as second:
+        for number in range(10):
+            key = f"key-{number}"
+            results = await asyncio.gather(
+                first.desk.submit(new_order(key, price="100")),
+                second.desk.submit(new_order(key, price="101")),
+                return_exceptions=True,
+            )
+            taken = [one for one in results if isinstance(one, wire.SubmitOrderResponse)]
+            refused = [one for one in results if isinstance(one, ClientOrderIdReused)]
+            assert (len(taken), len(refused)) == (1, 1)
+            assert refused[0].metadata["order_id"] == taken[0].order.order_id
+        assert sum(len(venue.placed) for venue in venues) == 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,34 @@ async def test_fetch_order_the_venue_never_saw_is_none(tmp_path: Path) -> None:
     """Nothing is guessed about an order that was never sent."""
     async with world(tmp_path) as found:
         assert await found.venue.fetch_order(found.target(found.ticket())) is None
+
+
+async def test_fetch_orders_reads_each_list_once_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that works, one that ended, and several that never were, in the order asked."""
+    async with world(tmp_path) as found:
+        live, ended = found.ticket(), found.ticket()
+        await found.venue.place_order(live, lambda: None)
+        answer = await found.venue.place_order(ended, lambda: None)
+        assert isinstance(answer, Placed)
+        await found.venue.cancel_order(found.target(ended, answer.venue_order_id))
+        rest, read = found.venue._parts.rest, list[str]()
+
+        def counted(name: str, real: Any, *arguments: Any) -> Any:
+            read.append(name)
+            return real(*arguments)
+
+        for name in ("fetch_orders_by_client_index", "fetch_active_orders", "fetch_inactive_orders"):
+            monkeypatch.setattr(rest, name, partial(counted, name, getattr(rest, name)))
+        asked = [found.ticket(), live, found.ticket(), ended, found.ticket()]
+        views = await found.venue.fetch_orders([found.target(ticket) for ticket in asked])
+        assert [view and view.state for view in views] == [
+            None,
+            VenueOrderState.WORKING,
+            None,
+            VenueOrderState.CANCELED,
+            None,
+        ]
+        assert len(read) == len(set(read))
 
 
 @pytest.mark.parametrize("kind", [FaultKind.DROP_REPLY, FaultKind.GARBLE_REPLY])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -38,6 +38,9 @@ from venuemesh.v1 import (
     order_pb2,
     order_service_pb2,
     order_service_pb2_grpc,
+    reconciliation_pb2,
+    reconciliation_service_pb2,
+    reconciliation_service_pb2_grpc,
     stream_pb2,
     venue_pb2,
     venue_service_pb2,
@@ -75,6 +78,7 @@ def instrument(venue: str, symbol: str = SYMBOL) -> instrument_pb2.Instrument:
     return instrument_pb2.Instrument(
         venue=venue,
         symbol=symbol,
+        quote_asset="USDC",
         state=instrument_pb2.INSTRUMENT_STATE_TRADING,
         price_rule=instrument_pb2.PriceRule(tick_size="0.5"),
         quantity_rule=instrument_pb2.QuantityRule(step_size="0.001", min_notional="10"),
@@ -88,6 +92,12 @@ class Gateway:
     def __init__(self, venue: str, *, bid: str = "99", ask: str = "101") -> None:
         self.venue = venue
         self.bid, self.ask = bid, ask
+        self.levels: dict[str, list[tuple[str, str]]] = {}
+        """Price and quantity of "bids" or "asks", best first; ten at `bid` or `ask` where not set."""
+        self.instrument = instrument(venue)
+        self.fee_rates: tuple[str, str] | None = None
+        """Maker's and taker's of the account; the instrument's when not set."""
+        self.funding_rate: str | None = None
         self.book_freshness = stream_pb2.FRESHNESS_FRESH
         self.state = venue_pb2.VENUE_STATE_TRADING
         self.port = 0
@@ -106,19 +116,29 @@ class Gateway:
     async def start(self) -> None:
         settings = GrpcSettings(port=self.port, drain_pause_s=0, drain_grace_s=0.5)
         server = GrpcServer(settings, metrics=Metrics(), tracing=Tracing(self.venue), clock=SystemClock())
+        self.add_services(server)
+        self.port = await server.start()
+        await server.set_serving(True)
+        await server.health.set(f"venue/{self.venue}", True)
+        self._server = server
+
+    def add_services(self, server: GrpcServer) -> None:
+        """What it serves."""
         for module, stubs, name, servicer in (
             (venue_service_pb2, venue_service_pb2_grpc, "VenueService", _Venues(self)),
             (instrument_service_pb2, instrument_service_pb2_grpc, "InstrumentService", _Instruments(self)),
             (market_data_service_pb2, market_data_service_pb2_grpc, "MarketDataService", _MarketData(self)),
             (order_service_pb2, order_service_pb2_grpc, "OrderService", _Orders(self)),
             (account_service_pb2, account_service_pb2_grpc, "AccountService", _Accounts(self)),
+            (
+                reconciliation_service_pb2,
+                reconciliation_service_pb2_grpc,
+                "ReconciliationService",
+                _Reconciliation(self),
+            ),
         ):
             add = getattr(stubs, f"add_{name}Servicer_to_server")
             server.add(module.DESCRIPTOR.services_by_name[name], add, servicer)
-        self.port = await server.start()
-        await server.set_serving(True)
-        await server.health.set(f"venue/{self.venue}", True)
-        self._server = server
 
     async def set_serving(self, serving: bool) -> None:
         assert self._server is not None
@@ -140,12 +160,16 @@ class Gateway:
         return market_data_pb2.OrderBook(
             venue=self.venue,
             symbol=symbol,
-            bids=[market_data_pb2.PriceLevel(price=self.bid, quantity="10")],
-            asks=[market_data_pb2.PriceLevel(price=self.ask, quantity="10")],
+            bids=self._side("bids", self.bid),
+            asks=self._side("asks", self.ask),
             received_time=now(),
             freshness=self.book_freshness,
             stale_cause="" if self.book_freshness == stream_pb2.FRESHNESS_FRESH else "scripted",
         )
+
+    def _side(self, name: str, price: str) -> list[market_data_pb2.PriceLevel]:
+        levels = self.levels.get(name, [(price, "10")])
+        return [market_data_pb2.PriceLevel(price=price, quantity=quantity) for price, quantity in levels]
 
     def submits(self) -> list[order_service_pb2.SubmitOrderRequest]:
         return [one for one in self.requests if isinstance(one, order_service_pb2.SubmitOrderRequest)]
@@ -216,10 +240,10 @@ class _Venues(_Part):
 
 class _Instruments(_Part):
     async def ListInstruments(self, request: Any, context: Any) -> Any:
-        return instrument_service_pb2.ListInstrumentsResponse(instruments=[instrument(self.gateway.venue)])
+        return instrument_service_pb2.ListInstrumentsResponse(instruments=[self.gateway.instrument])
 
     async def GetInstrument(self, request: Any, context: Any) -> Any:
-        return instrument_service_pb2.GetInstrumentResponse(instrument=instrument(self.gateway.venue))
+        return instrument_service_pb2.GetInstrumentResponse(instrument=self.gateway.instrument)
 
     StreamInstrumentUpdates = GetInstrument
 
@@ -246,7 +270,11 @@ class _MarketData(_Part):
     async def ListTrades(self, request: Any, context: Any) -> Any:
         raise AssertionError("not scripted")
 
-    ListCandles = GetStatistics = StreamTopOfBook = StreamTrades = ListTrades
+    async def GetStatistics(self, request: Any, context: Any) -> Any:
+        statistics = market_data_pb2.MarketStatistics(funding_rate=self.gateway.funding_rate)
+        return market_data_service_pb2.GetStatisticsResponse(statistics=statistics)
+
+    ListCandles = StreamTopOfBook = StreamTrades = ListTrades
     StreamCandles = StreamStatistics = UpdateSubscription = ListTrades
 
 
@@ -330,11 +358,57 @@ class _Accounts(_Part):
 
         return await self.scripted("ListPositions", request, context, default)
 
+    async def GetFeeRates(self, request: Any, context: Any) -> Any:
+        told = self.gateway.fee_rates
+        maker, taker = told or (self.gateway.instrument.taker_fee_rate,) * 2
+        return account_service_pb2.GetFeeRatesResponse(
+            maker_fee_rate=maker, taker_fee_rate=taker, of_account=told is not None
+        )
+
     async def ListAccounts(self, request: Any, context: Any) -> Any:
         raise AssertionError("not scripted")
 
     GetAccount = ListBalances = ListFills = ListLedgerEntries = SetLeverage = SetMarginMode = ListAccounts
-    AdjustIsolatedMargin = TransferCollateral = StreamAccountEvents = ListPositionHistory = ListAccounts
+    AdjustIsolatedMargin = TransferCollateral = ListPositionHistory = ListAccounts
+
+    async def StreamAccountEvents(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        """An account with nothing in it, and nothing ever happens."""
+        response = account_service_pb2.StreamAccountEventsResponse
+        header = stream_pb2.StreamHeader(epoch="e", sequence=1)
+        yield response(header=header, acknowledgement=stream_pb2.StreamAcknowledgement(stream_id="account"))
+        account = account_pb2.Account(account_id=ACCOUNT, venue=self.gateway.venue)
+        yield response(header=header, snapshot=account_service_pb2.AccountSnapshot(account=account))
+        await asyncio.Event().wait()
+
+
+class _Reconciliation(_Part):
+    async def ListUncertainOrders(self, request: Any, context: Any) -> Any:
+        async def default() -> Any:
+            row = reconciliation_pb2.UncertainOrder(order=order_pb2.Order(order_id=f"stuck-{self.gateway.venue}"))
+            row.order.uncertain_since.FromSeconds(len(self.gateway.venue))
+            return reconciliation_service_pb2.ListUncertainOrdersResponse(uncertain_orders=[row])
+
+        return await self.scripted("ListUncertainOrders", request, context, default)
+
+    async def ListDiscrepancies(self, request: Any, context: Any) -> Any:
+        async def default() -> Any:
+            found = reconciliation_pb2.Discrepancy(venue=self.gateway.venue)
+            found.found_time.FromSeconds(len(self.gateway.venue))
+            return reconciliation_service_pb2.ListDiscrepanciesResponse(discrepancies=[found])
+
+        return await self.scripted("ListDiscrepancies", request, context, default)
+
+    async def ResolveUncertainOrder(self, request: Any, context: Any) -> Any:
+        async def default() -> Any:
+            order = self.gateway.find(request.reference)
+            return reconciliation_service_pb2.ResolveUncertainOrderResponse(order=order)
+
+        return await self.scripted("ResolveUncertainOrder", request, context, default)
+
+    async def StreamDiscrepancies(self, request: Any, context: Any) -> Any:
+        raise AssertionError("not scripted")
+
+    GetReconciliationReport = TriggerReconciliation = StreamDiscrepancies
 
 
 def settings(broker_url: str, gateways: dict[str, str], **more: Any) -> RouterSettings:
@@ -346,6 +420,9 @@ def settings(broker_url: str, gateways: dict[str, str], **more: Any) -> RouterSe
             "nats": {"urls": (broker_url,)},
             "grpc": {"port": 0, "drain_pause_s": 0, "drain_grace_s": 1.0},
             "gateway": gateway,
+            # A busy machine must not turn a first reading into a missing book.
+            "books": {"fetch_timeout_s": 5.0, **more.pop("books", {})},
+            "facts": {"fetch_timeout_s": 5.0},
             **more,
         }
     )
@@ -358,13 +435,17 @@ async def running(broker_url: str, *gateways: Gateway, **more: Any) -> AsyncIter
     clock, metrics = SystemClock(), Metrics()
     server = GrpcServer(wanted.grpc, metrics=metrics, tracing=Tracing("router"), clock=clock)
     options = bus_options("router", wanted.nats)
-    async with Bus.connect(options) as bus, build(wanted, server, bus, clock, metrics) as router:
+    async with AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(Bus.connect(options))
         await bus.ensure_streams(stream_specs(options.event_max_age_s))
+        router = await stack.enter_async_context(build(wanted, server, bus, clock, metrics))
         await router.server.start()
         channel = grpc.aio.insecure_channel(
             router.server.address, options=(("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
         )
         try:
+            async with asyncio.timeout(WAIT_S):
+                await router.risk.store.ready.wait()
             await until(router, lambda: all(link.listed for link in router.venues.all() if gateway_up(link, gateways)))
             yield router, channel
         finally:

@@ -29,10 +29,12 @@ from venuemesh.v1 import (
     account_service_pb2_grpc,
     market_data_service_pb2,
     market_data_service_pb2_grpc,
+    operations_service_pb2,
+    operations_service_pb2_grpc,
     order_pb2,
     order_service_pb2,
-    risk_service_pb2,
-    risk_service_pb2_grpc,
+    reconciliation_service_pb2,
+    reconciliation_service_pb2_grpc,
     venue_pb2,
     venue_service_pb2,
     venue_service_pb2_grpc,
@@ -299,11 +301,45 @@ async def test_consolidated_book_names_levels_by_venue_and_who_was_left_out(brok
 
 
 async def test_unknown_venue_and_unserved_method_are_refused_with_their_reasons(broker: Broker) -> None:
-    """VENUE_NOT_FOUND names the field; RiskService answers NOT_IMPLEMENTED."""
+    """VENUE_NOT_FOUND names the field; a method of later answers NOT_IMPLEMENTED."""
     gateway = Gateway("only")
     async with gateways(gateway), running(broker.url, gateway) as (_, channel):
         unknown = await refused(orders(channel).SubmitOrder(submit_request(venue="nowhere"), timeout=5))
-        risk = risk_service_pb2_grpc.RiskServiceStub(channel)
-        unserved = await refused(risk.GetRiskState(risk_service_pb2.GetRiskStateRequest(), timeout=5))
+        operations = operations_service_pb2_grpc.OperationsServiceStub(channel)
+        request = operations_service_pb2.ReloadConfigurationRequest()
+        unserved = await refused(operations.ReloadConfiguration(request, timeout=5))
     assert (unknown.reason, unknown.field) == (Reason.VENUE_NOT_FOUND, "order.venue")
     assert (unserved.reason, unserved.code) == (Reason.NOT_IMPLEMENTED, grpc.StatusCode.UNIMPLEMENTED)
+
+
+async def test_doubts_and_differences_of_all_venues_come_in_one_list(broker: Broker) -> None:
+    """Longest uncertain first, newest difference first; a venue named is the only one asked."""
+    one, three = Gateway("one"), Gateway("three")
+    async with gateways(one, three), running(broker.url, one, three) as (_, channel):
+        stub = reconciliation_service_pb2_grpc.ReconciliationServiceStub(channel)
+        doubts = await stub.ListUncertainOrders(
+            reconciliation_service_pb2.ListUncertainOrdersRequest(account_id=ACCOUNT), timeout=5
+        )
+        assert [row.order.order_id for row in doubts.uncertain_orders] == ["stuck-one", "stuck-three"]
+        found = await stub.ListDiscrepancies(reconciliation_service_pb2.ListDiscrepanciesRequest(), timeout=5)
+        assert [row.venue for row in found.discrepancies] == ["three", "one"]
+        found = await stub.ListDiscrepancies(
+            reconciliation_service_pb2.ListDiscrepanciesRequest(venue="one"), timeout=5
+        )
+        assert [row.venue for row in found.discrepancies] == ["one"]
+
+
+async def test_operators_act_finds_the_orders_venue(broker: Broker) -> None:
+    """By asking around, as a cancel does; the gateway reads who, why and the key as they were given."""
+    one, two = Gateway("one"), Gateway("two")
+    async with gateways(one, two), running(broker.url, one, two) as (_, channel):
+        placed = await orders(channel).SubmitOrder(submit_request(venue="two"), timeout=5)
+        stub = reconciliation_service_pb2_grpc.ReconciliationServiceStub(channel)
+        request = reconciliation_service_pb2.ResolveUncertainOrderRequest(
+            resolution=reconciliation_service_pb2.RESOLUTION_QUERY, operator="ops-1", reason="why", request_id="r-1"
+        )
+        request.reference.order_id = placed.order.order_id
+        answer = await stub.ResolveUncertainOrder(request, timeout=5)
+        assert answer.order.order_id == placed.order.order_id
+        (asked,) = [one for one in two.requests if one.DESCRIPTOR.name == "ResolveUncertainOrderRequest"]
+        assert (asked.reference.venue, asked.operator, asked.reason, asked.request_id) == ("two", "ops-1", "why", "r-1")

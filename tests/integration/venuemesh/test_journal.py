@@ -96,7 +96,7 @@ async def test_log_over_a_fault_of_the_broker_loses_and_doubles_nothing(bus: Bus
             broker.pause()
             append(log, 100)
             async with asyncio.timeout(LIMIT_S):
-                while log._in_flight:
+                while log._outbox.in_flight:
                     await asyncio.sleep(0.01)
             broker.unpause()
         else:

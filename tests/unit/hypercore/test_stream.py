@@ -325,7 +325,10 @@ async def test_post_action_cancelled_while_waiting_leaves_its_reply_to_the_callb
         await venue.live.send(post_reply(message["id"]))
         late = await told.wait(PostAnswered)
         assert (late.late, late.tag) == (True, "order-8")
-        assert told.records[-1].outcome is RequestOutcome.CANCELED
+        lost, answer = told.records[-2:]
+        assert lost.outcome is RequestOutcome.CANCELED
+        assert (answer.outcome, answer.endpoint) == (RequestOutcome.LATE, "post.late")
+        assert b"default" in answer.response_body
 
 
 @pytest.mark.parametrize(

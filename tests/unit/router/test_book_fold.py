@@ -9,7 +9,7 @@ import pytest
 from router.book_fold import BookFold, BookGap, book_view
 from router.consolidated import consolidate
 from router.plans import instant
-from router.selection import BookView, Level
+from router.views import BookView, Level
 from venuemesh.v1 import market_data_pb2, stream_pb2
 from venuemesh.v1 import market_data_service_pb2 as pb
 

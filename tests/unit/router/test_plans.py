@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from router.assess import Candidate
+from router.cost import Charges, Walk
+from router.parents import child_order
 from router.plans import (
     candidate_message,
-    check_instruction,
-    child_order,
     key_reused,
     new_route,
     no_venue_error,
@@ -20,14 +21,16 @@ from router.plans import (
     route_plan,
     same_content,
 )
-from router.selection import Candidate, Decision, Refusal, Walk
+from router.selection import Decision, Part
 from router.terms import parse_terms
-from venuemesh.errors import GatewayUnavailable, InvalidOrder, InvalidRequest, NotFound, PreconditionFailed, Reason
+from router.views import FeeRates, Level, Refusal
+from venuemesh.errors import GatewayUnavailable, InvalidOrder, NotFound, PreconditionFailed, Reason
 from venuemesh.gateway.order_wire import order_id_of
 from venuemesh.v1 import order_pb2, routing_pb2
 
 NOW_NS = 1_790_000_000_000_000_000
 BEST_PRICE = routing_pb2.ROUTING_STRATEGY_BEST_PRICE
+FEES = FeeRates(maker=Decimal("0.0001"), taker=Decimal("0.0004"))
 
 
 def order(**changes: object) -> order_pb2.NewOrder:
@@ -53,8 +56,12 @@ def good(venue: str = "v") -> Candidate:
         best_price=Decimal(100),
         spread=Decimal(1),
         middle=Decimal("99.5"),
-        fee_rate=Decimal("0.0004"),
+        all_in=Decimal("301.1204"),
+        fees=FEES,
+        fee=Decimal("0.1204"),
         book_age_s=0.25,
+        levels=(Level(Decimal(100), Decimal(2)), Level(Decimal(101), Decimal(5))),
+        charges=Charges(fees=FEES, funding_rate=Decimal(0)),
     )
 
 
@@ -63,8 +70,9 @@ def bad(venue: str, reason: Reason) -> Candidate:
 
 
 def plan() -> routing_pb2.RoutePlan:
-    decision = Decision(strategy=BEST_PRICE, chosen=good(), candidates=(good(), bad("w", Reason.NO_LIQUIDITY)))
-    return route_plan(parse_terms(order()), decision, "k1", NOW_NS)
+    candidates = (good(), bad("w", Reason.NO_LIQUIDITY))
+    decision = Decision(strategy=BEST_PRICE, parts=(Part("v", Decimal(3)),), candidates=candidates)
+    return route_plan(parse_terms(order()), decision, lambda _: "k1", NOW_NS)
 
 
 def test_plan_shows_price_fee_and_slippage_in_exact_decimals() -> None:
@@ -92,7 +100,7 @@ def test_child_is_made_from_the_stored_route_and_keeps_unknown_fields() -> None:
     stored = routing_pb2.Route.FromString(
         new_route(asked, routing_pb2.RoutingInstruction(), plan(), NOW_NS).SerializeToString()
     )
-    child = child_order(stored)
+    child = child_order(stored, stored.plan.legs[0])
     assert child.venue == "v"
     child.venue = ""
     assert child.SerializeToString(deterministic=True) == asked.SerializeToString(deterministic=True)
@@ -157,24 +165,3 @@ def test_all_gateways_away_is_unavailable_with_a_time_to_wait() -> None:
     error = no_venue_error([bad("a", Reason.GATEWAY_UNAVAILABLE), bad("b", Reason.INSTRUMENT_NOT_FOUND)])
     assert isinstance(error, GatewayUnavailable)
     assert error.retry_after_s is not None
-
-
-@pytest.mark.parametrize(
-    ("venue", "instruction", "field"),
-    [
-        ("v", {"strategy": BEST_PRICE}, "order.venue"),
-        ("", {"strategy": routing_pb2.ROUTING_STRATEGY_EXPLICIT}, "order.venue"),
-        ("", {"strategy": routing_pb2.ROUTING_STRATEGY_LOWEST_FEES}, "instruction.strategy"),
-        ("", {"strategy": 9999}, "instruction.strategy"),
-        ("", {"preferred_venues": ["v"]}, "instruction.preferred_venues"),
-        ("v", {"excluded_venues": ["v"]}, "instruction.excluded_venues"),
-        ("", {"split_mode": routing_pb2.SPLIT_MODE_ALWAYS}, "instruction.split_mode"),
-    ],
-)
-def test_contradictory_or_unserved_instruction_is_refused_naming_the_field(
-    venue: str, instruction: dict[str, object], field: str
-) -> None:
-    """Field and rule are in the error."""
-    with pytest.raises(InvalidRequest) as caught:
-        check_instruction(order(venue=venue), routing_pb2.RoutingInstruction(**instruction))  # type: ignore[arg-type]
-    assert caught.value.field == field

@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.selection import BookView, Candidate, Decision, Level, Rules, VenueView, assess, decide, walk_book
+from router.assess import Candidate, assess
+from router.cost import cost_curve, cost_of, walk_book
+from router.selection import Decision, Wish, decide
 from router.terms import OrderTerms
+from router.views import BookView, FeeRates, Funding, Level, Refusal, Rules, VenueView
 from venuemesh.errors import Reason
 from venuemesh.v1 import instrument_pb2, order_pb2, routing_pb2, venue_pb2
 
@@ -94,8 +97,11 @@ def venue(name: str, seen: BookView | None = None, **changes: Any) -> VenueView:
     return VenueView(**values)
 
 
-def choose(order: OrderTerms, *views: VenueView, rules: Rules = RULES) -> Decision:
-    return decide(BEST_PRICE, order, [assess(order, view, rules) for view in views])
+def choose(
+    order: OrderTerms, *views: VenueView, rules: Rules = RULES, strategy: int = BEST_PRICE, **wish: Any
+) -> Decision:
+    wanted = Wish(strategy=strategy, **wish)
+    return decide(wanted, order, [assess(order, view, rules) for view in views])
 
 
 def test_buy_takes_the_venue_that_is_cheaper_for_the_whole_quantity() -> None:
@@ -208,11 +214,12 @@ def test_venue_that_cannot_take_the_order_is_left_out_with_its_reason(
     order: OrderTerms, view: VenueView, reason: Reason
 ) -> None:
     """Each cause has its reason and some words."""
-    candidate = assess(order, view, RULES)
+    decision = choose(order, view)
+    (candidate,) = decision.candidates
     assert candidate.refusal is not None
     assert candidate.refusal.reason is reason
     assert candidate.refusal.message
-    assert choose(order, view).chosen is None
+    assert decision.chosen is None
 
 
 def test_excluded_venue_is_left_out_even_with_the_best_price() -> None:
@@ -310,3 +317,162 @@ def test_chosen_venue_is_the_brute_force_best(
         assert isinstance(decision.chosen, Candidate)
         assert decision.chosen.cost is not None
         assert Fraction(decision.chosen.cost) == sign * usable[decision.chosen.venue][1]
+
+
+# --- strategies and splits ---
+
+FEES, LIQUIDITY = routing_pb2.ROUTING_STRATEGY_LOWEST_FEES, routing_pb2.ROUTING_STRATEGY_HIGHEST_LIQUIDITY
+PREFERENCE, ALL_IN = routing_pb2.ROUTING_STRATEGY_USER_PREFERENCE, routing_pb2.ROUTING_STRATEGY_ALL_IN_COST
+WHEN_CHEAPER, ALWAYS = routing_pb2.SPLIT_MODE_WHEN_CHEAPER, routing_pb2.SPLIT_MODE_ALWAYS
+
+
+def rates(maker: str, taker: str) -> FeeRates:
+    return FeeRates(maker=Decimal(maker), taker=Decimal(taker))
+
+
+def first(decision: Decision) -> str:
+    assert decision.chosen is not None
+    return decision.chosen.venue
+
+
+def test_each_strategy_applies_the_criterion_it_names() -> None:
+    """P21: one snapshot, a different winner for every criterion."""
+    deep = levels(("100.05", "50"))
+    views = [
+        venue("priced", book(asks=levels(("100", "2"), ("109", "9"))), fees=rates("0", "0.01")),
+        venue("free", book(asks=levels(("103", "9"))), fees=rates("0", "0")),
+        venue("deep", book(asks=deep), fees=rates("0", "0.02")),
+        venue("sound", book(asks=levels(("100.5", "9"))), fees=rates("0", "0.0005")),
+    ]
+    winners = {
+        strategy: first(choose(terms(), *views, strategy=strategy))
+        for strategy in (BEST_PRICE, FEES, LIQUIDITY, ALL_IN)
+    }
+    assert winners == {BEST_PRICE: "priced", FEES: "free", LIQUIDITY: "deep", ALL_IN: "sound"}
+    preferred = choose(terms(), *views, strategy=PREFERENCE, preferred=("deep", "free"))
+    assert first(preferred) == "deep"
+    assert [one.venue for one in preferred.candidates if one.refusal] == ["priced", "sound"]
+
+
+def test_preferred_venue_that_cannot_take_the_order_gives_way_to_the_next() -> None:
+    """P3: the first usable one, with the other's reason."""
+    away, here = venue("away", ASKS, unreachable="gone"), venue("here", ASKS)
+    decision = choose(terms(), away, here, strategy=PREFERENCE, preferred=("away", "here"))
+    assert first(decision) == "here"
+    assert decision.candidates[1].refusal is not None
+
+
+def test_depth_beyond_reach_and_a_wide_spread_lose_for_liquidity() -> None:
+    """P22: quantity counts near the best price of all only; at equal depth the narrower spread wins."""
+    far = venue("far", book(asks=levels(("105", "900"))))
+    wide = venue("wide", book(asks=levels(("100", "5")), bids=levels(("90", "5"))))
+    narrow = venue("narrow", book(asks=levels(("100", "5")), bids=levels(("99", "5"))))
+    decision = choose(terms(), far, wide, narrow, strategy=LIQUIDITY)
+    assert [one.venue for one in decision.candidates] == ["narrow", "wide", "far"]
+    assert decision.near == {"far": 0, "wide": 5, "narrow": 5}
+
+
+def test_funding_is_paid_by_a_buyer_and_received_by_a_seller() -> None:
+    """The same rate attracts one side and repels the other, more so over a longer horizon."""
+    quoted = book(bids=levels(("99.9", "5")), asks=levels(("100", "5")))
+    fee = rates("0", "0")
+    paying = venue("paying", quoted, fees=fee, funding=Funding(rate=Decimal("0.0001"), interval_s=3_600))
+    plain = venue("plain", quoted, fees=fee)
+    for is_buy, winner in ((True, "plain"), (False, "paying")):
+        assert first(choose(terms(is_buy=is_buy), plain, paying, strategy=ALL_IN)) == winner
+    decision = choose(terms(), paying, rules=dataclasses.replace(RULES, horizon_s=7_200), strategy=ALL_IN)
+    assert decision.candidates[0].funding == Decimal("0.02")
+    assert decision.candidates[0].all_in == Decimal("100.02")
+
+
+def test_resting_order_pays_the_makers_fee_and_an_unknown_fee_is_assumed() -> None:
+    """Passive orders compare maker rates; a venue that tells nothing is taken to charge the rule's rate."""
+    quoted = book(asks=levels(("110", "5")))
+    cheap = venue("cheap", quoted, fees=rates("0.0001", "0.009"))
+    silent = venue("silent", quoted, instrument=instrument(taker_fee_rate=None))
+    decision = choose(limit("100"), silent, cheap, strategy=FEES)
+    assert first(decision) == "cheap"
+    assert [one.fee for one in decision.candidates] == [Decimal("0.01"), Decimal("0.1")]
+    assert decision.candidates[1].fees is None
+
+
+def test_split_gathers_what_no_venue_has_alone_and_keeps_position_limits() -> None:
+    """Six from books of five; where a limit leaves room for two, the other gives four."""
+    views = [venue("a", ASKS, room=Decimal(2)), venue("b", ASKS)]
+    order = terms(quantity=Decimal(6))
+    assert choose(order, *views).chosen is None
+    decision = choose(order, *views, strategy=ALL_IN, split_mode=WHEN_CHEAPER)
+    assert {part.venue: part.quantity for part in decision.parts} == {"a": 2, "b": 4}
+    none = choose(order, venue("a", ASKS, room=Decimal(0)), venue("b", ASKS), strategy=ALL_IN, split_mode=WHEN_CHEAPER)
+    assert none.parts == ()
+    assert {one.refusal.reason for one in none.candidates if one.refusal} == {
+        Reason.POSITION_LIMIT_REACHED,
+        Reason.NO_LIQUIDITY,
+    }
+
+
+def test_venue_barred_from_outside_is_left_out_with_that_reason() -> None:
+    """P3: what a breaker says is the candidate's reason."""
+    barred = venue("a", ASKS, barred=Refusal(Reason.CIRCUIT_OPEN, "breaker is open"))
+    decision = choose(terms(), barred, venue("b", ASKS), split_mode=ALWAYS)
+    assert first(decision) == "b"
+    assert decision.candidates[1].refusal == Refusal(Reason.CIRCUIT_OPEN, "breaker is open")
+
+
+def test_quantity_off_every_lot_is_refused_as_that() -> None:
+    """P24: neither alone nor in parts."""
+    decision = choose(terms(quantity=Decimal("1.0005")), venue("a", ASKS), venue("b", ASKS), split_mode=ALWAYS)
+    assert decision.parts == ()
+    assert {one.refusal.reason for one in decision.candidates if one.refusal} == {Reason.QUANTITY_OFF_LOT}
+
+
+def test_order_to_fill_or_kill_is_never_split() -> None:
+    """No two venues can promise that together."""
+    seen = venue_pb2.VenueCapabilities()
+    seen.CopyFrom(capabilities())
+    seen.order_types[1].times_in_force.append(order_pb2.TIME_IN_FORCE_FOK)
+    order = limit("100", quantity=Decimal(6), time_in_force=order_pb2.TIME_IN_FORCE_FOK)
+    views = [venue(name, ASKS, capabilities=seen) for name in ("a", "b")]
+    assert choose(order, *views, strategy=ALL_IN, split_mode=ALWAYS).parts == ()
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seen=st.lists(books(), min_size=2, max_size=4),
+    is_buy=st.booleans(),
+    quantity=QUANTITIES,
+    price=st.none() | PRICES,
+    rests=st.booleans(),
+    mode=st.sampled_from([WHEN_CHEAPER, ALWAYS]),
+)
+def test_parts_sum_to_the_order_obey_the_rules_and_use_no_venue_at_fault(
+    seen: list[BookView], is_buy: bool, quantity: Decimal, price: Decimal | None, rests: bool, mode: int
+) -> None:
+    """P3, P23, P24: over any books; and splitting when cheaper never costs more than the best venue alone."""
+    if price is None:
+        order = terms(is_buy=is_buy, quantity=quantity)
+    else:
+        time_in_force = order_pb2.TIME_IN_FORCE_GTC if rests else order_pb2.TIME_IN_FORCE_IOC
+        order = limit(str(price), is_buy=is_buy, quantity=quantity, time_in_force=time_in_force)
+    views = [venue(f"v{place}", one) for place, one in enumerate(seen)]
+    alone = choose(order, *views, strategy=ALL_IN)
+    decision = choose(order, *views, strategy=ALL_IN, split_mode=mode)
+    if alone.parts:
+        assert decision.parts
+    if not decision.parts:
+        return
+    assert sum(part.quantity for part in decision.parts) == quantity
+    by_name = {one.venue: one for one in decision.candidates}
+    for part in decision.parts:
+        candidate, view = by_name[part.venue], seen[int(part.venue[1:])]
+        assert not view.stale_cause
+        assert view.age_s <= RULES.max_book_age_s
+        assert candidate.domain is not None
+        assert candidate.domain.least <= part.quantity <= candidate.domain.most
+        assert part.quantity % candidate.domain.step == 0
+    if mode == WHEN_CHEAPER and alone.chosen is not None and order.all_or_nothing:
+        costs = [
+            cost_of(cost_curve(by_name[part.venue].levels, order, by_name[part.venue].charges), part.quantity)
+            for part in decision.parts
+        ]
+        assert sum(costs) <= alone.chosen.all_in

@@ -21,7 +21,7 @@ from simulator.engine.values import (
 
 START_MS = 1_790_000_000_000
 PERP, SPOT, ISOLATED = "COIN-PERP", "COIN/USD", "STOCK-PERP"
-ALICE, BOB, HOUSE, BACKSTOP = "alice", "bob", "house", "backstop"
+ALICE, BOB, HOUSE, BACKSTOP = "ops-1", "bob", "house", "backstop"
 
 BUY, SELL = Side.BUY, Side.SELL
 GTC, IOC, ALO = TimeInForce.GOOD_TIL_CANCELLED, TimeInForce.IMMEDIATE_OR_CANCEL, TimeInForce.POST_ONLY

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from venuemesh.subjects import Kind, account_filter, subject, token
@@ -22,6 +22,7 @@ def test_subject_when_a_part_is_missing_has_a_dash() -> None:
 
 
 @given(TEXT, TEXT)
+@settings(deadline=None)
 def test_token_is_unique_and_safe(left: str, right: str) -> None:
     """No two texts share a token, and none contains what NATS reads as structure."""
     assert (token(left) == token(right)) == (left == right)

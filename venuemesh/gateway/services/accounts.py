@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+from venuemesh.errors import NotSupported
 from venuemesh.gateway.account import Account
 from venuemesh.gateway.services.account_feed import AccountFeeds
 from venuemesh.gateway.services.account_view import AccountView
@@ -21,6 +22,8 @@ from venuemesh.gateway.services.requests import (
     required,
     time_range,
 )
+from venuemesh.gateway.venue import TellsFees
+from venuemesh.money import format_decimal
 from venuemesh.paging import Pager
 from venuemesh.stream_options import EVENTS, parse_stream_options
 from venuemesh.streaming import StreamHub, responder
@@ -62,6 +65,21 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
     async def GetAccount(self, request: wire.GetAccountRequest, context: Context) -> wire.GetAccountResponse:
         """One account with its margin."""
         return wire.GetAccountResponse(account=self._message(self._account(request)))
+
+    async def GetFeeRates(self, request: wire.GetFeeRatesRequest, context: Context) -> wire.GetFeeRatesResponse:
+        """The account's own rates where the venue tells them, else the instrument's."""
+        account = self._account(request)
+        venue = self._parts.venue
+        instrument = self._parts.instruments.get(request.symbol, venue.name, field="symbol")
+        if isinstance(venue, TellsFees):
+            rates = await venue.fetch_fee_rates(account.account_id, instrument)
+            if rates is not None:
+                maker, taker = format_decimal(rates.maker), format_decimal(rates.taker)
+                return wire.GetFeeRatesResponse(maker_fee_rate=maker, taker_fee_rate=taker, of_account=True)
+        if not instrument.HasField("taker_fee_rate"):
+            raise NotSupported(f"{venue.name} does not tell what {request.symbol!r} costs")
+        maker = instrument.maker_fee_rate if instrument.HasField("maker_fee_rate") else instrument.taker_fee_rate
+        return wire.GetFeeRatesResponse(maker_fee_rate=maker, taker_fee_rate=instrument.taker_fee_rate)
 
     async def ListBalances(self, request: wire.ListBalancesRequest, context: Context) -> wire.ListBalancesResponse:
         """Balances by section and asset."""

@@ -101,13 +101,13 @@ def build_services(
             reconciliation_service_pb2,
             reconciliation_service_pb2_grpc,
             "ReconciliationService",
-            ReconciliationServicer(parts, pager),
+            ReconciliationServicer(parts, feeds, hub, pager),
         ),
         served(
             operations_service_pb2,
             operations_service_pb2_grpc,
             "OperationsService",
-            OperationsServicer(parts, hub),
+            OperationsServicer(parts, hub, pager),
         ),
         served(risk_service_pb2, risk_service_pb2_grpc, "RiskService", RiskServicer(parts)),
     ]

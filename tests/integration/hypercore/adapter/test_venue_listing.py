@@ -38,6 +38,15 @@ async def test_builder_dex_shows_margin_modes_fees_and_caps(tmp_path: Path) -> N
         assert rows[TSLA].oracle_session == instrument_pb2.ORACLE_SESSION_UNSPECIFIED
 
 
+async def test_account_tells_its_own_fees(tmp_path: Path) -> None:
+    """At the base tier they are the instrument's."""
+    async with world(tmp_path) as found:
+        row = (await listed(found))[SYMBOL]
+        rates = await found.venue.fetch_fee_rates("main", row)
+        assert rates is not None
+        assert (rates.maker, rates.taker) == (Decimal(row.maker_fee_rate), Decimal(row.taker_fee_rate))
+
+
 async def test_asset_at_its_open_interest_cap_is_shown_as_such(tmp_path: Path) -> None:
     """On the main dex too, which tells no caps."""
     for options, coin, symbol in ((XYZ, "xyz:TSLA", TSLA), ({"accounts": [], "live": False}, "ETH", SYMBOL)):

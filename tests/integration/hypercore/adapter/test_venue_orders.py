@@ -168,6 +168,40 @@ async def test_fetch_order_of_an_order_the_venue_forgot_comes_from_history(
         assert (view.venue_order_id, view.state) == (placed.venue_order_id, VenueOrderState.CANCELED)
 
 
+async def test_fetch_orders_reads_the_history_once_for_all_that_are_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The history costs at least 20 of the weight of a minute: many doubts must not cost it many times."""
+    async with world(tmp_path) as found:
+        ticket, placed = await place(found)
+        forgotten, gone = await place(found)
+        await found.venue.cancel_order(found.target(forgotten, gone.venue_order_id))
+        rest = found.venue._rest
+        status, history, read = rest.fetch_order_status, rest.fetch_historical_orders, list[str]()
+
+        async def some(user: str, order: int | str) -> Any:
+            return await status(user, order) if order == ticket.venue_client_order_id else None
+
+        async def counted(user: str) -> Any:
+            read.append(user)
+            return await history(user)
+
+        monkeypatch.setattr(rest, "fetch_order_status", some)
+        monkeypatch.setattr(rest, "fetch_historical_orders", counted)
+        asked = [ticket, *(found.ticket() for _ in range(5)), forgotten]
+        views = await found.venue.fetch_orders([found.target(one) for one in asked])
+        assert [view and view.state for view in views] == [
+            VenueOrderState.WORKING,
+            *[None] * 5,
+            VenueOrderState.CANCELED,
+        ]
+        assert views[0] is not None
+        assert views[0].venue_order_id == placed.venue_order_id
+        assert len(read) == 1
+        await found.venue.fetch_orders([found.target(ticket)])
+        assert len(read) == 1
+
+
 @pytest.mark.parametrize(
     "fault",
     [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,7 @@ from hypercore.adapter import market_normalizer
 from hypercore.precision import is_valid_price
 from tests.unit.hypercore.adapter.support import info, universe
 from venuemesh.gateway import rules
-from venuemesh.gateway.venue import Level
+from venuemesh.gateway.venue import FeeRates, Level
 from venuemesh.v1 import instrument_pb2, market_data_pb2
 
 NOW_NS = 1_790_000_000_123_456_789
@@ -141,3 +143,21 @@ def test_every_interval_of_the_contract_has_a_word() -> None:
     numbers = set(market_data_pb2.CandleInterval.values()) - {market_data_pb2.CANDLE_INTERVAL_UNSPECIFIED}
     assert set(market_normalizer.INTERVALS) == numbers
     assert len(set(market_normalizer.INTERVALS.values())) == len(numbers)
+
+
+def test_fees_of_an_account_are_its_tiers_and_scale_on_a_builder_dex() -> None:
+    """The venue tells main-dex rates; a builder's instrument keeps its factor over the base rates."""
+    fees: Any = SimpleNamespace(
+        user_add_rate=Decimal("0.00012"),
+        user_cross_rate=Decimal("0.0004"),
+        user_spot_add_rate=None,
+        user_spot_cross_rate=None,
+    )
+    main, spot = INSTRUMENTS["BTC/USDC:USDC"], INSTRUMENTS["HYPE/USDC"]
+    assert market_normalizer.account_fees(fees, main) == FeeRates(maker=Decimal("0.00012"), taker=Decimal("0.0004"))
+    assert market_normalizer.account_fees(fees, spot) is None
+    built = instrument_pb2.Instrument()
+    built.CopyFrom(main)
+    built.maker_fee_rate, built.taker_fee_rate = "0.0003", "0.0009"
+    doubled = market_normalizer.account_fees(fees, built)
+    assert doubled == FeeRates(maker=Decimal("0.00024"), taker=Decimal("0.0008"))

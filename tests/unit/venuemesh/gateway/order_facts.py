@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from venuemesh.gateway.facts import Ended, Ending, Fact
+from venuemesh.gateway.facts import Accepted, Ended, Ending, Fact, Filled
 from venuemesh.gateway.order_wire import new_order_state, order_id_of
 from venuemesh.gateway.orders import Change, IllegalTransition, OrderState, apply
 from venuemesh.gateway.venue import VenueFill
@@ -116,7 +116,9 @@ def step(state: OrderState, fact: Fact, now_ns: int = NOW_NS) -> Change | None:
         assert change.state.terms == state.terms
         assert change.state.trigger_state >= state.trigger_state
         if state.terminal and not change.state.terminal:
-            assert change.execution_type == pb.EXECUTION_TYPE_TRADE
+            shown = change.execution_type == pb.EXECUTION_TYPE_RESTATED and isinstance(fact, Accepted)
+            assert change.execution_type == pb.EXECUTION_TYPE_TRADE or shown
+            assert state.status == pb.ORDER_STATUS_REJECTED or isinstance(fact, Filled)
     return change
 
 

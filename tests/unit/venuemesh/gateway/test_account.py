@@ -9,11 +9,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes import ManualClock
-from tests.unit.venuemesh.gateway.order_facts import NOW_NS, SYMBOL, ended, fill, new_order
+from tests.unit.venuemesh.gateway.order_facts import NOW_NS, SYMBOL, check_invariants, ended, fill, new_order
 from venuemesh.errors import Reason
 from venuemesh.gateway.account import Account
-from venuemesh.gateway.facts import Accepted, CancelRequested, Fact, OutcomeLost, ProvedAbsent, RejectedByVenue
+from venuemesh.gateway.facts import (
+    Accepted,
+    CancelRequested,
+    Fact,
+    Filled,
+    OutcomeLost,
+    ProvedAbsent,
+    RejectedByVenue,
+    ReplaceConfirmed,
+    ReplaceFailed,
+    ReplaceRequested,
+)
 from venuemesh.gateway.order_wire import order_id_of, timestamp, to_order
+from venuemesh.gateway.orders import IllegalTransition, apply
 from venuemesh.gateway.positions import PositionState, apply_fill, apply_funding, reconcile
 from venuemesh.gateway.recovery import Recovery
 from venuemesh.gateway.venue import VenueFill, VenuePosition
@@ -457,3 +469,57 @@ def test_fills_seen_while_stale_do_not_hide_missed_ones(fresh: bool) -> None:
     expected = NOW_NS + (900 if fresh else 100)
     assert account.fills.complete_ns == expected
     assert rebuild(log.events)[0].fills.complete_ns == expected
+
+
+contradicting = st.lists(
+    st.sampled_from(
+        [
+            Accepted(venue_order_id="1"),
+            Accepted(venue_order_id="2"),
+            OutcomeLost(cause="cut"),
+            CancelRequested(),
+            RejectedByVenue(reason=Reason.NO_LIQUIDITY, text="no"),
+            RejectedByVenue(reason=Reason.NO_LIQUIDITY, text="late", venue_order_id="2"),
+            ProvedAbsent(evidence="asked"),
+            ReplaceRequested(),
+            ReplaceConfirmed(venue_order_id="2", quantity=Decimal(7)),
+            ReplaceFailed(text="no"),
+            Filled(fill=fill("a", 4)),
+            Filled(fill=fill("b", 6)),
+            Filled(fill=fill("c", 3, venue_order_id="2")),
+            ended(pb.ORDER_STATUS_CANCELED, "4"),
+            ended(pb.ORDER_STATUS_FILLED, None, life="2"),
+        ]
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(contradicting)
+def test_facts_in_any_order_change_are_no_news_or_are_recorded_as_contradictions(history: list[Fact]) -> None:
+    """Fill before acknowledgement, cancel and amendment racing fills, late refusals: none is lost, all adds up."""
+    account, log = make()
+    told: list[str] = []
+    revived: list[str] = []
+    account.on_illegal = lambda state, error: told.append(state.order_id)
+    account.on_revived = lambda state, _: revived.append(state.order_id)
+    account.take(new_order("a"))
+    illegal, back = 0, 0
+    for fact in history:
+        state = account.order_by_key("a")
+        assert state is not None
+        try:
+            change = apply(state, fact, NOW_NS)
+        except IllegalTransition:
+            change, illegal = None, illegal + 1
+        now = account.apply(state.order_id, fact)
+        assert (now == state) == (change is None)
+        check_invariants(now)
+        back += state.status == pb.ORDER_STATUS_REJECTED != now.status
+    assert len(told) == account.illegal_transitions == illegal
+    assert len(revived) == back
+    fills = [event.execution_report.fill for event in log.events if event.execution_report.HasField("fill")]
+    order = account.order_by_key("a")
+    assert order is not None
+    assert order.filled == sum((Decimal(one.quantity) for one in fills), Decimal(0))

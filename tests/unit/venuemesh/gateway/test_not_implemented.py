@@ -16,22 +16,11 @@ from venuemesh.metrics import Metrics
 
 NOT_IMPLEMENTED = {
     "InstrumentService/StreamInstrumentUpdates",
-    "OperationsService/DrainVenue",
-    "OperationsService/ListAuditEntries",
     "OperationsService/ListCircuitBreakers",
-    "OperationsService/ListDeadLetters",
     "OperationsService/ReloadConfiguration",
-    "OperationsService/RequeueDeadLetter",
     "OperationsService/SetCircuitBreaker",
     "OrderService/OpenOrderSession",
-    "ReconciliationService/ListDiscrepancies",
-    "ReconciliationService/ResolveUncertainOrder",
-    "ReconciliationService/StreamDiscrepancies",
-    "RiskService/EngageKillSwitch",
-    "RiskService/GetRiskState",
     "RiskService/ListLimits",
-    "RiskService/ReleaseKillSwitch",
-    "RiskService/SetTradingState",
     "RiskService/StreamRiskEvents",
     "RiskService/UpdateLimit",
 }

@@ -20,6 +20,7 @@ from venuemesh.gateway.facts import (
     Fact,
     Filled,
     FillsComplete,
+    OperatorActed,
     OutcomeLost,
     ProvedAbsent,
     RejectedByVenue,
@@ -70,6 +71,7 @@ facts = st.one_of(
             Armed(),
             FillsComplete(),
             Unrecognised(text="marmalade"),
+            OperatorActed(text="query by ops-1: why"),
         ]
     ),
     st.builds(
@@ -91,7 +93,7 @@ beginnings = st.sampled_from([new_order(), waiting(), waiting(pb.TRIGGER_STATE_W
 @settings(max_examples=400, deadline=None)
 @given(beginnings, st.lists(facts, max_size=14))
 def test_apply_over_any_facts_keeps_every_invariant(begin: OrderState, history: list[Fact]) -> None:
-    """Whatever comes in whatever order: quantities add up, versions rise by one, terminal is left only by a fill."""
+    """Whatever comes in whatever order: quantities add up, versions rise by one, terminal is left only on proof."""
     state = run(begin, history)
     check_invariants(state)
 
@@ -273,10 +275,35 @@ def test_refusal_after_evidence_of_life_is_illegal(alive: Fact, refusal: Fact) -
         apply(state, refusal, NOW_NS)
 
 
-def test_acceptance_after_rejection_is_illegal() -> None:
-    """Only a fill brings a rejected order back."""
+def test_acceptance_after_the_venues_own_refusal_is_illegal() -> None:
+    """The venue contradicts itself: nothing is changed, somebody must look."""
     with pytest.raises(IllegalTransition):
         apply(run(new_order(), [REFUSED]), Accepted(venue_order_id="1"), NOW_NS)
+
+
+@pytest.mark.parametrize("before", [[], [OutcomeLost(cause="cut")]])
+def test_acceptance_after_the_order_was_held_absent_brings_it_back_as_restated(before: list[Fact]) -> None:
+    """Our conclusion was wrong and the venue's word is right; everybody is told so."""
+    state = run(new_order(), [*before, ABSENT])
+    assert state.status == pb.ORDER_STATUS_REJECTED
+    change = step(state, Accepted(venue_order_id="7", trigger_state=pb.TRIGGER_STATE_WAITING))
+    assert change is not None
+    assert (change.state.status, change.state.venue_order_id) == (pb.ORDER_STATUS_NEW, "7")
+    assert (change.state.reject, change.state.leaves) == (None, state.quantity)
+    assert (change.execution_type, change.origin) == (pb.EXECUTION_TYPE_RESTATED, pb.ORIGIN_VENUE)
+    assert "held never to have reached it" in change.text
+    ended_state = run(change.state, [Filled(fill=fill("a", 4, venue_order_id="7")), ended(CANCELED, "4", life="7")])
+    assert (ended_state.status, ended_state.filled) == (CANCELED, Decimal(4))
+
+
+def test_operators_act_is_told_and_changes_nothing_else() -> None:
+    """It is in the order's history; what came of it is another fact. What has ended has no more history."""
+    state = run(new_order(), [OutcomeLost(cause="cut")])
+    change = step(state, OperatorActed(text="query by ops-1: why"))
+    assert change is not None
+    assert (change.origin, change.text) == (pb.ORIGIN_OPERATOR, "query by ops-1: why")
+    assert replace(change.state, version=state.version) == state
+    assert step(run(state, [ABSENT]), OperatorActed(text="again")) is None
 
 
 def test_confirmed_amendment_of_an_ended_order_is_illegal() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -151,3 +152,47 @@ def test_reconcile_takes_the_venues_quantity_and_entry() -> None:
     assert (step.state.quantity, step.state.entry_price) == (Decimal(-4), Decimal("9.5"))
     assert (step.state.realized_pnl, step.state.fees_paid) == (Decimal(1), Decimal(2))
     assert step.change == account.POSITION_CHANGE_RECONCILE
+
+
+def held(quantity: str, cost: str) -> PositionState:
+    return PositionState(symbol="X", quantity=Decimal(quantity), open_cost=Decimal(cost))
+
+
+@pytest.mark.parametrize(
+    ("ours", "quantity", "mark", "cost"),
+    [
+        (held("2", "200"), "3", None, "300"),
+        (held("2", "200"), "1", "150", "100"),
+        (held("-2", "-200"), "-5", None, "-500"),
+        (held("2", "200"), "-1", "150", "-150"),
+        (held("0", "0"), "4", "25", "100"),
+        (held("2", "200"), "0", "150", "0"),
+        (held("0", "0"), "4", None, "0"),
+    ],
+)
+def test_reconcile_with_a_venue_that_names_no_entry_keeps_ours_or_takes_the_mark(
+    ours: PositionState, quantity: str, mark: str | None, cost: str
+) -> None:
+    """A cost of 0 would show the whole worth as profit; that is left for a position nobody knows a price of."""
+    price = None if mark is None else Decimal(mark)
+    step = reconcile(ours, quantity=Decimal(quantity), entry_price=None, mark_price=price)
+    assert (step.state.quantity, step.state.open_cost) == (Decimal(quantity), Decimal(cost))
+    assert step.change == account.POSITION_CHANGE_RECONCILE
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.decimals("-1000", "1000", places=12, allow_nan=False),
+    st.decimals("0.000000000000000001", "1000", places=18, allow_nan=False),
+    st.sampled_from([BUY, SELL]),
+)
+def test_every_cost_can_be_stored(quantity: Decimal, price: Decimal, side: pb.Side.ValueType) -> None:
+    """30 digits after the point of a notional are rounded to the 18 that a stored amount has; no dust stays."""
+    taken = reconcile(PositionState(symbol="X"), quantity=quantity, entry_price=price).state
+    format_decimal(taken.open_cost)
+    if not quantity:
+        return
+    filled = apply_fill(taken, side=side, quantity=abs(quantity), price=price, fee=Decimal(0)).state
+    for amount in (filled.open_cost, filled.realized_pnl):
+        format_decimal(amount)
+    assert filled.quantity or not filled.open_cost

@@ -9,12 +9,13 @@ from decimal import Decimal
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from tests.fakes_venue import BTC, MAIN, FakeVenue, Held
+from tests.fakes_venue import BTC, MAIN, FakeVenue, Held, Lost
 from tests.unit.venuemesh.gateway.gateway_world import World, gateway, new_order, until
-from venuemesh.errors import Reconciling
+from venuemesh.errors import Reason, Reconciling
+from venuemesh.gateway.facts import ProvedAbsent
 from venuemesh.gateway.orders import OrderState
 from venuemesh.gateway.reconciler import Reconciler
-from venuemesh.gateway.venue import VenueFill, VenueOrder, VenueOrderState, VenueSnapshot
+from venuemesh.gateway.venue import Refused, VenueFill, VenueOrder, VenueOrderState, VenueSnapshot
 from venuemesh.v1 import account_pb2, event_pb2, stream_pb2
 from venuemesh.v1 import order_pb2 as pb
 from venuemesh.v1 import reconciliation_pb2 as rec
@@ -41,6 +42,10 @@ def ready(world: World) -> bool:
 async def events(world: World, payload: str) -> list[event_pb2.Event]:
     await world.durable()
     return [event for event in world.bus.events() if event.WhichOneof("payload") == payload]
+
+
+async def discrepancies(world: World) -> list[rec.Discrepancy]:
+    return [event.discrepancy for event in await events(world, "discrepancy")]
 
 
 async def cut(world: World) -> None:
@@ -143,7 +148,10 @@ async def test_fill_missed_over_a_reconnect_is_recovered_once() -> None:
         assert (
             len([one for one in await events(world, "execution_report") if one.execution_report.HasField("fill")]) == 1
         )
-        assert await events(world, "discrepancy") == []
+        (missed,) = await discrepancies(world)
+        assert (missed.discrepancy_type, missed.restated) == (rec.DISCREPANCY_TYPE_FILL_MISSED, True)
+        assert (missed.order_id, missed.ours) == (order(world).order_id, "none")
+        assert missed.venues == f"{fill.execution_id}: buy 0.5 at 100"
 
 
 async def test_fill_pushed_right_after_the_reconnect_does_not_hide_the_missed_one() -> None:
@@ -159,7 +167,7 @@ async def test_fill_pushed_right_after_the_reconnect_does_not_hide_the_missed_on
         await until(lambda: ready(world))
         assert order(world).filled == Decimal("0.75")
         assert world.account.positions[BTC].quantity == Decimal("0.75")
-        assert await events(world, "discrepancy") == []
+        assert [found.discrepancy_type for found in await discrepancies(world)] == [rec.DISCREPANCY_TYPE_FILL_MISSED]
 
 
 @pytest.mark.parametrize(
@@ -396,3 +404,119 @@ async def test_comparisons_of_one_account_do_not_overlap() -> None:
             for _ in range(3):
                 tasks.create_task(world.core.reconciler.reconcile(MAIN))
         assert most == 1
+
+
+# missed fills and balances
+
+
+async def test_fill_that_only_a_query_brought_is_reported_once_it_should_have_been_told() -> None:
+    """A fill on its way is none; one the live stream never told is, with the order it belongs to."""
+    async with gateway(venue=Quick()) as world:
+        world.venue.capabilities.settle_delay.FromSeconds(1)
+        world.core.resolver.settle_ns = 10**9
+        await world.submit("key-1", quantity="2")
+        world.clock.advance(10)
+        there = world.venue.order_of(world.venue.placed[0])
+        lost = world.venue.fill(there, "0.5", "100", push=False)
+        world.clock.advance(1)
+        late = world.venue.fill(there, "0.25", "100", push=False)
+        world.clock.advance(0.5)
+        world.venue.positions.clear()
+        world.venue.positions[(MAIN, BTC)] = Decimal("0.75")
+        report = await world.core.reconciler.reconcile(MAIN)
+        found = [(one.discrepancy_type, one.venues, one.order_id) for one in report.discrepancies]
+        told = f"{lost.execution_id}: buy 0.5 at 100"
+        assert found == [(rec.DISCREPANCY_TYPE_FILL_MISSED, told, order(world).order_id)]
+        assert late.execution_id in world.account.fills
+        again = await world.core.reconciler.reconcile(MAIN)
+        assert list(again.discrepancies) == []
+
+
+def usdc(total: str, available: str = "0") -> account_pb2.Balance:
+    return account_pb2.Balance(account_id=MAIN, venue="fakevenue", asset="USDC", total=total, available=available)
+
+
+async def with_balance(world: World, balance: account_pb2.Balance) -> rec.ReconciliationReport:
+    """Compare while the venue shows this balance and has not pushed it."""
+    world.venue.balances = [balance]
+    return await world.core.reconciler.reconcile(MAIN)
+
+
+async def test_balance_that_nothing_explains_is_a_discrepancy_and_is_taken() -> None:
+    """Told once, restated, and gone; what is available may differ freely."""
+    async with gateway(venue=Quick()) as world:
+        assert list((await with_balance(world, usdc("1000"))).discrepancies) == []
+        assert list((await with_balance(world, usdc("1000", "5"))).discrepancies) == []
+        report = await with_balance(world, usdc("990"))
+        (found,) = report.discrepancies
+        assert (found.discrepancy_type, found.restated) == (rec.DISCREPANCY_TYPE_BALANCE, True)
+        assert (found.ours, found.venues, found.symbol) == ("1000 USDC", "990 USDC", "")
+        assert world.account.balances[("", "USDC")].total == "990"
+        assert list((await with_balance(world, usdc("990"))).discrepancies) == []
+        world.venue.balances = []
+        (gone,) = (await world.core.reconciler.reconcile(MAIN)).discrepancies
+        assert (gone.ours, gone.venues) == ("990 USDC", "0 USDC")
+        assert world.account.balances[("", "USDC")].total == "0"
+
+
+async def test_balance_that_a_fill_or_a_payment_moved_is_none() -> None:
+    """What we know of explains it, whatever the amount: fees and funding are the venue's arithmetic."""
+    async with gateway(venue=Quick()) as world:
+        await with_balance(world, usdc("1000"))
+        await world.submit("key-1")
+        world.venue.fill(world.venue.order_of(world.venue.placed[0]), "1", "100", fee="0.05")
+        assert list((await with_balance(world, usdc("999.95"))).discrepancies) == []
+        world.venue.fund(MAIN, "f1", "-0.25")
+        assert list((await with_balance(world, usdc("999.7"))).discrepancies) == []
+        rounded = await with_balance(world, usdc("999.700001"))
+        assert list(rounded.discrepancies) == []
+
+
+async def test_balance_that_is_told_between_the_two_readings_is_none() -> None:
+    """The push was only later than the answer to the query."""
+    async with gateway(venue=Quick()) as world:
+        await with_balance(world, usdc("1000"))
+        release = asyncio.Event()
+        world.venue.script("fetch_snapshot", None, Held(release))
+        call = asyncio.create_task(with_balance(world, usdc("990")))
+        await until(lambda: world.venue.calls[-1] == "fetch_snapshot" and world.venue.calls.count("fetch_snapshot") > 2)
+        world.core.on_balances(MAIN, [usdc("990")], account_pb2.AccountSummary())
+        release.set()
+        assert list((await call).discrepancies) == []
+
+
+# contradictions
+
+
+async def test_contradiction_is_counted_alerted_and_stored_once_as_a_discrepancy() -> None:
+    """An illegal transition is refused and not lost: it is listed, and the venue is asked about what still works."""
+    async with gateway(venue=Quick()) as world:
+        world.venue.script("place_order", Refused(reason=Reason.NO_LIQUIDITY, text="no"))
+        await world.submit("key-1")
+        world.venue._rest(world.venue.placed[0])
+        there = world.venue.order_of(world.venue.placed[0])
+        for _ in range(2):
+            world.core.on_order(MAIN, there)
+        assert order(world).status == pb.ORDER_STATUS_REJECTED
+        assert world.account.illegal_transitions >= 2
+        (found,) = await discrepancies(world)
+        assert (found.discrepancy_type, found.restated) == (rec.DISCREPANCY_TYPE_ORDER_STATE, False)
+        assert (found.order_id, found.ours) == (order(world).order_id, "ORDER_STATUS_REJECTED")
+
+
+async def test_open_order_in_a_list_revives_one_that_was_held_absent() -> None:
+    """The snapshot is evidence as good as a push: RESTATED by reconciliation, and cancellable again."""
+    async with gateway(venue=Quick()) as world:
+        world.venue.pushing = False
+        world.venue.script("place_order", Lost(arrived=True))
+        world.core.desk.on_doubt = lambda *_: None
+        world.core.resolver.doubt = lambda *_: None  # type: ignore[method-assign]
+        await world.submit("key-1")
+        world.account.apply(order(world).order_id, ProvedAbsent(evidence="asked"))
+        world.clock.advance(10)
+        report = await world.core.reconciler.reconcile(MAIN)
+        assert order(world).working
+        (found,) = report.discrepancies
+        assert (found.ours, found.venues, found.restated) == ("ORDER_STATUS_REJECTED", "ORDER_STATUS_NEW", True)
+        last = (await events(world, "execution_report"))[-1].execution_report
+        assert (last.execution_type, last.origin) == (pb.EXECUTION_TYPE_RESTATED, pb.ORIGIN_RECONCILIATION)

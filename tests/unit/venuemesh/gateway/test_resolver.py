@@ -11,7 +11,7 @@ import pytest
 
 from tests.fakes_venue import MAIN, FakeVenue, Held, Lost
 from tests.unit.venuemesh.gateway.gateway_world import World, gateway, new_order, until
-from venuemesh.errors import Reason
+from venuemesh.errors import OutcomeUnknown, Reason
 from venuemesh.gateway.order_wire import nanoseconds
 from venuemesh.gateway.orders import OrderState
 from venuemesh.gateway.resolver import MAX_EVIDENCE, Doubt
@@ -232,10 +232,11 @@ async def test_uncertain_orders_are_listed_longest_first_with_evidence() -> None
         await lose(world, "key-1", arrived=False)
         world.clock.advance(2)
         await lose(world, "key-2", arrived=False)
-        await until(lambda: all(doubt.evidence for doubt in world.core.resolver.doubts.values()))
+        await until(lambda: all(len(doubt.evidence) > 1 for doubt in world.core.resolver.doubts.values()))
         rows = world.core.resolver.uncertain_orders()
         assert [row.order.terms.client_order_id for row in rows] == ["key-1", "key-2"]
-        assert {evidence.source for evidence in rows[0].evidence} == {"query by id"}
+        assert [evidence.source for evidence in rows[0].evidence][:2] == ["gateway", "query by id"]
+        assert rows[0].evidence[0].finding == "the reply to place_order was lost"
         expires_ns = order(world, "key-1").created_ns + 15 * 10**9
         assert nanoseconds(rows[0].settles_time) == expires_ns + 10**9
         assert world.core.resolver.uncertain_orders("other") == []
@@ -293,3 +294,48 @@ async def test_recheck_that_the_venue_does_not_answer_is_tried_again() -> None:
         world.venue.up = False
         await world.core.resolver.ask(doubt)
         assert list(world.core.resolver.doubts) == [order(world).order_id]
+
+
+async def test_doubts_that_are_due_together_cost_one_question() -> None:
+    """One reading for all doubts of an account; each is judged by itself."""
+    async with gateway() as world:
+        world.venue.pushing = False
+        world.core.desk.on_doubt = lambda *_: None
+        keys = [f"key-{number}" for number in range(5)]
+        for key in keys:
+            world.venue.script("place_order", Lost(arrived=key == "key-2"))
+        await asyncio.gather(*(world.submit(key) for key in keys))
+        resolver = world.core.resolver
+        await until(lambda: len(resolver.doubts) in (0, 4))
+        world.venue.calls.clear()
+        resolver.hurry(MAIN)
+        await until(lambda: world.venue.calls.count("fetch_order") >= 4)
+        assert world.venue.calls.count("fetch_orders") == 1
+        world.clock.advance(60)
+        resolver.hurry(MAIN)
+        await until(lambda: not resolver.doubts)
+        rejected = [key for key in keys if order(world, key).status == pb.ORDER_STATUS_REJECTED]
+        assert rejected == [key for key in keys if key != "key-2"]
+
+
+async def test_question_for_many_that_breaks_is_asked_one_by_one() -> None:
+    """One order that our code cannot handle must not keep the others uncertain; no answer proves nothing."""
+    async with gateway() as world:
+        doubts = [await lose(world, key, arrived=False) for key in ("key-1", "key-2")]
+        world.clock.advance(60)
+
+        async def broken(_: object) -> list[VenueOrder | None]:
+            raise ZeroDivisionError("ours")
+
+        async def cut(_: object) -> list[VenueOrder | None]:
+            raise OutcomeUnknown("cut")
+
+        world.venue.fetch_orders = cut  # type: ignore[method-assign,assignment]
+        await world.core.resolver.ask_together(doubts)
+        assert all(order(world, key).uncertain for key in ("key-1", "key-2"))
+        assert doubts[0].evidence[-1].finding == "not reached: cut"
+        world.venue.fetch_orders = broken  # type: ignore[method-assign,assignment]
+        world.venue.script("fetch_order", ZeroDivisionError("ours"))
+        await world.core.resolver.ask_together(doubts)
+        assert order(world, "key-1").uncertain
+        assert order(world, "key-2").status == pb.ORDER_STATUS_REJECTED

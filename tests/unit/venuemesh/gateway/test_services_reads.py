@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes_venue import BTC, ETH, VENUE, Held, Lost, instrument
+from tests.fakes_venue import BTC, ETH, VENUE, FakeVenue, Held, Lost, instrument
 from tests.unit.venuemesh.gateway.gateway_world import Caller, World, collect, gateway, take, until
 from venuemesh.errors import (
     AccountNotFound,
@@ -23,8 +23,9 @@ from venuemesh.errors import (
     ResumeExpired,
     VenueRejected,
 )
+from venuemesh.gateway.reconcile import make_discrepancy
 from venuemesh.gateway.services import history
-from venuemesh.gateway.venue import LeverageSetting, Refused
+from venuemesh.gateway.venue import FeeRates, LeverageSetting, Refused
 from venuemesh.paging import Pager
 from venuemesh.v1 import (
     account_pb2,
@@ -75,6 +76,23 @@ async def test_accounts_show_money_positions_and_a_place_to_resume_from() -> Non
         assert list((await world.accounts.ListPositions(request, CALLER)).positions) == []
         with pytest.raises(AccountNotFound):
             await world.accounts.GetAccount(accounts.GetAccountRequest(account_id="nobody"), CALLER)
+
+
+async def test_fee_rates_are_the_accounts_where_the_venue_tells_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the instrument's, and the answer says which; a venue that tells nothing says so."""
+    request = accounts.GetFeeRatesRequest(account_id="main", symbol=BTC)
+
+    async def told(self: Any, account_id: str, wanted: instrument_pb2.Instrument) -> FeeRates:
+        return FeeRates(maker=Decimal("-0.00001"), taker=Decimal("0.0003"))
+
+    async with gateway() as world:
+        base = await world.accounts.GetFeeRates(request, CALLER)
+        monkeypatch.setattr(type(world.venue), "fetch_fee_rates", told, raising=False)
+        own = await world.accounts.GetFeeRates(request, CALLER)
+        with pytest.raises(InstrumentNotFound):
+            await world.accounts.GetFeeRates(accounts.GetFeeRatesRequest(account_id="main", symbol="X"), CALLER)
+    assert (base.maker_fee_rate, base.taker_fee_rate, base.of_account) == ("0.0001", "0.0005", False)
+    assert (own.maker_fee_rate, own.taker_fee_rate, own.of_account) == ("-0.00001", "0.0003", True)
 
 
 async def _fill_many(world: World, count: int) -> list[str]:
@@ -347,6 +365,88 @@ async def test_list_uncertain_orders_pages_longest_first_and_filters_by_age() ->
             await world.reconciliation.ListUncertainOrders(request, CALLER)
         held.set()
         await until(lambda: not world.core.resolver.uncertain_orders())
+
+
+def note_differences(world: World, *accounts: str) -> None:
+    """A difference in each of these accounts, a second apart."""
+    for number, account_id in enumerate(accounts):
+        world.clock.advance(1.0)
+        found = make_discrepancy(
+            reconciliation_pb2.DISCREPANCY_TYPE_POSITION,
+            venue=VENUE,
+            account_id=account_id,
+            symbol=BTC,
+            order_id="",
+            ours=str(number),
+            venues="0",
+            restated=True,
+            now_ns=world.clock.now_ns(),
+        )
+        world.core.accounts[account_id].report_discrepancy(found)
+
+
+async def test_list_discrepancies_pages_newest_first_over_accounts_and_filters() -> None:
+    """Out of what is stored, whatever else happened; new ones do not shift a page."""
+    async with gateway(venue=FakeVenue(accounts=("main", "second"))) as world:
+        begin_ns = world.clock.now_ns()
+        note_differences(world, "main", "second", "main", "main")
+        await world.submit("key-1")
+        await world.durable()
+        request = reconciliation.ListDiscrepanciesRequest(page_size=3)
+        first = await world.reconciliation.ListDiscrepancies(request, CALLER)
+        assert [row.ours for row in first.discrepancies] == ["3", "2", "1"]
+        note_differences(world, "second")
+        await world.durable()
+        request.page_token = first.next_page_token
+        second = await world.reconciliation.ListDiscrepancies(request, CALLER)
+        assert ([row.ours for row in second.discrepancies], second.next_page_token) == (["0"], "")
+        request = reconciliation.ListDiscrepanciesRequest(account_id="main")
+        request.from_time.FromNanoseconds(begin_ns + 3 * 10**9)
+        request.to_time.FromNanoseconds(begin_ns + 4 * 10**9)
+        rows = (await world.reconciliation.ListDiscrepancies(request, CALLER)).discrepancies
+        assert [row.ours for row in rows] == ["2"]
+        with pytest.raises(AccountNotFound):
+            await world.reconciliation.ListDiscrepancies(
+                reconciliation.ListDiscrepanciesRequest(account_id="nobody"), CALLER
+            )
+
+
+async def test_stream_discrepancies_resumes_behind_a_position_and_shows_nothing_else() -> None:
+    """One numbering with all events of the account, also while the account is stale."""
+    async with gateway() as world:
+        note_differences(world, "main")
+        await world.submit("key-1")
+        await world.durable()
+        request = reconciliation.StreamDiscrepanciesRequest(account_id="main")
+        async with aclosing(world.reconciliation.StreamDiscrepancies(request, CALLER)) as stream:
+            (opened,) = await collect(stream, 1)
+            assert opened.WhichOneof("body") == "acknowledgement"
+            note_differences(world, "main", "main")
+            live = [await take(stream, "discrepancy") for _ in range(2)]
+        assert [row.discrepancy.ours for row in live] == ["0", "1"]
+        request.options.resume_after.epoch = world.core.log.epoch
+        request.options.resume_after.sequence = live[0].header.sequence
+        async with aclosing(world.reconciliation.StreamDiscrepancies(request, CALLER)) as stream:
+            assert (await take(stream, "discrepancy")).discrepancy.ours == "1"
+        world.venue.go_down()
+        await world.durable()
+        request = reconciliation.StreamDiscrepanciesRequest(account_id="main")
+        async with aclosing(world.reconciliation.StreamDiscrepancies(request, CALLER)) as stream:
+            await collect(stream, 1)
+            note_differences(world, "main")
+            assert (await take(stream, "discrepancy")).discrepancy.ours == "0"
+
+
+async def test_comparison_that_a_person_asked_for_says_who_and_why() -> None:
+    """In the report, until the next one; too long a reason is refused."""
+    async with gateway() as world:
+        request = reconciliation.TriggerReconciliationRequest(account_id="main", operator="ops-1", reason="looks odd")
+        report = (await world.reconciliation.TriggerReconciliation(request, CALLER)).report
+        assert (report.operator, report.reason) == ("ops-1", "looks odd")
+        request.reason = "r" * 501
+        with pytest.raises(InvalidRequest) as caught:
+            await world.reconciliation.TriggerReconciliation(request, CALLER)
+        assert caught.value.field == "reason"
 
 
 # operations

@@ -13,6 +13,7 @@ import pytest
 from tests.fakes_venue import MAIN, Down, FakeVenue, Held, Lost
 from tests.unit.venuemesh.gateway.gateway_world import World, gateway, until
 from venuemesh.errors import (
+    ClientOrderIdReused,
     InvalidOrder,
     JournalUnavailable,
     MeshError,
@@ -486,9 +487,9 @@ async def test_same_amendment_from_many_callers_is_sent_once() -> None:
         assert [one.replayed for one in answers].count(False) == 1
         assert (await amend(world)).replayed
         assert len(world.venue.amendments) == 1
-        with pytest.raises(InvalidOrder) as caught:
+        with pytest.raises(ClientOrderIdReused) as caught:
             await amend(world, price="102")
-        assert caught.value.reason is Reason.CLIENT_ORDER_ID_REUSED
+        assert caught.value.metadata["order_id"] == order(world).order_id
 
 
 async def _or_error(call: Awaitable[wire.ReplaceOrderResponse]) -> wire.ReplaceOrderResponse | Exception:
@@ -529,18 +530,85 @@ async def test_amendment_without_the_journal_is_not_sent() -> None:
         assert (await amend(world)).outcome == wire.SUBMIT_OUTCOME_ACKNOWLEDGED
 
 
-async def test_amendment_key_of_an_earlier_process_is_not_sent_again() -> None:
-    """Its result is in the order."""
+async def test_amendment_of_an_earlier_process_gives_its_first_result() -> None:
+    """Also when the order has ended since; another content is refused and names the order."""
     async with gateway() as world:
         await world.submit("key-1")
-        await amend(world)
+        await amend(world, price="101")
+        world.venue.script("amend_order", Refused(reason=Reason.NO_LIQUIDITY, text="no"))
+        await amend(world, "r-2", price="102")
         await world.durable()
     async with gateway(venue=world.venue, bus=world.bus) as again:
-        with pytest.raises(PreconditionFailed) as caught:
-            await amend(again, price="101")
-        assert caught.value.field == "request_id"
-        assert len(world.venue.amendments) == 1
+        for _ in range(2):
+            answer = await amend(again, price="101")
+            assert (answer.outcome, answer.replayed) == (wire.SUBMIT_OUTCOME_ACKNOWLEDGED, True)
+        refused = await amend(again, "r-2", price="102")
+        assert (refused.outcome, refused.reject.message) == (wire.SUBMIT_OUTCOME_REJECTED, "no")
+        with pytest.raises(ClientOrderIdReused) as caught:
+            await amend(again, price="103")
+        assert (caught.value.field, caught.value.metadata["order_id"]) == ("request_id", order(again).order_id)
+        await again.core.working.cancel(reference())
+        assert (await amend(again, price="101")).outcome == wire.SUBMIT_OUTCOME_ACKNOWLEDGED
+        assert len(world.venue.amendments) == 2
         assert order(again).price == Decimal(101)
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+async def test_amendment_without_an_answer_gives_what_the_venue_showed_of_it(arrived: bool) -> None:
+    """UNKNOWN until it is settled, then the truth, to every repeat, also after a restart."""
+    async with gateway() as world:
+        await world.submit("key-1")
+        world.venue.script("amend_order", Lost(arrived=arrived))
+        world.venue.script("fetch_order", *[Lost()] * 2)
+        assert (await amend(world, price="101")).outcome == wire.SUBMIT_OUTCOME_UNKNOWN
+        assert (await amend(world, price="101")).outcome == wire.SUBMIT_OUTCOME_UNKNOWN
+        world.clock.advance(60)
+        await world.core.resolver.ask_now(world.account, order(world).order_id)
+        await world.core.resolver.ask_now(world.account, order(world).order_id)
+        expected = wire.SUBMIT_OUTCOME_ACKNOWLEDGED if arrived else wire.SUBMIT_OUTCOME_REJECTED
+        assert (await amend(world, price="101")).outcome == expected
+        await world.durable()
+    async with gateway(venue=world.venue, bus=world.bus) as again:
+        answer = await amend(again, price="101")
+        assert (answer.outcome, answer.replayed) == (expected, True)
+        assert not order(again).pending_replace
+        assert len(world.venue.amendments) == 1
+
+
+async def test_amendment_of_which_only_the_intent_survived_is_asked_about() -> None:
+    """The process ended after the send and before its event was durable: the venue's terms are taken."""
+    async with gateway() as world:
+        await world.submit("key-1")
+        await world.durable()
+        world.bus.holding = True
+        await amend(world, price="101")
+        await until(lambda: world.venue.amendments)
+    world.bus.holding = False
+    world.bus._held.clear()
+    async with gateway(venue=world.venue, bus=world.bus) as again:
+        await until(lambda: order(again).price == Decimal(101) and not order(again).pending_replace)
+        assert (await amend(again, price="101")).outcome == wire.SUBMIT_OUTCOME_ACKNOWLEDGED
+
+
+async def test_amendment_that_the_journal_took_too_late_was_certainly_not_sent() -> None:
+    """The broker stored it without confirming: a repeat is told so, and nothing is sent under that key."""
+    async with gateway() as world:
+        await world.submit("key-1")
+        store = world.bus.append_once
+
+        async def forget(subject: str, payload: bytes) -> int:
+            await store(subject, payload)
+            raise JournalUnavailable("JetStream did not confirm")
+
+        world.bus.append_once = forget  # type: ignore[method-assign]
+        with pytest.raises(JournalUnavailable):
+            await amend(world)
+        world.bus.append_once = store  # type: ignore[method-assign]
+        for _ in range(2):
+            again = await amend(world)
+            assert (again.outcome, again.replayed) == (wire.SUBMIT_OUTCOME_REJECTED, True)
+            assert again.reject.reason == error_pb2.REASON_NEVER_REACHED_VENUE
+        assert world.venue.amendments == []
 
 
 async def test_amendment_whose_caller_hangs_up_is_finished_and_remembered() -> None:
@@ -567,8 +635,9 @@ async def test_remembered_amendments_are_bounded(monkeypatch: pytest.MonkeyPatch
         for number in range(4):
             await amend(world, f"r-{number}", price=str(101 + number))
         assert len(world.core.working.amendments._amendments) == 2
-        with pytest.raises(PreconditionFailed):
-            await amend(world, "r-0", price="101")
+        first = await amend(world, "r-0", price="101")
+        assert (first.outcome, first.replayed) == (wire.SUBMIT_OUTCOME_ACKNOWLEDGED, True)
+        assert len(world.venue.amendments) == 4
 
 
 def test_words_of_a_cancel_are_all_judged() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes import ManualClock
-from venuemesh.transport.link import LinkState, LinkStats, LinkThresholds, percentile
+from venuemesh.transport.link import LinkState, LinkStats, LinkWindow, percentile
 
 steps = st.lists(
     st.one_of(
@@ -27,7 +27,7 @@ steps = st.lists(
 def test_snapshot_equals_reference_model(script: list[tuple[str, int]]) -> None:
     """P30: whatever happened, in whatever order, the snapshot equals sums over the whole history."""
     clock = ManualClock()
-    limits = LinkThresholds(window_s=30, max_samples=8, ewma_weight=0.5, max_error_rate=None)
+    limits = LinkWindow(window_s=30, max_samples=8, ewma_weight=0.5)
     stats = LinkStats(clock, limits)
     history: list[tuple[int, str, int]] = []
     now = 0
@@ -54,9 +54,11 @@ def test_snapshot_equals_reference_model(script: list[tuple[str, int]]) -> None:
 
 def _compare(stats: LinkStats, history: list[tuple[int, str, int]], now: int) -> None:
     state, since, spells, ups, downs = LinkState.CONNECTING, None, 0, 0, 0
+    connects: list[int] = []
     for at, what, _ in history:
         if what == "connect" and since is None:
             state, since, ups = LinkState.LIVE, at, ups + 1
+            connects.append(at)
         elif what == "disconnect" and since is not None:
             state, spells, since, downs = LinkState.DOWN, spells + at - since, None, downs + 1
         elif what == "connecting" and since is None:
@@ -74,6 +76,10 @@ def _compare(stats: LinkStats, history: list[tuple[int, str, int]], now: int) ->
     assert seen.availability == ((spells + uptime) / now if now else None)
     assert (seen.connections, seen.disconnections) == (ups, downs)
     assert seen.reconnections == max(0, ups - 1)
+    assert seen.recent_reconnections == sum(now - at < 30 for at in connects[1:])
+    assert seen.connected is (since is not None)
+    heard = max([since or 0, *messages])
+    assert seen.heard_age_s == (now - heard if since is not None else 0)
     assert seen.failed_attempts == sum(what == "fail" for _, what, _ in history)
     assert seen.requests == len(window)
     errors = sum(what == "error" for _, what, _ in window)
@@ -105,41 +111,22 @@ def test_percentile_of_hundred_values_is_nearest_rank() -> None:
     assert math.isclose(percentile([3.0], 99) or 0, 3.0)
 
 
-def test_state_when_errors_pass_the_threshold_is_degraded_until_they_age() -> None:
-    """A connected link with too many failures is degraded, and recovers as the window moves on."""
-    clock = ManualClock()
-    stats = LinkStats(clock, LinkThresholds(window_s=60, max_error_rate=0.2, min_requests=5))
-    stats.connect_succeeded()
-    for failed in (True, True, False, False):
-        stats.request_done(failed=failed, latency_s=0.01)
-    assert stats.state() is LinkState.LIVE  # too few to judge
-    stats.request_done(failed=False, latency_s=0.01)
-    assert stats.state() is LinkState.DEGRADED
-    assert "error rate 0.40" in stats.snapshot().detail
-    clock.advance(60)
-    assert stats.state() is LinkState.LIVE
-
-
-def test_state_when_latency_or_silence_pass_the_threshold_is_degraded() -> None:
-    """Slow answers and silence degrade; a link without a connection is down, not degraded."""
-    clock = ManualClock()
-    stats = LinkStats(clock, LinkThresholds(max_latency_s=0.5, max_silence_s=10))
-    stats.connect_succeeded()
-    stats.latency_measured(0.6)
-    assert "median latency" in stats.snapshot().detail
-    clock.advance(60.5)
-    assert "silent for 60.5 s" in stats.snapshot().detail
-    stats.message_received()
-    assert stats.state() is LinkState.LIVE
-    clock.advance(11)
-    stats.disconnected("gone")
-    assert stats.snapshot().state is LinkState.DOWN
-    assert stats.snapshot().detail == "gone"
-
-
 def test_memory_when_requests_never_end_is_bounded() -> None:
     """Only the latest samples are kept."""
-    stats = LinkStats(ManualClock(), LinkThresholds(max_samples=16))
+    stats = LinkStats(ManualClock(), LinkWindow(max_samples=16))
     for _ in range(1000):
         stats.request_done(failed=False, latency_s=0.001)
     assert stats.snapshot().requests == 16
+
+
+def test_link_whose_end_is_announced_is_degraded_until_there_is_a_new_connection() -> None:
+    """The announcement is of one connection: it goes with it."""
+    clock = ManualClock()
+    stats = LinkStats(clock)
+    stats.connect_succeeded()
+    stats.leaving("ends soon")
+    assert (stats.snapshot().state, stats.snapshot().detail) == (LinkState.DEGRADED, "ends soon")
+    stats.disconnected("ended")
+    assert (stats.snapshot().state, stats.snapshot().detail) == (LinkState.DOWN, "ended")
+    stats.connect_succeeded()
+    assert (stats.snapshot().state, stats.snapshot().detail) == (LinkState.LIVE, "")
