@@ -10,6 +10,9 @@ BREAKING_AGAINST ?=
 TARGET ?=
 ACCOUNT ?=
 SYMBOL ?=
+# Of `soak`: how long, and the seed of the blows; drawn when empty.
+MINUTES ?= 10
+SEED ?=
 
 BIN := $(VENV)/bin
 PY := $(BIN)/python
@@ -21,7 +24,7 @@ PYTEST := $(PY) -m pytest $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev proto proto-check breaking fmt lint types unit contract integration e2e test cover \
+.PHONY: help setup setup-dev proto proto-check breaking fmt lint types unit contract integration e2e soak test cover \
 	conformance run demo up down certs check check-static clean lock
 
 help: ## list the targets
@@ -132,6 +135,9 @@ integration: setup-dev ## real gRPC, JetStream and processes
 
 e2e: setup-dev ## the whole mesh
 	@$(PYTEST) tests/e2e
+
+soak: setup-dev ## kill everything under load: MINUTES=.. [SEED=..]; a summary, exits 1 on any loss or duplicate
+	@$(PY) -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 # Two workers; tests that must not run beside each other carry the same `xdist_group` mark.
 test: setup-dev ## all tests

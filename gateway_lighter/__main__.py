@@ -44,6 +44,7 @@ async def main() -> None:
         ),
         refuses=refuses,
         crash_point=settings.crash_point,
+        crash_passes=settings.crash_passes,
     )
 
 

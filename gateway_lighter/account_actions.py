@@ -1,6 +1,6 @@
-"""What an account does at the venue besides orders: leverage and isolated margin.
+"""What an account does at the venue besides orders: leverage, isolated margin, the scheduled cancel.
 
-Source: venue reference sections 4.1 and 7.5.
+Source: venue reference sections 4.1, 7.3 and 7.5.
 """
 
 from __future__ import annotations
@@ -10,18 +10,28 @@ from decimal import Decimal
 from typing import Final
 
 from gateway_lighter.answers import read_done
-from gateway_lighter.normalizer import Market, leverage_of, readable
+from gateway_lighter.normalizer import NS_PER_MS, NS_PER_S, Market, leverage_of, readable
 from gateway_lighter.rest import LighterRest
 from gateway_lighter.scaling import MARGIN_TICKS, scale
 from gateway_lighter.sender import Sender
-from gateway_lighter.transactions import MarginMode, Transaction, UpdateLeverage, UpdateMargin
+from gateway_lighter.transactions import (
+    CancelAllOrders,
+    CancelAllWhen,
+    MarginMode,
+    Transaction,
+    UpdateLeverage,
+    UpdateMargin,
+)
 from gateway_lighter.views import AccountView
 from venuemesh.clock import Clock
-from venuemesh.errors import NotSupported, ProtocolViolation
+from venuemesh.errors import InvalidRequest, NotSupported, ProtocolViolation
 from venuemesh.gateway.venue import LeverageSetting, Refused, Reservation
 from venuemesh.v1 import account_pb2, instrument_pb2
 
 COLLATERAL_DECIMALS: Final = 6
+SOONEST_CANCEL_S: Final = 305
+"""The venue takes five minutes at least; some seconds may pass on the way."""
+LATEST_CANCEL_S: Final = 15 * 86_400
 _OUT, _IN = 0, 1
 
 
@@ -80,6 +90,23 @@ class AccountActions:
         balances, _ = view.snapshot_money(account, received_ns=self._clock.now_ns())
         return [row for row in balances if row.asset == asset and row.venue_section in sections]
 
+    async def schedule_cancel(self, account_id: str, at_ns: int | None) -> Refused | None:
+        """The venue's dead-man's switch: cancels every order of the account at a time unless it is moved.
+
+        Raises:
+            InvalidRequest: nearer or further than the venue takes; nothing was sent.
+        """
+        if at_ns is None:
+            transaction = CancelAllOrders(time_in_force=CancelAllWhen.ABORT)
+        else:
+            ahead_s = (at_ns - self._clock.now_ns()) / NS_PER_S
+            if not SOONEST_CANCEL_S <= ahead_s <= LATEST_CANCEL_S:
+                bounds = f"{SOONEST_CANCEL_S} s to {LATEST_CANCEL_S} s"
+                raise InvalidRequest(f"lease: the venue cancels {bounds} ahead, not {ahead_s:.1f} s", field="lease")
+            transaction = CancelAllOrders(time_in_force=CancelAllWhen.SCHEDULED, time=at_ns // NS_PER_MS)
+        answer = await self._send(account_id, transaction, None, account_id, read_done)
+        return answer if isinstance(answer, Refused) else None
+
     async def _do(
         self, account_id: str, transaction: Transaction, reservation: Reservation | None, market: Market
     ) -> Refused | None:
@@ -90,8 +117,3 @@ class AccountActions:
 def no_transfer(account_id: str) -> NotSupported:
     """Moving collateral between sections needs what this gateway does not hold."""
     return NotSupported(f"account {account_id}: collateral is not moved between sections here")
-
-
-def no_schedule(account_id: str) -> NotSupported:
-    """A cancel at a later time, as a dead-man's switch needs it, the venue does not have."""
-    return NotSupported(f"account {account_id}: the venue takes no scheduled cancel nearer than five minutes")

@@ -186,7 +186,7 @@ class Withdrawals(Wire, frozen=True, kw_only=True):
 
 
 class TransferRow(Wire, frozen=True, kw_only=True):
-    """Row of `transfer/history`; `type` tells the direction."""
+    """Row of `transfer/history`; the accounts tell the direction, the routes ("perps", "spot") the sections."""
 
     id: str
     amount: Decimal
@@ -194,6 +194,8 @@ class TransferRow(Wire, frozen=True, kw_only=True):
     type: str
     from_account_index: int = 0
     to_account_index: int = 0
+    from_route: str | None = None
+    to_route: str | None = None
     asset_id: int = 0
     fee: Decimal = ZERO
     tx_hash: str = ""

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from decimal import Decimal
+from functools import partial
+from typing import TypeVar
 
 from gateway_lighter.account_messages import Order
 from gateway_lighter.answers import client_index
 from gateway_lighter.codec_verdicts import TransactionState, Verdict
-from gateway_lighter.normalizer import NS_PER_MS, NS_PER_S
+from gateway_lighter.ledger import instant_ns
+from gateway_lighter.normalizer import NS_PER_MS, NS_PER_S, readable
 from gateway_lighter.rest import LighterRest
+from gateway_lighter.slices import Slices
 from gateway_lighter.verdicts import Verdicts
 from gateway_lighter.views import AccountView
 from venuemesh.clock import Clock
-from venuemesh.errors import InvalidRequest, Reason
+from venuemesh.errors import InvalidRequest, ProtocolViolation, Reason
 from venuemesh.gateway.venue import OrderTarget, VenueFill, VenueOrder, VenueOrderState, VenueSnapshot
 from venuemesh.v1 import account_pb2, order_pb2
 
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
 LIVE_STATUSES = frozenset({"in-progress", "pending", "open"})
+SLOW_MONEY_NS = 7 * 86_400 * NS_PER_S
+"""How long a deposit or withdrawal may be on its way: it is dated at its beginning."""
+
 _ZERO = Decimal(0)
 
 
@@ -26,12 +38,14 @@ class AccountReads:
 
     Args:
         verdicts: remembers the transactions that orders were sent with.
+        slices: know whose the fills of a TWAP's slices are.
     """
 
-    def __init__(self, view: AccountView, rest: LighterRest, verdicts: Verdicts, clock: Clock) -> None:
+    def __init__(self, view: AccountView, rest: LighterRest, verdicts: Verdicts, slices: Slices, clock: Clock) -> None:
         self._view = view
         self._rest = rest
         self._verdicts = verdicts
+        self._slices = slices
         self._clock = clock
 
     async def fetch_orders(self, targets: Sequence[OrderTarget]) -> Sequence[VenueOrder | None]:
@@ -90,15 +104,61 @@ class AccountReads:
         return max(mine, key=lambda row: (row.transaction_time, row.status not in LIVE_STATUSES), default=None)
 
     async def fetch_fills(self, since_ns: int) -> Sequence[VenueFill]:
-        """All pages, oldest first, each fill once."""
+        """All pages, oldest first, each fill once; a slice's as its TWAP's."""
         trades = await self._rest.fetch_trades_since(self._view.index, since_ms=since_ns // NS_PER_MS)
         fills = {fill.execution_id: fill for trade in trades for fill in self._view.fills(trade)}
-        return sorted(fills.values(), key=lambda fill: fill.venue_time_ns)
+        if any(self._slices.is_unknown(fill) for fill in fills.values()):
+            self._slices.learn_all(await self._rest.fetch_active_orders(self._view.index))
+            self._slices.learn_all(await self._rest.fetch_inactive_orders_since(self._view.index, since_ns // NS_PER_S))
+        return sorted(map(self._slices.attribute, fills.values()), key=lambda fill: fill.venue_time_ns)
 
     async def fetch_ledger(self, since_ns: int) -> Sequence[account_pb2.LedgerEntry]:
-        """Funding."""
+        """Funding, deposits, withdrawals and transfers, oldest first.
+
+        A deposit or withdrawal is dated when it was begun and done later: rows from further back are read again.
+        """
         rows = await self._rest.fetch_position_fundings_since(self._view.index, since_s=since_ns // NS_PER_S)
-        return [entry for row in rows if (entry := self._view.funding(row)) is not None]
+        entries = [entry for row in rows if (entry := self._view.funding(row)) is not None]
+        entries += await self._fetch_money(since_ns, since_ns - SLOW_MONEY_NS)
+        return sorted(entries, key=lambda entry: entry.venue_time.ToNanoseconds())
+
+    async def _fetch_money(self, since_ns: int, early_ns: int) -> list[account_pb2.LedgerEntry]:
+        index, ledger, rest = self._view.index, self._view.ledger(), self._rest
+        deposits = partial(
+            rest.fetch_deposits,
+            index,
+            self._view.l1_address,
+            enough=lambda row: instant_ns(row.timestamp) < early_ns,
+        )
+        withdrawals = partial(rest.fetch_withdrawals, index, enough=lambda row: instant_ns(row.timestamp) < early_ns)
+        transfers = partial(rest.fetch_transfers, index, enough=lambda row: instant_ns(row.timestamp) < since_ns)
+        return [
+            *await self._entries("deposits", deposits, ledger.deposit),
+            *await self._entries("withdrawals", withdrawals, ledger.withdrawal),
+            *await self._entries("transfers", transfers, ledger.transfer),
+        ]
+
+    async def _entries(
+        self,
+        what: str,
+        fetch: Callable[[], Awaitable[Sequence[T]]],
+        read: Callable[[T], list[account_pb2.LedgerEntry]],
+    ) -> list[account_pb2.LedgerEntry]:
+        """Rows of a history as entries. What cannot be read is said and left out: it is no reason to stop trading."""
+        extra = {"account_id": self._view.account_id, "what": what}
+        entries: list[account_pb2.LedgerEntry] = []
+        try:
+            rows = await fetch()
+        except InvalidRequest as error:
+            log.error("ledger_refused", extra={**extra, "error": error.message})
+            return entries
+        for row in rows:
+            try:
+                with readable(what):
+                    entries += read(row)
+            except ProtocolViolation as violation:
+                log.error("ledger_row_unreadable", extra={**extra, "error": violation.message, **violation.metadata})
+        return entries
 
     async def fetch_snapshot(self) -> VenueSnapshot:
         """Open orders, positions, balances and margin."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Final
 
 from gateway_lighter.limits import Tier, VolumeQuota
 from gateway_lighter.native_signer import EXPIRY_AHEAD_MS, open_signer
@@ -24,7 +25,7 @@ from venuemesh.secrets import read_secret
 log = logging.getLogger(__name__)
 
 NS_PER_MS = 1_000_000
-_SKIPPING = Attributes(skip_nonce=True)
+SKIPPING: Final = Attributes(skip_nonce=True)
 """Any nonce above the key's last one will do, so that a lost transaction blocks nothing."""
 _KEPT_AFTER_EXPIRY_NS = 60 * 1_000_000_000
 
@@ -56,12 +57,18 @@ class Wallet:
         self._reserved[lease.number] = (lease, expires_ns)
         return Reservation(nonce=lease.number, expires_ns=expires_ns // NS_PER_MS * NS_PER_MS)
 
-    def take(self, reservation: Reservation | None) -> NonceLease:
-        """The nonce of a reservation, or another one where that is no longer good.
+    def take(self, reservation: Reservation | None, count: int = 1) -> list[NonceLease]:
+        """The nonce of a reservation, or another one where that is no longer good; the following ones too for a batch.
+
+        Only the first of a batch is in the journal. The rest need not be: they follow the clock's milliseconds, which
+        are past them before a new process can give out its first, and a nonce that is too low is refused unread.
 
         Raises:
             Unavailable: every key must ask the venue first.
         """
+        return self.pool.lease_run(self._take_one(reservation), count, self._clock.now_ns() // NS_PER_MS)
+
+    def _take_one(self, reservation: Reservation | None) -> NonceLease:
         if reservation is not None and (kept := self._reserved.pop(reservation.nonce, None)) is not None:
             lease, _ = kept
             if self.pool.is_current(lease):
@@ -69,10 +76,17 @@ class Wallet:
             self.pool.settle(lease, NonceFate.UNSPENT)
         return self.pool.lease(self._clock.now_ns() // NS_PER_MS)
 
-    def sign(self, transaction: Transaction, lease: NonceLease, *, expired_at_ms: int) -> SignedTransaction:
+    def sign(
+        self,
+        transaction: Transaction,
+        lease: NonceLease,
+        *,
+        expired_at_ms: int,
+        attributes: Attributes = SKIPPING,
+    ) -> SignedTransaction:
         """Check and sign. Raises InvalidOrder for what the venue would refuse."""
         signer = self.signers[lease.api_key_index]
-        return signer.sign(transaction, nonce=lease.nonce, expired_at_ms=expired_at_ms, attributes=_SKIPPING)
+        return signer.sign(transaction, nonce=lease.nonce, expired_at_ms=expired_at_ms, attributes=attributes)
 
     async def resynchronize(self, rest: LighterRest) -> None:
         """Ask the venue for the next nonce of every key that needs it.

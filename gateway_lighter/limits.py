@@ -126,10 +126,14 @@ class TierLimits:
         return Charge(costs={REST: weight}, priority=priority)
 
     def transaction_charge(self, transactions: Sequence[Transaction]) -> Charge:
-        """What one sendTx or one batch costs, over HTTP or WebSocket alike; a batch counts once."""
+        """What one sendTx or one batch costs, over HTTP or WebSocket alike.
+
+        To a standard account it is one request. Where transactions have a budget each of a batch is taken to count: no
+        source says, and a limit must not be met by surprise.
+        """
         if not transactions:
             raise ValueError("no transaction, no charge")
-        costs = {REST if self.tier is Tier.STANDARD else TRANSACTIONS: 1}
+        costs = {REST: 1} if self.tier is Tier.STANDARD else {TRANSACTIONS: len(transactions)}
         settings = sum(isinstance(transaction, UpdateLeverage | UpdateMargin) for transaction in transactions)
         if settings:
             costs[SETTINGS] = settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from gateway_lighter.codec_frames import Shutdown
 from gateway_lighter.limits import MAX_IN_FLIGHT, TierLimits
 from gateway_lighter.rest import LighterRest
 from gateway_lighter.session import LighterSession
@@ -84,6 +85,11 @@ class Links:
             limits=self.limits,
             **options,
         )
+
+
+def leaving(notice: Shutdown) -> str:
+    """What people are told of the venue's announcement that a connection will end."""
+    return f"the venue announces the end of this connection in {notice.close_in_ms} ms"
 
 
 def in_flight_reserve(max_in_flight: int) -> int:

@@ -14,8 +14,8 @@ from gateway_lighter import codec_frames as frames
 from gateway_lighter import market_normalizer as normalizer
 from gateway_lighter import messages as wire
 from gateway_lighter.codec_book import BookGap
-from gateway_lighter.codec_frames import DataFrame
-from gateway_lighter.links import Links
+from gateway_lighter.codec_frames import DataFrame, Shutdown
+from gateway_lighter.links import Links, leaving
 from gateway_lighter.market_normalizer import Interval
 from gateway_lighter.normalizer import NS_PER_MS, NS_PER_US, Market, readable
 from gateway_lighter.session import (
@@ -54,6 +54,7 @@ class MarketStream:
         self._directory = directory
         self._venue = directory.venue
         self._clock = clock
+        self._board = links.board
         self._sink: VenueSink | None = None
         self._watched: dict[str, int] = {}
         self._latest_us: dict[int, int] = {}
@@ -114,6 +115,9 @@ class MarketStream:
                 self._unreadable(found.channel, found.violation, sink)
             elif isinstance(found, SubscriptionRefused):
                 self._refused(found, sink)
+            elif isinstance(found, Shutdown):
+                log.warning("venue_restarts", extra={"close_in_ms": found.close_in_ms})
+                self._board.on_leaving(MARKET_LINK, leaving(found))
             elif not isinstance(found, SubscriptionAcknowledged | TransactionAnswered):
                 log.warning("frame_unexpected", extra={"frame": repr(found)[:500]})
         except ProtocolViolation as violation:

@@ -132,11 +132,36 @@ class NonceSource:
         nonce = self._last + 1
         if self.mode is NonceMode.SKIPPING:
             nonce = max(nonce, now_ms)
+        return self._take(nonce)
+
+    def _take(self, nonce: int) -> NonceLease:
         if nonce > MAX_NONCE:
             raise Unavailable(f"API key {self.api_key_index} has no nonces left", reason=Reason.NONCE_REJECTED)
         self._last = nonce
         self._open.add(nonce)
         return NonceLease(api_key_index=self.api_key_index, nonce=nonce, generation=self._generation)
+
+    def lease_run(self, first: NonceLease, count: int, now_ms: int) -> list[NonceLease]:
+        """`count` nonces one after another for one batch, beginning with `first` where what follows it is still free.
+
+        Args:
+            first: a lease of this key that was not sent; where others were taken behind it, it is given back.
+        Raises:
+            Unavailable: the venue must be asked first, or too few are left; all were given back.
+        """
+        run: list[NonceLease] = []
+        try:
+            if first.nonce != self._last and count > 1:
+                self.settle(first, NonceFate.UNSPENT)
+                first = self.lease(now_ms)
+            run.append(first)
+            while len(run) < count:
+                run.append(self._take(self._last + 1))
+        except Unavailable:
+            for lease in run:
+                self.settle(lease, NonceFate.UNSPENT)
+            raise
+        return run
 
     def is_current(self, lease: NonceLease) -> bool:
         """Whether a lease not sent yet is still worth sending; if not, settle it as UNSPENT and take another."""
@@ -235,6 +260,10 @@ class NoncePool:
         chosen = min(candidates, key=lambda source: source.outstanding)
         self._turn = order.index(chosen) + 1
         return chosen.lease(now_ms)
+
+    def lease_run(self, first: NonceLease, count: int, now_ms: int) -> list[NonceLease]:
+        """See `NonceSource.lease_run`."""
+        return self._sources[first.api_key_index].lease_run(first, count, now_ms)
 
     def restore(self, number: int) -> None:
         """A `NonceLease.number` from the journal; one of a key no longer in use is ignored."""

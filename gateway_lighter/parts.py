@@ -12,6 +12,7 @@ from gateway_lighter.keys import Wallet, load_wallets
 from gateway_lighter.links import Links
 from gateway_lighter.market_reads import MarketReads
 from gateway_lighter.market_stream import MarketStream
+from gateway_lighter.order_actions import OrderActions
 from gateway_lighter.order_ids import ClientIndices
 from gateway_lighter.private_stream import PrivateStream
 from gateway_lighter.quotas import Quotas
@@ -37,6 +38,7 @@ class Parts:
     private: Mapping[str, PrivateStream]
     reads: Mapping[str, AccountReads]
     send: Sender
+    orders: OrderActions
     actions: AccountActions
     quotas: Quotas
 
@@ -72,10 +74,22 @@ def build_parts(
         rests,
         timeout_s=settings.action_timeout_s,
         poll_s=settings.verdict_poll_s,
-        expiry_s=settings.order_expiry_s,
         clock=clock,
         on_unknown=links.board.on_unknown_words,
         sleep=sleep,
+    )
+    reads = {
+        name: AccountReads(view, rests[name], private[name].verdicts, private[name].slices, clock)
+        for name, view in views.items()
+    }
+    orders = OrderActions(
+        directory=directory,
+        indices=indices,
+        reads=reads,
+        quotas={name: wallet.quota for name, wallet in wallets.items()},
+        send=send,
+        clock=clock,
+        resting_days=settings.resting_days,
     )
     return Parts(
         links=links,
@@ -86,8 +100,9 @@ def build_parts(
         market=market,
         queries=MarketReads(directory, public, clock),
         private=private,
-        reads={name: AccountReads(view, rests[name], private[name].verdicts, clock) for name, view in views.items()},
+        reads=reads,
         send=send,
+        orders=orders,
         actions=AccountActions(views=views, rests=rests, send=send, clock=clock),
         quotas=Quotas(settings.venue, links, private, wallets),
     )

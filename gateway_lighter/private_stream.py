@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace as dataclass_replace
 from typing import Any, Final, assert_never
 
@@ -19,7 +19,7 @@ from gateway_lighter import codec_frames as frames
 from gateway_lighter.codec_frames import DataFrame, Shutdown, UnknownFrame
 from gateway_lighter.codec_verdicts import read_verdict
 from gateway_lighter.keys import Wallet
-from gateway_lighter.links import Links
+from gateway_lighter.links import Links, leaving
 from gateway_lighter.messages import ZERO
 from gateway_lighter.order_ids import ClientIndices
 from gateway_lighter.session import (
@@ -31,13 +31,14 @@ from gateway_lighter.session import (
     VenueComplaint,
 )
 from gateway_lighter.settings import GatewaySettings
+from gateway_lighter.slices import Slices
 from gateway_lighter.stream_events import LighterEvent
 from gateway_lighter.verdicts import Verdicts
 from gateway_lighter.views import AccountView
 from venuemesh.clock import Clock
 from venuemesh.errors import ProtocolViolation, Reason
 from venuemesh.gateway.link_board import user_link
-from venuemesh.gateway.venue import VenueOrder, VenueOrderState, VenueSink
+from venuemesh.gateway.venue import VenueFill, VenueOrder, VenueOrderState, VenueSink
 from venuemesh.transport.session import StreamConnected, StreamDisconnected
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class PrivateStream:
     ) -> None:
         self._view = view
         self._tokens = wallet.tokens
+        self._board = links.board
         self._indices = indices
         self._clock = clock
         self._interval_s = settings.account_interval_s
@@ -82,6 +84,7 @@ class PrivateStream:
         self._stats: wire.UserStats | None = None
         self._news = asyncio.Event()
         self.verdicts = Verdicts()
+        self.slices = Slices()
         self.stream = links.stream(user_link(view.account_id), self._on_event, wallet.tokens)
 
     async def run(self, sink: VenueSink) -> None:
@@ -109,6 +112,7 @@ class PrivateStream:
             return
         if isinstance(event, StreamDisconnected):
             self._live = False
+            self.slices.forget_held()
             sink.on_account_lost(self._view.account_id, f"{event.reason}: {event.detail}".removesuffix(": "))
             return
         found = event.event
@@ -133,6 +137,7 @@ class PrivateStream:
                 log.warning("answer_late", extra=self._extra(transaction_id=found.id))
             case Shutdown():
                 log.warning("venue_restarts", extra=self._extra(close_in_ms=found.close_in_ms))
+                self._board.on_leaving(user_link(self._view.account_id), leaving(found))
             case BookEvent():
                 log.warning("frame_not_asked_for", extra=self._extra(kind="order_book"))
             case _ as unreachable:
@@ -173,8 +178,8 @@ class PrivateStream:
                 self._orders(body.rows, sink)
             case frames.TradesBody():
                 for trade in body.rows:
-                    for fill in self._view.fills(trade):
-                        sink.on_fill(self._view.account_id, fill)
+                    for received in self._view.fills(trade):
+                        self._tell_fills(self.slices.receive(received), sink)
             case frames.TransactionsBody():
                 for row in body.txs or ():
                     self.verdicts.on_verdict(read_verdict(row))
@@ -191,19 +196,28 @@ class PrivateStream:
             case _:
                 log.warning("frame_not_asked_for", extra=self._extra(kind=frame.kind))
 
+    def _tell_fills(self, fills: Sequence[VenueFill], sink: VenueSink) -> None:
+        for fill in fills:
+            sink.on_fill(self._view.account_id, fill)
+
     def _orders(self, rows: tuple[wire.Order, ...], sink: VenueSink) -> None:
         for row in rows:
-            view = self._view.order(row)
-            if view is None:
-                continue
-            if self.verdicts.is_first_sight(row.client_order_index) and _never_rested(view):
-                view = dataclass_replace(view, state=VenueOrderState.REJECTED)
-            if view.state is VenueOrderState.WORKING:
-                self._indices.hold(row.client_order_index)
-            elif view.state is not VenueOrderState.UNRECOGNISED:
-                self._indices.release(row.client_order_index)
-            sink.on_order(self._view.account_id, view)
-            self.verdicts.on_order(row.client_order_index, view)
+            waited = self.slices.learn(row)
+            self._order(row, sink)
+            self._tell_fills(waited, sink)
+
+    def _order(self, row: wire.Order, sink: VenueSink) -> None:
+        view = self._view.order(row)
+        if view is None:
+            return
+        if self.verdicts.is_first_sight(row.client_order_index) and _never_rested(view):
+            view = dataclass_replace(view, state=VenueOrderState.REJECTED)
+        if view.state is VenueOrderState.WORKING:
+            self._indices.hold(row.client_order_index)
+        elif view.state is not VenueOrderState.UNRECOGNISED:
+            self._indices.release(row.client_order_index)
+        sink.on_order(self._view.account_id, view)
+        self.verdicts.on_order(row.client_order_index, view)
 
     def _take_positions(self, body: frames.PositionsBody, *, is_snapshot: bool) -> None:
         """Updates name what changed; what a snapshot does not name has been closed meanwhile."""

@@ -14,7 +14,7 @@ import msgspec
 
 from gateway_lighter import account_messages as account
 from gateway_lighter import messages as market
-from gateway_lighter.codec import RAW_KEPT, parse_answer, parse_refusal
+from gateway_lighter.codec import parse_answer, parse_refusal
 from gateway_lighter.codec_verdicts import Queued, Verdict, read_queued, read_verdict, require_certain
 from gateway_lighter.limits import MAX_BATCH, TierLimits
 from gateway_lighter.refusals import (
@@ -24,17 +24,16 @@ from gateway_lighter.refusals import (
     TRANSACTION_NOT_FOUND,
     RefusalMeaning,
 )
+from gateway_lighter.rest_replies import read_refused, refused_unread, succeeded
 from gateway_lighter.signing import SignedTransaction, TokenSource
 from venuemesh.errors import (
     AuthenticationFailed,
     InvalidRequest,
-    MeshError,
     OutcomeUnknown,
     ProtocolViolation,
     RateLimited,
     Reason,
     Sent,
-    VenueUnavailable,
 )
 from venuemesh.transport.gate import Charge, LimiterGate
 from venuemesh.transport.limiter import Priority
@@ -47,9 +46,6 @@ MAX_PAGES: Final = 50
 
 _FORM: Final = {"content-type": "application/x-www-form-urlencoded"}
 _FIREWALL: Final = 405
-_FORBIDDEN: Final = frozenset({401, 403})
-# Answers of a hop that did not pass the request on; any other 4xx may come from behind the venue's API.
-_REFUSED_UNREAD: Final = frozenset({400, 404, 411, 413, 414, 415, 422})
 
 
 class HttpClient(Protocol):
@@ -141,12 +137,12 @@ class LighterRest:
             meaning = parse_refusal(reply.body)
             if meaning is not None:
                 return require_certain(meaning, endpoint)
-            if not _succeeded(reply):
+            if not succeeded(reply):
                 raise OutcomeUnknown(f"{endpoint}: status {reply.status} and no refusal in it")
             return read_queued(parse_answer(endpoint, reply.body), signed)
         except ProtocolViolation as cause:
-            if not _succeeded(reply):
-                raise _refused_unread(reply, endpoint, write=True) from None
+            if not succeeded(reply):
+                raise refused_unread(reply, endpoint, write=True) from None
             raise OutcomeUnknown(
                 f"the answer to {endpoint} cannot be read: {cause.message}", metadata=cause.metadata
             ) from cause
@@ -171,14 +167,14 @@ class LighterRest:
         """One read with unset fields left out; the answer's type is that of the table in `codec`."""
         meaning, answer = await self._ask(endpoint, private=private, priority=priority, **fields)
         if meaning is not None:
-            raise _read_refused(meaning, endpoint)
+            raise read_refused(meaning, endpoint)
         return answer
 
     async def _read_unless(self, code: int, endpoint: str, **fields: Any) -> Any:
         """Like `_read`, but None for a refusal with this code."""
         meaning, answer = await self._ask(endpoint, **fields)
         if meaning is not None and meaning.code != code:
-            raise _read_refused(meaning, endpoint)
+            raise read_refused(meaning, endpoint)
         return answer
 
     async def _ask(
@@ -201,15 +197,15 @@ class LighterRest:
         try:
             meaning = parse_refusal(reply.body)
         except ProtocolViolation:
-            if not _succeeded(reply):
-                raise _refused_unread(reply, endpoint, write=False) from None
+            if not succeeded(reply):
+                raise refused_unread(reply, endpoint, write=False) from None
             raise
         if meaning is not None:
             if meaning.code == INVALID_AUTH and self._tokens is not None:
                 self._tokens.forget()
             return meaning, None
-        if not _succeeded(reply):
-            raise _refused_unread(reply, endpoint, write=False)
+        if not succeeded(reply):
+            raise refused_unread(reply, endpoint, write=False)
         return None, parse_answer(endpoint, reply.body)
 
     def _authorization(self, endpoint: str) -> dict[str, str]:
@@ -237,17 +233,21 @@ class LighterRest:
         rows_of: Callable[[Any], Sequence[Any] | None],
         cursor_of: Callable[[Any], str | None],
         enough: Callable[[Any], bool],
+        *,
+        limit: int | None = ROWS_PER_PAGE,
         **fields: Any,
     ) -> tuple[Any, ...]:
         """Rows of all pages, as the venue orders them, up to the first one that is `enough`.
 
+        Args:
+            limit: rows asked for; None where the venue has no such parameter.
         Raises:
             ProtocolViolation: `MAX_PAGES` do not reach the end, or a cursor repeats: the gap is not closed.
         """
         rows: list[Any] = []
         cursor: str | None = None
         for _ in range(MAX_PAGES):
-            page = await self._read(endpoint, private=True, cursor=cursor, limit=ROWS_PER_PAGE, **fields)
+            page = await self._read(endpoint, private=True, cursor=cursor, limit=limit, **fields)
             for row in rows_of(page) or ():
                 if enough(row):
                     return tuple(rows)
@@ -375,6 +375,17 @@ class LighterRest:
         )
         return answer.orders or ()
 
+    async def fetch_inactive_orders_since(self, account_index: int, since_s: int) -> tuple[account.Order, ...]:
+        """Orders that have ended and changed at this time or later, newest first, all pages."""
+        rows: tuple[account.Order, ...] = await self._pages(
+            "accountInactiveOrders",
+            lambda page: page.orders,
+            lambda page: page.next_cursor,
+            lambda row: max(row.updated_at, row.timestamp) < since_s,
+            account_index=account_index,
+        )
+        return rows
+
     async def fetch_trades_since(
         self, account_index: int, *, since_ms: int, market_id: int | None = None
     ) -> tuple[market.Trade, ...]:
@@ -406,6 +417,49 @@ class LighterRest:
         unique = {(row.market_id, row.funding_id): row for row in rows}
         return tuple(sorted(unique.values(), key=lambda row: (row.timestamp, row.market_id)))
 
+    async def fetch_deposits(
+        self, account_index: int, l1_address: str, *, enough: Callable[[account.Deposit], bool]
+    ) -> tuple[account.Deposit, ...]:
+        """Deposits, newest first, up to the first that is `enough`."""
+        rows: tuple[account.Deposit, ...] = await self._pages(
+            "deposit/history",
+            lambda page: page.deposits,
+            lambda page: page.cursor,
+            enough,
+            limit=None,
+            account_index=account_index,
+            l1_address=l1_address,
+        )
+        return rows
+
+    async def fetch_withdrawals(
+        self, account_index: int, *, enough: Callable[[account.Withdrawal], bool]
+    ) -> tuple[account.Withdrawal, ...]:
+        """Withdrawals, newest first, up to the first that is `enough`."""
+        rows: tuple[account.Withdrawal, ...] = await self._pages(
+            "withdraw/history",
+            lambda page: page.withdraws,
+            lambda page: page.cursor,
+            enough,
+            limit=None,
+            account_index=account_index,
+        )
+        return rows
+
+    async def fetch_transfers(
+        self, account_index: int, *, enough: Callable[[account.TransferRow], bool]
+    ) -> tuple[account.TransferRow, ...]:
+        """Transfers in, out and between sections, newest first, up to the first that is `enough`."""
+        rows: tuple[account.TransferRow, ...] = await self._pages(
+            "transfer/history",
+            lambda page: page.transfers,
+            lambda page: page.cursor,
+            enough,
+            limit=None,
+            account_index=account_index,
+        )
+        return rows
+
 
 def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -422,35 +476,3 @@ def _send_form(signed: Sequence[SignedTransaction], price_protection: bool) -> b
             "tx_infos": msgspec.json.encode([one.tx_info for one in signed]).decode(),
         }
     return urlencode(form).encode("ascii")
-
-
-def _succeeded(reply: RestReply) -> bool:
-    return 200 <= reply.status < 300
-
-
-def _refused_unread(reply: RestReply, endpoint: str, *, write: bool) -> MeshError:
-    """A 4xx without the venue's own code."""
-    text = reply.body[:RAW_KEPT].decode("utf-8", errors="replace")
-    message = f"{endpoint or 'status'}: status {reply.status}: {text[:200]}"
-    metadata = {"http_status": str(reply.status), "payload": text}
-    if reply.status in _FORBIDDEN:
-        return AuthenticationFailed(message, sent=Sent.YES, metadata=metadata)
-    if reply.status in _REFUSED_UNREAD:
-        return InvalidRequest(message, sent=Sent.YES, metadata=metadata)
-    if write:
-        return OutcomeUnknown(message, metadata=metadata)
-    return ProtocolViolation(message, sent=Sent.YES, metadata=metadata)
-
-
-def _read_refused(meaning: RefusalMeaning, endpoint: str) -> MeshError:
-    """A refused read, as the error it amounts to."""
-    message, metadata = f"{endpoint}: {meaning.text}", {"venue_code": str(meaning.code)}
-    if meaning.reason is Reason.AUTHENTICATION_FAILED:
-        return AuthenticationFailed(message, sent=Sent.YES, metadata=metadata)
-    if meaning.reason in (Reason.RATE_LIMIT_VENUE, Reason.TOO_MANY_STREAMS):
-        return RateLimited(
-            message, reason=meaning.reason, sent=Sent.YES, retry_after_s=meaning.retry_after_s, metadata=metadata
-        )
-    if not meaning.definitive:
-        return VenueUnavailable(message, reason=Reason.VENUE_UNAVAILABLE, sent=Sent.YES, metadata=metadata)
-    return InvalidRequest(message, reason=meaning.reason, sent=Sent.YES, metadata=metadata)

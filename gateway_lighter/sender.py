@@ -3,24 +3,28 @@
 They go over the account's WebSocket while it is up and over HTTP otherwise; only where nothing left the process by one
 path is the other one tried. A transaction that the venue refused for its nonce has certainly not been taken and never
 will be, so that it is signed anew with another nonce: no order is lost to a nonce.
+
+Several transactions go in one batch. Where the venue refuses a batch, for the sake of one of them, the very same signed
+transactions are sent one by one: a nonce passes once, so that nothing can be done twice, and each gets its own answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from gateway_lighter.answers import refused
-from gateway_lighter.codec_verdicts import Queued, TransactionState, Verdict
-from gateway_lighter.keys import NS_PER_MS, Wallet
-from gateway_lighter.nonces import NonceFate, fate_of_error, fate_of_refusal
+from gateway_lighter.codec_verdicts import Queued
+from gateway_lighter.keys import NS_PER_MS, SKIPPING, Wallet
+from gateway_lighter.nonces import NonceFate, NonceLease, fate_of_error, fate_of_refusal
 from gateway_lighter.private_stream import PrivateStream
 from gateway_lighter.refusals import RefusalMeaning, classify_error
 from gateway_lighter.rest import LighterRest
+from gateway_lighter.settling import Part, Settler
 from gateway_lighter.signing import SignedTransaction
-from gateway_lighter.transactions import Transaction
+from gateway_lighter.transactions import Attributes, Transaction
 from gateway_lighter.verdicts import Expectation, Finding
 from venuemesh.clock import Clock
 from venuemesh.errors import (
@@ -33,11 +37,14 @@ from venuemesh.errors import (
     Unavailable,
     VenueUnavailable,
 )
-from venuemesh.gateway.venue import Refused, Reservation, VenueOrder
+from venuemesh.gateway.venue import Refused, Reservation, Unclear, VenueOrder
 
 log = logging.getLogger(__name__)
 
 NONCE_TRIES: Final = 3
+UNRESERVED_LIFE_S: Final = 599.0
+"""Of a transaction that may as well take effect late: above all a cancel, which no slow clock may stop. As long as the
+venue's own library gives."""
 RESYNC_RETRY_S: Final = 1.0
 T = TypeVar("T")
 
@@ -51,12 +58,11 @@ def _no_words(_account_id: str, _text: str) -> None:
 
 
 class Sender:
-    """Call it with a transaction and a reader of its verdict.
+    """Call it with a transaction and a reader of its verdict, or with several `together`.
 
     Args:
         timeout_s: most time for the answer, and again for the verdict.
         poll_s: silence of the stream after which the venue is asked; doubled each time.
-        expiry_s: life of a transaction that has no reservation.
         on_unknown: told, with the account, of a refusal whose code nobody has seen.
     """
 
@@ -68,7 +74,6 @@ class Sender:
         *,
         timeout_s: float,
         poll_s: float,
-        expiry_s: float,
         clock: Clock,
         on_unknown: Callable[[str, str], None] = _no_words,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -77,12 +82,11 @@ class Sender:
         self._streams = streams
         self._rests = rests
         self._timeout_s = timeout_s
-        self._poll_s = poll_s
-        self._expiry_s = expiry_s
         self._clock = clock
         self._on_unknown = on_unknown
         self._sleep = sleep
         self._out_of_step = asyncio.Event()
+        self._settler = Settler(streams, rests, timeout_s=timeout_s, poll_s=poll_s, clock=clock, on_unknown=on_unknown)
 
     async def run(self) -> None:
         """Ask for the next nonce of keys that lost count, until cancelled; without it no order is reserved."""
@@ -109,17 +113,47 @@ class Sender:
         *,
         client_index: int = 0,
         look_up: Callable[[], Awaitable[VenueOrder | None]] | None = None,
+        attributes: Attributes = SKIPPING,
     ) -> T | Refused:
-        """Send one transaction and wait until `read` understands what became of it.
+        """Send one transaction and wait until `read` understands what became of it; see `Part` and `_send`."""
+        part = Part(read=read, client_index=client_index, look_up=look_up)
+        (answer,) = await self._send(account_id, [transaction], [part], reservation, correlation_id, sent, attributes)
+        if isinstance(answer, OutcomeUnknown):
+            raise answer
+        return answer
+
+    async def together(
+        self,
+        account_id: str,
+        transactions: Sequence[Transaction],
+        parts: Sequence[Part[T]],
+        reservation: Reservation | None,
+        correlation_id: str,
+        sent: Callable[[], None] = _ignore,
+    ) -> list[T | Refused | Unclear]:
+        """Send transactions in one message; one answer per part, in order. Raises as `_send`."""
+        found = await self._send(account_id, transactions, parts, reservation, correlation_id, sent)
+        return [Unclear(cause=one.message) if isinstance(one, OutcomeUnknown) else one for one in found]
+
+    async def _send(
+        self,
+        account_id: str,
+        transactions: Sequence[Transaction],
+        parts: Sequence[Part[T]],
+        reservation: Reservation | None,
+        correlation_id: str,
+        sent: Callable[[], None],
+        attributes: Attributes = SKIPPING,
+    ) -> list[T | Refused | OutcomeUnknown]:
+        """Send one message and wait for the verdict of each part.
 
         Args:
-            reservation: its nonce and expiry; None takes the next nonce and a short life.
+            reservation: first nonce and expiry; None takes the next nonce and a life of `UNRESERVED_LIFE_S`.
             sent: called once when it has been written. Over HTTP nothing tells when: it comes with the answer.
-            client_index: of the order it makes.
-            look_up: asks for that order, where the transaction's row alone does not tell.
+            attributes: of each transaction.
         Raises:
             VenueUnavailable, RateLimited: with `sent` = no, nothing left.
-            OutcomeUnknown: it may have been taken, or was taken and the verdict has not come.
+            OutcomeUnknown: all of it may have been taken.
         """
         wallet = self._wallets.get(account_id)
         if wallet is None:
@@ -127,37 +161,89 @@ class Sender:
         told = _Once(sent)
         answer: RefusalMeaning | None = None
         for _ in range(NONCE_TRIES):
-            signed, fate = await self._sign(account_id, wallet, transaction, reservation)
-            expectation = self._streams[account_id].verdicts.expect(signed.tx_hash, client_index)
+            message = await self._sign(account_id, wallet, transactions, reservation, attributes)
+            verdicts = self._streams[account_id].verdicts
+            expectations = [verdicts.expect(message.signed[part.place].tx_hash, part.client_index) for part in parts]
             try:
-                found = await self._deliver(account_id, wallet, signed, fate, correlation_id, told)
+                found = await self._deliver(account_id, message, correlation_id, told)
                 if isinstance(found, Queued):
-                    return await self._settle(account_id, expectation, read, look_up)
+                    return await self._settler.settle(account_id, expectations, parts)
+                if message.is_batch and found.reason is not Reason.NONCE_REJECTED:
+                    return await self._send_apart(account_id, message, parts, expectations, correlation_id)
             finally:
-                expectation.close()
+                for expectation in expectations:
+                    expectation.close()
             answer = found
             if found.reason is not Reason.NONCE_REJECTED:
                 break
-            log.warning("nonce_rejected", extra={"account_id": account_id, "nonce": signed.nonce})
+            log.warning("nonce_rejected", extra={"account_id": account_id, "nonce": message.signed[0].nonce})
         assert answer is not None  # the loop runs at least once
-        return refused(answer)
+        return [refused(answer)] * len(parts)
+
+    async def _send_apart(
+        self,
+        account_id: str,
+        message: _Message,
+        parts: Sequence[Part[T]],
+        expectations: Sequence[Expectation],
+        correlation_id: str,
+    ) -> list[T | Refused | OutcomeUnknown]:
+        """Send each transaction of a refused batch alone, as it was signed."""
+        doors = await self._knock(account_id, message, correlation_id)
+        queued = [at for at, part in enumerate(parts) if doors[part.place] is None]
+        settled = await self._settler.settle(
+            account_id, [expectations[at] for at in queued], [parts[at] for at in queued]
+        )
+        by_part = dict(zip(queued, settled, strict=True))
+        return [by_part[at] if (door := doors[part.place]) is None else door for at, part in enumerate(parts)]
+
+    async def _knock(
+        self, account_id: str, message: _Message, correlation_id: str
+    ) -> list[Refused | OutcomeUnknown | None]:
+        """What the venue said at once to each transaction sent alone; None is queued."""
+        doors: list[Refused | OutcomeUnknown | None] = []
+        failure = ""
+        try:
+            for one in message.apart():
+                if failure:
+                    doors.append(OutcomeUnknown(f"sent in a batch that was refused, and not again: {failure}"))
+                    continue
+                try:
+                    found = await self._deliver(account_id, one, correlation_id, _ignore)
+                except MeshError as error:
+                    failure = error.message
+                    doors.append(OutcomeUnknown(error.message, metadata=error.metadata))
+                else:
+                    doors.append(_door(found))
+        finally:
+            message.settle(NonceFate.UNKNOWN)  # of what was not sent again; the others are settled
+        return doors
 
     # --- sending -------------------------------------------------------------------------------------------
 
     async def _sign(
-        self, account_id: str, wallet: Wallet, transaction: Transaction, reservation: Reservation | None
-    ) -> tuple[SignedTransaction, Callable[[NonceFate], None]]:
-        """The signed transaction, and how to tell what became of its nonce."""
+        self,
+        account_id: str,
+        wallet: Wallet,
+        transactions: Sequence[Transaction],
+        reservation: Reservation | None,
+        attributes: Attributes,
+    ) -> _Message:
         if wallet.pool.out_of_step():
             await self._resynchronize(account_id, wallet)
-        lease = wallet.take(reservation)
+        leases = wallet.take(reservation, len(transactions))
         expired_at_ms = self._expires_ms(reservation)
+        signed: list[SignedTransaction] = []
         try:
-            signed = wallet.sign(transaction, lease, expired_at_ms=expired_at_ms)
-        except MeshError:
-            wallet.pool.settle(lease, NonceFate.UNSPENT)
+            for transaction, lease in zip(transactions, leases, strict=True):
+                signed.append(wallet.sign(transaction, lease, expired_at_ms=expired_at_ms, attributes=attributes))
+                if len(leases) > 1:
+                    await asyncio.sleep(0)  # a whole batch takes as long as many frames of a book
+        except BaseException:
+            for lease in leases:
+                wallet.pool.settle(lease, NonceFate.UNSPENT)
             raise
-        return signed, lambda fate: wallet.pool.settle(lease, fate)
+        return _Message(wallet, signed, leases)
 
     async def _resynchronize(self, account_id: str, wallet: Wallet) -> None:
         try:
@@ -171,105 +257,86 @@ class Sender:
     def _expires_ms(self, reservation: Reservation | None) -> int:
         if reservation is not None and reservation.expires_ns:
             return reservation.expires_ns // NS_PER_MS
-        return self._clock.now_ns() // NS_PER_MS + int(self._expiry_s * 1000)
+        return self._clock.now_ns() // NS_PER_MS + int(UNRESERVED_LIFE_S * 1000)
 
     async def _deliver(
-        self,
-        account_id: str,
-        wallet: Wallet,
-        signed: SignedTransaction,
-        settle: Callable[[NonceFate], None],
-        correlation_id: str,
-        told: Callable[[], None],
+        self, account_id: str, message: _Message, correlation_id: str, told: Callable[[], None]
     ) -> Queued | RefusalMeaning:
+        """Send a message and settle its nonces, except of a batch that will be sent one by one."""
         try:
-            answer = await self._carry(account_id, signed, correlation_id, told)
+            answer = await self._carry(account_id, message.signed, correlation_id, told)
         except MeshError as error:
-            settle(fate_of_error(error))
+            message.settle(fate_of_error(error))
             code = error.metadata.get("venue_code", "")
             if code.isdigit() and not classify_error(int(code)).recognized:
                 self._on_unknown(account_id, f"refusal {error.message}")
             raise
         except asyncio.CancelledError:
-            settle(NonceFate.UNKNOWN)
+            message.settle(NonceFate.UNKNOWN)
             raise
         if isinstance(answer, Queued):
-            settle(NonceFate.SPENT)
-            wallet.quota.told(answer.volume_quota_remaining)
+            message.settle(NonceFate.SPENT)
+            message.wallet.quota.told(answer.volume_quota_remaining)
             return answer
-        settle(fate_of_refusal(answer))
-        if wallet.pool.out_of_step():
+        if not message.is_batch or answer.reason is Reason.NONCE_REJECTED:
+            message.settle(fate_of_refusal(answer))
+        if message.wallet.pool.out_of_step():
             self._out_of_step.set()
         return answer
 
     async def _carry(
-        self, account_id: str, signed: SignedTransaction, correlation_id: str, told: Callable[[], None]
+        self,
+        account_id: str,
+        signed: Sequence[SignedTransaction],
+        correlation_id: str,
+        told: Callable[[], None],
     ) -> Queued | RefusalMeaning:
         stream = self._streams[account_id].stream
         if stream.connected:
             try:
                 return await stream.send_transactions(
-                    [signed], timeout_s=self._timeout_s, on_written=told, correlation_id=correlation_id
+                    signed, timeout_s=self._timeout_s, on_written=told, correlation_id=correlation_id
                 )
             except (VenueUnavailable, RateLimited) as error:
                 if error.sent is not Sent.NO:
                     raise
         rest = self._rests[account_id]
-        answer = await rest.send_transactions([signed], timeout_s=self._timeout_s, correlation_id=correlation_id)
+        answer = await rest.send_transactions(signed, timeout_s=self._timeout_s, correlation_id=correlation_id)
         told()
         return answer
 
-    # --- the verdict ---------------------------------------------------------------------------------------
 
-    async def _settle(
-        self,
-        account_id: str,
-        expectation: Expectation,
-        read: Callable[[Finding], T | Refused | None],
-        look_up: Callable[[], Awaitable[VenueOrder | None]] | None,
-    ) -> T | Refused:
-        """Listen to the stream; where it is silent, ask."""
-        deadline_s = self._clock.monotonic_s() + self._timeout_s
-        poll_s = self._poll_s
-        while True:
-            expectation.changed.clear()
-            for finding in expectation.findings:
-                if (answer := read(finding)) is not None:
-                    self._note_words(account_id, finding)
-                    return answer
-            left_s = deadline_s - self._clock.monotonic_s()
-            if left_s <= 0:
-                raise OutcomeUnknown(
-                    f"the venue queued transaction {expectation.tx_hash} and has not said what became of it",
-                    metadata={"tx_hash": expectation.tx_hash},
-                )
-            try:
-                async with asyncio.timeout(min(poll_s, left_s)):
-                    await expectation.changed.wait()
-            except TimeoutError:
-                poll_s *= 2
-                await self._ask(account_id, expectation, look_up)
+def _door(found: Queued | RefusalMeaning) -> Refused | OutcomeUnknown | None:
+    """What is known of a transaction of a refused batch once it was sent alone."""
+    if isinstance(found, Queued):
+        return None
+    if found.reason is Reason.NONCE_REJECTED:
+        # Taken with the batch after all, or overtaken: its own hash will tell.
+        return OutcomeUnknown(f"sent in a batch and again: {found.text}")
+    return refused(found)
 
-    def _note_words(self, account_id: str, finding: Finding) -> None:
-        refusal = finding.refusal if isinstance(finding, Verdict) else None
-        if refusal is not None and not refusal.recognized:
-            self._on_unknown(account_id, f"refusal {refusal.text}")
 
-    async def _ask(
-        self, account_id: str, expectation: Expectation, look_up: Callable[[], Awaitable[VenueOrder | None]] | None
-    ) -> None:
-        try:
-            if expectation.verdict is None:
-                verdict = await self._rests[account_id].fetch_verdict(expectation.tx_hash)
-                if verdict is not None:
-                    expectation.tell(verdict)
-            executed = expectation.verdict is not None and expectation.verdict.state is TransactionState.EXECUTED
-            if executed and expectation.order is None and look_up is not None:
-                order = await look_up()
-                if order is not None:
-                    expectation.tell(order)
-        except MeshError as error:
-            log.warning("verdict_not_read", extra={"account_id": account_id, "error": error.message})
+class _Message:
+    """Signed transactions that travel together, with their nonces."""
+
+    def __init__(self, wallet: Wallet, signed: Sequence[SignedTransaction], leases: Sequence[NonceLease]) -> None:
+        self.wallet = wallet
+        self.signed = signed
+        self._leases = leases
+
+    @property
+    def is_batch(self) -> bool:
+        """More than one."""
+        return len(self.signed) > 1
+
+    def settle(self, fate: NonceFate) -> None:
+        """Tell what became of all nonces."""
+        for lease in self._leases:
+            self.wallet.pool.settle(lease, fate)
+
+    def apart(self) -> list[_Message]:
+        """Each transaction as a message of its own."""
+        return [_Message(self.wallet, [one], [lease]) for one, lease in zip(self.signed, self._leases, strict=True)]
 
 
 class _Once:

@@ -244,8 +244,8 @@ class CreateGroupedOrders(Transaction, frozen=True, kw_only=True, rename="pascal
         sizes = {child.base_amount for child in children}
         if parent is None and (len(sizes) != 1 or not all(child.reduce_only for child in children)):
             raise refuse("base_amount", sorted(sizes), "both are reduce-only and of one size")
-        if parent is not None and sizes != {0}:
-            raise refuse("base_amount", sorted(sizes), "a child takes its size from the parent: give 0")
+        if parent is not None and (sizes != {0} or not all(child.reduce_only for child in children)):
+            raise refuse("base_amount", sorted(sizes), "a child is reduce-only and of the parent's size: give 0")
 
 
 class CancelOrder(Transaction, frozen=True, kw_only=True, rename="pascal"):

@@ -12,19 +12,17 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from gateway_lighter import answers
-from gateway_lighter.account_actions import no_schedule, no_transfer
+from gateway_lighter.account_actions import no_transfer
 from gateway_lighter.capabilities import capabilities
-from gateway_lighter.keys import NS_PER_MS, verify_wallet
+from gateway_lighter.keys import verify_wallet
 from gateway_lighter.market_normalizer import Interval
 from gateway_lighter.normalizer import Market
 from gateway_lighter.parts import build_parts
 from gateway_lighter.settings import GatewaySettings
-from gateway_lighter.transactions import CancelOrder
 from venuemesh.clock import Clock
 from venuemesh.errors import (
     AccountNotFound,
     DeadlineTooShort,
-    InvalidRequest,
     RateLimited,
     VenueUnavailable,
 )
@@ -33,7 +31,6 @@ from venuemesh.transport.observer import Observer
 from venuemesh.v1 import account_pb2, instrument_pb2, market_data_pb2, operations_pb2, venue_pb2
 
 VERIFY_RETRY_S = 1.0
-_MS_PER_DAY = 86_400_000
 T = TypeVar("T")
 
 
@@ -143,30 +140,7 @@ class LighterVenue:
 
     async def place_order(self, ticket: port.OrderTicket, sent: Callable[[], None]) -> port.Placed | port.Refused:
         """Place one order."""
-        found, client_index = self._market_of(ticket.instrument), int(ticket.venue_client_order_id)
-        until_ms = self._clock.now_ns() // NS_PER_MS + self._settings.resting_days * _MS_PER_DAY
-        transaction = answers.build_create(ticket, found, resting_until_ms=until_ms)
-        self._parts.indices.hold(client_index, ticket.order_id)
-        target = port.OrderTarget(
-            account_id=ticket.account_id,
-            instrument=ticket.instrument,
-            venue_client_order_id=ticket.venue_client_order_id,
-            venue_order_id=None,
-        )
-        reads = _found(self._parts.reads, ticket.account_id)
-        answer = await self._parts.send(
-            ticket.account_id,
-            transaction,
-            ticket.reservation,
-            ticket.order_id,
-            lambda finding: answers.read_placed(finding, found),
-            sent,
-            client_index=client_index,
-            look_up=lambda: reads.find_order(target),
-        )
-        if isinstance(answer, port.Refused):
-            self._parts.indices.release(client_index)
-        return answer
+        return await self._parts.orders.place_order(ticket, sent)
 
     async def place_orders(
         self,
@@ -175,34 +149,26 @@ class LighterVenue:
         *,
         grouping: port.Grouping = port.Grouping.NONE,
     ) -> Sequence[port.Placed | port.Refused | port.Unclear]:
-        """One at a time: `capabilities.max_batch_orders` is 1."""
-        if len(tickets) != 1 or grouping is not port.Grouping.NONE:
-            raise InvalidRequest(f"{self.name} takes one order at a time here", field="orders")
-        return [await self.place_order(tickets[0], sent)]
+        """Place orders of one account in one message."""
+        return await self._parts.orders.place_orders(tickets, sent, grouping)
 
     async def cancel_order(self, target: port.OrderTarget) -> port.CancelAnswer | port.Refused:
         """Cancel by the venue's index, else by ours."""
-        transaction = CancelOrder(
-            market_index=self._market_of(target.instrument).market_id, index=answers.wire_index(target)
-        )
-        return await self._parts.send(
-            target.account_id, transaction, None, target.venue_client_order_id, answers.read_canceled
-        )
+        return await self._parts.orders.cancel_order(target)
 
     async def cancel_orders(
         self, targets: Sequence[port.OrderTarget]
     ) -> Sequence[port.CancelAnswer | port.Refused | port.Unclear]:
-        """One at a time: `capabilities.max_batch_cancels` is 1."""
-        if len(targets) != 1:
-            raise InvalidRequest(f"{self.name} takes one cancel at a time here", field="orders")
-        return [await self.cancel_order(targets[0])]
+        """Cancel orders of one account in one message."""
+        return await self._parts.orders.cancel_orders(targets)
+
+    async def cancel_all(self, account_id: str, instrument: instrument_pb2.Instrument | None) -> port.Refused | None:
+        """Cancel every order of an account, or of one market."""
+        return await self._parts.orders.cancel_all(account_id, instrument)
 
     async def amend_order(self, target: port.OrderTarget, ticket: port.OrderTicket) -> port.Amended | port.Refused:
         """Change an order in place."""
-        transaction = answers.build_modify(target, ticket, self._market_of(ticket.instrument))
-        return await self._parts.send(
-            ticket.account_id, transaction, ticket.reservation, ticket.order_id, answers.read_amended
-        )
+        return await self._parts.orders.amend_order(target, ticket)
 
     async def set_leverage(
         self, account_id: str, instrument: instrument_pb2.Instrument, leverage: int, cross: bool
@@ -227,8 +193,8 @@ class LighterVenue:
         raise no_transfer(transfer.account_id)
 
     async def schedule_cancel(self, account_id: str, at_ns: int | None) -> port.Refused | None:
-        """Not offered: the venue takes no time nearer than five minutes."""
-        raise no_schedule(account_id)
+        """Set or take back the venue's cancel of every order of the account."""
+        return await self._parts.actions.schedule_cancel(account_id, at_ns)
 
     async def fetch_section_balances(
         self, account_id: str, asset: str, sections: Sequence[str]
@@ -254,7 +220,7 @@ class LighterVenue:
         return await _found(self._parts.reads, account_id).fetch_fills(since_ns)
 
     async def fetch_ledger(self, account_id: str, since_ns: int) -> Sequence[account_pb2.LedgerEntry]:
-        """Funding."""
+        """Funding, deposits, withdrawals and transfers."""
         return await _found(self._parts.reads, account_id).fetch_ledger(since_ns)
 
     async def fetch_snapshot(self, account_id: str) -> port.VenueSnapshot:

@@ -54,14 +54,17 @@ class Verdicts:
     """The transactions of one account that somebody waits for."""
 
     def __init__(self) -> None:
-        self._by_hash: dict[str, Expectation] = {}
+        self._by_hash: dict[str, list[Expectation]] = {}
         self._by_client_index: dict[int, Expectation] = {}
         self._sent: OrderedDict[int, str] = OrderedDict()
 
     def expect(self, tx_hash: str, client_index: int = 0) -> Expectation:
-        """Wait for a transaction from now on; `client_index` is that of the order it makes, 0 when it makes none."""
+        """Wait for a transaction from now on; `client_index` is that of the order it makes, 0 when it makes none.
+
+        A transaction that makes several orders is waited for once for each.
+        """
         expectation = Expectation(self, tx_hash, client_index)
-        self._by_hash[tx_hash] = expectation
+        self._by_hash.setdefault(tx_hash, []).append(expectation)
         if client_index:
             self._by_client_index[client_index] = expectation
             self._sent[client_index] = tx_hash
@@ -76,7 +79,7 @@ class Verdicts:
 
     def on_verdict(self, verdict: Verdict) -> None:
         """A transaction's row came."""
-        if expectation := self._by_hash.get(verdict.tx_hash.lower().removeprefix("0x")):
+        for expectation in self._by_hash.get(verdict.tx_hash.lower().removeprefix("0x"), ()):
             expectation.tell(verdict)
 
     def on_order(self, client_index: int, order: VenueOrder) -> None:
@@ -91,7 +94,10 @@ class Verdicts:
 
     def forget(self, expectation: Expectation) -> None:
         """See `Expectation.close`."""
-        if self._by_hash.get(expectation.tx_hash) is expectation:
-            del self._by_hash[expectation.tx_hash]
+        waiting = self._by_hash.get(expectation.tx_hash, [])
+        if expectation in waiting:
+            waiting.remove(expectation)
+        if not waiting:
+            self._by_hash.pop(expectation.tx_hash, None)
         if self._by_client_index.get(expectation.client_index) is expectation:
             del self._by_client_index[expectation.client_index]

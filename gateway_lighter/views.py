@@ -8,8 +8,10 @@ from collections.abc import Iterable, Sequence
 from gateway_lighter import account_messages as wire
 from gateway_lighter import messages as market_wire
 from gateway_lighter import normalizer
+from gateway_lighter.ledger import Ledger
 from gateway_lighter.normalizer import Market
 from gateway_lighter.settings import AccountSettings
+from gateway_lighter.slices import is_slice
 from venuemesh.errors import InstrumentNotFound, ProtocolViolation, VenueUnavailable
 from venuemesh.gateway.venue import VenueFill, VenueOrder, VenuePosition
 from venuemesh.v1 import account_pb2
@@ -26,6 +28,7 @@ class Directory:
     def __init__(self, *, venue: str) -> None:
         self.venue = venue
         self._collateral: str | None = None
+        self._assets: dict[int, str] = {}
         self._by_id: dict[int, Market] = {}
         self._by_symbol: dict[str, Market] = {}
 
@@ -47,15 +50,19 @@ class Directory:
         return tuple(self._by_id.values())
 
     def name_assets(self, assets: Iterable[market_wire.Asset]) -> None:
-        """Learn what the collateral is called.
+        """Learn what the assets are called.
 
         Raises:
-            ProtocolViolation: it is not among the assets.
+            ProtocolViolation: the collateral is not among them.
         """
-        found = next((asset.symbol for asset in assets if asset.asset_id == COLLATERAL_ASSET), None)
-        if found is None:
+        names = {asset.asset_id: asset.symbol.strip().upper() for asset in assets}
+        if COLLATERAL_ASSET not in names:
             raise ProtocolViolation(f"asset {COLLATERAL_ASSET}, the collateral, is not listed")
-        self._collateral = found.strip().upper()
+        self._assets, self._collateral = names, names[COLLATERAL_ASSET]
+
+    def asset_name(self, asset_id: int) -> str | None:
+        """Name of an asset; None for one the venue did not list."""
+        return self._assets.get(asset_id)
 
     def replace(self, perps: Iterable[market_wire.PerpDetails]) -> None:
         """Take a new list of markets."""
@@ -92,13 +99,14 @@ class AccountView:
     def __init__(self, account: AccountSettings, directory: Directory) -> None:
         self.account_id = account.account_id
         self.index = account.account_index
+        self.l1_address = account.l1_address
         self._directory = directory
         self._foreign: set[tuple[str, int]] = set()  # what is left out is said once; the venue's markets bound it
 
     def order(self, row: wire.Order) -> VenueOrder | None:
-        """An order row; None for a market this gateway does not carry."""
+        """An order row; None for a slice of a TWAP, and for a market this gateway does not carry."""
         market = self._market("order", row.market_index)
-        if market is None:
+        if market is None or is_slice(row):
             return None
         if row.owner_account_index != self.index:
             raise ProtocolViolation("an order of another account", metadata={"what": "order"})
@@ -120,6 +128,16 @@ class AccountView:
             return None
         with normalizer.readable("a funding payment"):
             return normalizer.normalize_funding(row, market, venue=self._directory.venue, account_id=self.account_id)
+
+    def ledger(self) -> Ledger:
+        """Reads the account's histories of money. Raises VenueUnavailable before the assets are known."""
+        return Ledger(
+            venue=self._directory.venue,
+            account_id=self.account_id,
+            account_index=self.index,
+            collateral=self._directory.collateral,
+            asset_name=self._directory.asset_name,
+        )
 
     def positions(self, rows: Iterable[wire.Position]) -> list[VenuePosition]:
         """Positions, the flat ones too where the venue still lists them."""

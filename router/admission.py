@@ -1,38 +1,42 @@
-"""What must agree before a new order is journalled at the router, and hears afterwards what became of it.
+"""What the path of an order asks of risk: `router.risk_desk` is it, tests have others.
 
-Two calls in the submit path: `admit` before anything is journalled or sent, `settle` once per child when its first
-answer is known. A repeat of a key that was routed before is not admitted again: its children were.
+`admit` before anything is journalled, `covering` around each send, `forgo` for what was admitted and is not sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from router.risk_desk import Room
+from router.venues import VenueLink
 from venuemesh.v1 import order_pb2, order_service_pb2
 
 
 class Admission(Protocol):
-    """Checks orders; may hold something for each until it is settled."""
+    """Checks orders, and holds room for each until it is settled."""
 
     async def admit(self, order: order_pb2.NewOrder, children: Sequence[order_pb2.NewOrder]) -> None:
-        """Return when the order may go out as these children.
+        """Return when the order may go out as these children, with room taken for each.
 
         Args:
-            children: what is sent, one per venue; the order itself when it names its venue.
+            children: what is sent, one per venue.
         Raises:
             MeshError: it may not; `sent` = no, and nothing is held.
         """
 
-    def settle(self, child: order_pb2.NewOrder, answer: order_service_pb2.SubmitOrderResponse | None) -> None:
-        """A child was answered; None: it certainly was not sent. UNKNOWN is an answer: it may be live."""
+    def covering(self, orders: Sequence[order_pb2.NewOrder]) -> AbstractAsyncContextManager[Room]:
+        """Hold room for orders while they are sent; orders that were not admitted are judged first."""
+
+    def forgo(self, orders: Sequence[order_pb2.NewOrder]) -> None:
+        """Orders that were admitted and will not be sent by this call."""
 
 
-class AdmitAll:
-    """No checks."""
+class AmendmentAdmission(Protocol):
+    """Judges amendments as the orders they would make."""
 
-    async def admit(self, order: order_pb2.NewOrder, children: Sequence[order_pb2.NewOrder]) -> None:
-        """Agree."""
-
-    def settle(self, child: order_pb2.NewOrder, answer: order_service_pb2.SubmitOrderResponse | None) -> None:
-        """Hold nothing."""
+    def amending(
+        self, link: VenueLink, request: order_service_pb2.ReplaceOrderRequest
+    ) -> AbstractAsyncContextManager[Callable[[order_service_pb2.ReplaceOrderResponse], None]]:
+        """Hold room for what an amendment adds while it is sent; gives what takes the gateway's answer."""

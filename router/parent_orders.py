@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TypeVar
 
+from router.admission import AmendmentAdmission
 from router.calls import Context, cancel, read, submit
 from router.fanout import tell_unreached
 from router.journal import RouteJournal
@@ -60,12 +61,17 @@ class Reading:
 
 
 class ParentOrders:
-    """Routed orders as one order each."""
+    """Routed orders as one order each.
 
-    def __init__(self, venues: Venues, journal: RouteJournal, clock: Clock) -> None:
+    Args:
+        risk: judges what an amendment adds.
+    """
+
+    def __init__(self, venues: Venues, journal: RouteJournal, clock: Clock, risk: AmendmentAdmission) -> None:
         self._venues = venues
         self._journal = journal
         self._clock = clock
+        self._risk = risk
 
     # --- finding and reading ---
 
@@ -319,9 +325,12 @@ class ParentOrders:
             request.price = amendment.price
         try:
             link = self._venues.get(leg.venue)
-            answer: pb.ReplaceOrderResponse = await submit(link, link.orders.ReplaceOrder, request)
-        except OutcomeUnknown:
-            return unknown_replace(reference, self._clock.now_ns())
+            async with self._risk.amending(link, request) as answered:
+                try:
+                    answer: pb.ReplaceOrderResponse = await submit(link, link.orders.ReplaceOrder, request)
+                except OutcomeUnknown:
+                    return unknown_replace(reference, self._clock.now_ns())
+                answered(answer)
         except MeshError as error:
             reject = order_pb2.Reject(reason=reason_number(error.reason), message=f"{leg.venue}: {error.message}")
             return pb.ReplaceOrderResponse(outcome=order_service_pb2.SUBMIT_OUTCOME_REJECTED, reject=reject)

@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 
 from router.admission import Admission
 from router.calls import Context
@@ -25,6 +26,8 @@ from venuemesh.clock import Clock
 from venuemesh.deadlines import remaining_s, require_remaining
 from venuemesh.errors import ClientOrderIdReused, JournalUnavailable
 from venuemesh.gateway.rules import check_client_id
+from venuemesh.money import EXACT
+from venuemesh.security.grants import require_notional
 from venuemesh.v1 import order_pb2, order_service_pb2, routing_pb2
 
 log = logging.getLogger(__name__)
@@ -102,7 +105,6 @@ class OrderRouter:
         Raises:
             MeshError: it is not admitted, or as `ChildSender.submit_to`.
         """
-        await self._admission.admit(request.order, [request.order])
         return await self._sender.submit_to(link, request, context)
 
     async def submit(
@@ -163,6 +165,8 @@ class OrderRouter:
     ) -> tuple[routing_pb2.Route, bool]:
         """Plan, have it admitted, journal it; the flag says that this plan is the one in force."""
         plan = await self._planner.plan(order, instruction)
+        if order_pb2.EXECUTION_INSTRUCTION_REDUCE_ONLY not in order.instructions:
+            require_notional(lambda: _worth(order, plan), field="order.quantity")
         links = [self._venues.get(leg.venue, field="order.client_order_id") for leg in plan.legs]
         require_remaining(max(link.settings.reserve_s + link.settings.min_submit_s for link in links))
         draft = new_route(order, instruction, plan, self._clock.now_ns())
@@ -174,8 +178,7 @@ class OrderRouter:
                 stored, decided = await self._journal.decide(draft)
         finally:
             if not decided:
-                for child in children:
-                    self._admission.settle(child, None)
+                self._admission.forgo(children)
         if decided:
             for leg in stored.plan.legs:
                 self._measures.routed(leg.venue)
@@ -200,6 +203,15 @@ class OrderRouter:
             field="order.client_order_id",
             metadata={"client_order_id": key, "order_id": other.order_id, "venue": other.terms.venue},
         )
+
+
+def _worth(order: order_pb2.NewOrder, plan: routing_pb2.RoutePlan) -> Decimal | None:
+    """Quantity at the limit price, or at what the plan expects to pay; None when neither is known.
+
+    Each gateway holds its child to the same limit at the worst price; this holds the whole, which a split would evade.
+    """
+    price = order.price or plan.expected_price
+    return EXACT.multiply(Decimal(order.quantity), Decimal(price)) if price else None
 
 
 @asynccontextmanager

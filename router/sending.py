@@ -93,27 +93,21 @@ class ChildSender:
         Raises:
             MeshError: the gateway's own, or one of the router's with `sent` = no.
         """
-        try:
-            answer: order_service_pb2.SubmitOrderResponse = await submit(
-                link, link.orders.SubmitOrder, request, context
-            )
-        except OutcomeUnknown as error:
-            self._measures.failed(link.name, LOST)
-            key = request.order.client_order_id
-            log.warning("submit_unknown", extra={"venue": link.name, "client_order_id": key, "cause": error.message})
-            answer = unknown_submit(request.order, self._clock.now_ns())
-        except MeshError as error:
-            self._measures.failed(link.name, REFUSED)
-            lost = None if error.sent is Sent.NO else unknown_submit(request.order, self._clock.now_ns())
-            self._admission.settle(request.order, lost)
-            raise
-        except asyncio.CancelledError:
-            # The caller is gone, and its order may be on its way.
-            self._admission.settle(request.order, unknown_submit(request.order, self._clock.now_ns()))
-            raise
-        else:
-            self._measures.submitted(link.name, answer.outcome)
-        self._admission.settle(request.order, answer)
+        async with self._admission.covering([request.order]) as room:
+            try:
+                answer: order_service_pb2.SubmitOrderResponse = await submit(
+                    link, link.orders.SubmitOrder, request, context
+                )
+            except OutcomeUnknown as error:
+                self._measures.failed(link.name, LOST)
+                key, cause = request.order.client_order_id, error.message
+                log.warning("submit_unknown", extra={"venue": link.name, "client_order_id": key, "cause": cause})
+                return unknown_submit(request.order, self._clock.now_ns())
+            except MeshError:
+                self._measures.failed(link.name, REFUSED)
+                raise
+            room.answered(request.order, answer)
+        self._measures.submitted(link.name, answer.outcome)
         return answer
 
     async def dispatch(

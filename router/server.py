@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from router.admission import Admission, AdmitAll
 from router.books import BookFeeds
 from router.calls import StreamProxy
 from router.facade import Facade
@@ -19,12 +19,15 @@ from router.measures import Measures
 from router.parent_orders import ParentOrders
 from router.planning import Planner
 from router.policy import PolicyStore
+from router.risk_desk import RiskDesk
+from router.risk_plugins import CheckNotFound
+from router.risk_server import Risk
 from router.route_lists import RouteLists
 from router.route_log import RouteLog
 from router.routing import OrderRouter
 from router.sending import ChildSender
 from router.service_market_data import MarketDataServicer
-from router.service_operations import OperationsServicer, ReconciliationServicer, RiskServicer
+from router.service_operations import OperationsServicer, ReconciliationServicer
 from router.service_orders import OrderServicer
 from router.service_reads import AccountServicer, InstrumentServicer, VenueServicer
 from router.service_routing import RoutingServicer
@@ -74,6 +77,7 @@ class Router:
     venues: Venues
     feeds: BookFeeds
     bus: Bus
+    risk: Risk
     ready: asyncio.Event
     """Set once the journal answers: orders can be routed."""
 
@@ -94,21 +98,23 @@ async def build(
         facts = AccountFacts(settings.facts, clock, tasks)
         measures = Measures(metrics)
         journal = RouteJournal(bus, clock)
-        parts = _routing(settings, venues, feeds, facts, journal, bus, clock, measures)
+        risk = _risk(settings, venues, bus, clock)
+        parts = _routing(settings, venues, feeds, facts, journal, bus, clock, measures, risk.desk)
         facade = Facade(venues=venues, proxy=StreamProxy(server.drain, clock), pager=_pager(settings), clock=clock)
         hub = StreamHub(clock, server.drain, metrics=metrics)
-        _add_services(server, settings, facade, feeds, journal, parts, DeadLetters(bus, clock), bus, hub)
+        _add_services(server, settings, facade, feeds, journal, parts, DeadLetters(bus, clock), bus, hub, risk)
+        risks = tasks.create_task(endless(risk.run(), name="risk"), name="risk")
         states = tasks.create_task(endless(parts.log.run(), name="routes"), name="routes")
         policy = tasks.create_task(endless(parts.policy.run(), name="policy"), name="policy")
         watch = tasks.create_task(endless(venues.run(), name="venues"), name="venues")
         ready = asyncio.Event()
-        health = tasks.create_task(_mirror_health(server, venues, bus, ready, measures), name="health")
+        health = tasks.create_task(_mirror_health(server, venues, bus, risk, ready, measures), name="health")
         try:
-            yield Router(server=server, venues=venues, feeds=feeds, bus=bus, ready=ready)
+            yield Router(server=server, venues=venues, feeds=feeds, bus=bus, risk=risk, ready=ready)
         finally:
             feeds.close()
             facts.close()
-            for task in (watch, health, states, policy):
+            for task in (watch, health, states, policy, risks):
                 task.cancel()
 
 
@@ -131,17 +137,16 @@ def _routing(
     bus: Bus,
     clock: Clock,
     measures: Measures,
-    admission: Admission | None = None,
+    risk: RiskDesk,
 ) -> Routing:
     """The parts that decide, send and follow, put together."""
     first = first_policy(settings.books.max_age_s, settings.excluded_venues, settings.routing.funding_horizon_s)
     policy = PolicyStore(bus, first, venues.names)
     planner = Planner(venues, feeds, facts, policy, clock, assumed_fee_rate=settings.facts.assumed_fee_rate)
     log = RouteLog(bus, journal, clock, max_open=settings.routing.max_open_routes)
-    checks = admission or AdmitAll()
-    sender = ChildSender(venues, journal, checks, clock, measures)
-    orders = OrderRouter(venues, planner, journal, sender, checks, clock, measures, log.announce)
-    return Routing(orders=orders, parents=ParentOrders(venues, journal, clock), policy=policy, log=log)
+    sender = ChildSender(venues, journal, risk, clock, measures)
+    orders = OrderRouter(venues, planner, journal, sender, risk, clock, measures, log.announce)
+    return Routing(orders=orders, parents=ParentOrders(venues, journal, clock, risk), policy=policy, log=log)
 
 
 @asynccontextmanager
@@ -155,6 +160,13 @@ async def _connect(settings: RouterSettings, clock: Clock) -> AsyncIterator[Venu
         except (SecretError, CertificateError) as error:
             raise ServingError(f"a file of the gateway settings cannot be used: {error}") from None
         yield venues
+
+
+def _risk(settings: RouterSettings, venues: Venues, bus: Bus, clock: Clock) -> Risk:
+    try:
+        return Risk.build(venues, bus, clock, settings.risk, uuid.uuid4().hex)
+    except CheckNotFound as error:
+        raise ServingError(str(error)) from error
 
 
 def _pager(settings: RouterSettings) -> Pager:
@@ -176,12 +188,13 @@ def _add_services(
     dead_letters: DeadLetters,
     bus: Bus,
     hub: StreamHub,
+    risk: Risk,
 ) -> None:
     letters = DeadLetterDesk(dead_letters, facade.pager, facade.clock)
     locator = Locator(facade.venues, journal)
     lists = RouteLists(bus, parts.log, facade.pager, facade.clock)
     routing = RoutingServicer(facade, parts.orders, journal, parts.parents, parts.policy, parts.log, lists, hub)
-    orders = OrderServicer(facade, parts.orders, locator, parts.parents)
+    orders = OrderServicer(facade, parts.orders, locator, parts.parents, risk.desk)
     for module, stubs, name, servicer in (
         (venue_service_pb2, venue_service_pb2_grpc, "VenueService", VenueServicer(facade, server.drain)),
         (instrument_service_pb2, instrument_service_pb2_grpc, "InstrumentService", InstrumentServicer(facade)),
@@ -201,14 +214,14 @@ def _add_services(
             "ReconciliationService",
             ReconciliationServicer(facade, locator),
         ),
-        (risk_service_pb2, risk_service_pb2_grpc, "RiskService", RiskServicer(facade)),
+        (risk_service_pb2, risk_service_pb2_grpc, "RiskService", risk.servicer(facade, hub, facade.clock)),
     ):
         add = getattr(stubs, f"add_{name}Servicer_to_server")
         server.add(module.DESCRIPTOR.services_by_name[name], add, servicer)
 
 
 async def _mirror_health(
-    server: GrpcServer, venues: Venues, bus: Bus, ready: asyncio.Event, measures: Measures
+    server: GrpcServer, venues: Venues, bus: Bus, risk: Risk, ready: asyncio.Event, measures: Measures
 ) -> None:
     """`venue/<name>` follows the venue; the router itself serves while its journal does."""
     with venues.listening() as changed:
@@ -219,7 +232,7 @@ async def _mirror_health(
                 measures.serving(link.name, link.serving)
             if ready.is_set():
                 await server.set_serving(bus.connected)
-            elif bus.connected:
+            elif bus.connected and risk.store.ready.is_set():
                 ready.set()
             try:
                 async with asyncio.timeout(BROKER_CHECK_S):

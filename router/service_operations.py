@@ -10,9 +10,9 @@ from router.facade import Facade, Listing, at_venue, fill_in, joined, paged, str
 from router.locate import Locator, at
 from router.venues import VenueLink
 from venuemesh.dead_letter_service import DeadLetterDesk
-from venuemesh.errors import InvalidRequest, NotYetImplemented
+from venuemesh.errors import InvalidRequest
 from venuemesh.telemetry import set_log_level
-from venuemesh.v1 import operations_pb2, operations_service_pb2, reconciliation_service_pb2, risk_service_pb2
+from venuemesh.v1 import operations_pb2, operations_service_pb2, reconciliation_service_pb2
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ class OperationsServicer:
         self._dead_letters = dead_letters
         self._restore: asyncio.TimerHandle | None = None
 
+    DrainVenue = at_venue("operations", "DrainVenue", write=True)
     GetQuota = joined("operations", "GetQuota", "quotas", operations_service_pb2.GetQuotaResponse)
 
     ListAuditEntries = paged(
@@ -139,45 +140,3 @@ class ReconciliationServicer:
             link, link.reconciliation.ResolveUncertainOrder, named, context
         )
         return answer
-
-
-@fill_in(risk_service_pb2.DESCRIPTOR.services_by_name["RiskService"])
-class RiskServicer:
-    """The dead-man's switch of one venue, passed on; limits, trading state and the kill switch are not served yet."""
-
-    def __init__(self, facade: Facade) -> None:
-        self.facade = facade
-
-    async def ArmDeadMansSwitch(  # noqa: N802 - named by the contract
-        self, request: risk_service_pb2.ArmDeadMansSwitchRequest, context: Context
-    ) -> risk_service_pb2.ArmDeadMansSwitchResponse:
-        """Arm it at the venue named; one over several venues is not served yet."""
-        if len(request.venues) != 1:
-            raise NotYetImplemented("venues: a switch over several venues is not served yet, name one", field="venues")
-        link = self.facade.link(request.venues[0], field="venues")
-        answer: risk_service_pb2.ArmDeadMansSwitchResponse = await submit(
-            link, link.risk.ArmDeadMansSwitch, request, context
-        )
-        return answer
-
-    async def RenewLease(  # noqa: N802 - named by the contract
-        self, request: risk_service_pb2.RenewLeaseRequest, context: Context
-    ) -> risk_service_pb2.RenewLeaseResponse:
-        """Renew it at the venue that its id names."""
-        link = self._link(request.switch_id)
-        answer: risk_service_pb2.RenewLeaseResponse = await submit(link, link.risk.RenewLease, request, context)
-        return answer
-
-    async def DisarmDeadMansSwitch(  # noqa: N802 - named by the contract
-        self, request: risk_service_pb2.DisarmDeadMansSwitchRequest, context: Context
-    ) -> risk_service_pb2.DisarmDeadMansSwitchResponse:
-        """Disarm it at the venue that its id names."""
-        link = self._link(request.switch_id)
-        answer: risk_service_pb2.DisarmDeadMansSwitchResponse = await submit(
-            link, link.risk.DisarmDeadMansSwitch, request, context
-        )
-        return answer
-
-    def _link(self, switch_id: str) -> VenueLink:
-        """A gateway's switch id is its venue, a slash and the account."""
-        return self.facade.link(switch_id.partition("/")[0], field="switch_id")

@@ -15,6 +15,7 @@ from router.fanout import NOT_HERE, ask_all
 from router.locate import Locator, at, require_id
 from router.outcomes import element_error, unknown_cancel, unknown_replace, unknown_submit
 from router.parent_orders import ParentOrders
+from router.risk_desk import RiskDesk, order_key
 from router.routing import OrderRouter
 from router.venues import VenueLink
 from venuemesh.errors import (
@@ -26,7 +27,7 @@ from venuemesh.errors import (
     OutcomeUnknown,
     Reason,
 )
-from venuemesh.v1 import order_pb2, routing_pb2
+from venuemesh.v1 import error_pb2, order_pb2, routing_pb2
 from venuemesh.v1 import order_service_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -42,8 +43,11 @@ def _order_time(order: order_pb2.Order) -> int:
 class OrderServicer:
     """Submit, amend, cancel and read orders at any venue."""
 
-    def __init__(self, facade: Facade, router: OrderRouter, locator: Locator, parents: ParentOrders) -> None:
+    def __init__(
+        self, facade: Facade, router: OrderRouter, locator: Locator, parents: ParentOrders, risk: RiskDesk
+    ) -> None:
         self.facade = facade
+        self._risk = risk
         self._router = router
         self._locator = locator
         self._parents = parents
@@ -66,11 +70,18 @@ class OrderServicer:
                 "orders.venue: orders of a list are of one venue", reason=Reason.CONTRADICTORY_FIELDS, field="orders"
             )
         link = self.facade.link(venues.pop(), field="orders.venue")
-        try:
-            return await submit(link, link.orders.SubmitOrderList, request, context)
-        except OutcomeUnknown:
-            now_ns = self.facade.clock.now_ns()
-            return pb.SubmitOrderListResponse(results=[unknown_submit(order, now_ns) for order in request.orders])
+        # As its gateway reads it: what protects a position only makes it smaller.
+        entries = 1 if request.contingency_type == pb.CONTINGENCY_TYPE_BRACKET else 0
+        reduces = [place >= entries for place in range(len(request.orders))]
+        async with self._risk.covering(request.orders, reduces=reduces) as room:
+            try:
+                answer: pb.SubmitOrderListResponse = await submit(link, link.orders.SubmitOrderList, request, context)
+            except OutcomeUnknown:
+                now_ns = self.facade.clock.now_ns()
+                return pb.SubmitOrderListResponse(results=[unknown_submit(order, now_ns) for order in request.orders])
+            for order, result in zip(request.orders, answer.results, strict=False):
+                room.answered(order, result)
+            return answer
 
     async def BatchSubmitOrders(  # noqa: N802
         self, request: pb.BatchSubmitOrdersRequest, context: Context
@@ -99,8 +110,35 @@ class OrderServicer:
 
     async def _submit_part(self, venue: str, part: pb.BatchSubmitOrdersRequest) -> Sequence[pb.BatchSubmitResult]:
         link = self.facade.link(venue, field="orders.venue")
-        answer: pb.BatchSubmitOrdersResponse = await submit(link, link.orders.BatchSubmitOrders, part)
-        return answer.results
+        refused: dict[int, pb.BatchSubmitResult] = {}
+        for place, order in enumerate(part.orders):
+            try:
+                await self._risk.take([order])
+            except MeshError as error:
+                refused[place] = pb.BatchSubmitResult(error=element_error(error))
+        left = [place for place in range(len(part.orders)) if place not in refused]
+        sent = await self._submit_admitted(link, with_elements(part, "orders", left)) if left else []
+        return [refused[place] if place in refused else sent.pop(0) for place in range(len(part.orders))]
+
+    async def _submit_admitted(self, link: VenueLink, part: pb.BatchSubmitOrdersRequest) -> list[pb.BatchSubmitResult]:
+        """One call for these orders; a result for each, in order."""
+        async with self._risk.covering(part.orders) as room:
+            try:
+                answer: pb.BatchSubmitOrdersResponse = await submit(link, link.orders.BatchSubmitOrders, part)
+            except OutcomeUnknown:
+                now_ns = self.facade.clock.now_ns()
+                return [pb.BatchSubmitResult(response=unknown_submit(order, now_ns)) for order in part.orders]
+            except MeshError as error:
+                room.refused(part.orders, error)
+                return [pb.BatchSubmitResult(error=element_error(error)) for _ in part.orders]
+            results = list(answer.results)
+            for order, result in zip(part.orders, results, strict=False):
+                if result.HasField("response"):
+                    room.answered(order, result.response)
+                elif result.error.error.reason != error_pb2.REASON_CLIENT_ORDER_ID_REUSED:
+                    room.unsent.add(order_key(order))
+            lost = [unknown_submit(order, self.facade.clock.now_ns()) for order in part.orders[len(results) :]]
+            return [*results, *(pb.BatchSubmitResult(response=one) for one in lost)]
 
     # --- amend and cancel ---
 
@@ -109,10 +147,14 @@ class OrderServicer:
         if route is not None:
             return await self._parents.replace(route, request)
         link = await self._locator.locate(request.reference)
-        try:
-            return await submit(link, link.orders.ReplaceOrder, _at(request, link), context)
-        except OutcomeUnknown:
-            return unknown_replace(at(request.reference, link.name), self.facade.clock.now_ns())
+        request = _at(request, link)
+        async with self._risk.amending(link, request) as answered:
+            try:
+                answer: pb.ReplaceOrderResponse = await submit(link, link.orders.ReplaceOrder, request, context)
+            except OutcomeUnknown:
+                return unknown_replace(request.reference, self.facade.clock.now_ns())
+            answered(answer)
+            return answer
 
     async def CancelOrder(self, request: pb.CancelOrderRequest, context: Context) -> Any:  # noqa: N802
         return await self._cancel(request, context)

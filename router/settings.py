@@ -62,6 +62,40 @@ class BookSettings(Section):
     heartbeat_ms: Annotated[int, Field(ge=1_000, le=30_000)] = 1_000
 
 
+class RiskSettings(Section):
+    """How risk is judged; the limits themselves are set at run time through RiskService."""
+
+    checks: tuple[str, ...] = ()
+    """Checks of the operator's own, each as `package.module:name` of a factory without arguments."""
+    heartbeat_ms: Annotated[int, Field(ge=1_000, le=30_000)] = 1_000
+    """Asked of the streams that risk is judged on; after three without a word the view is stale."""
+    reconnect_cap_s: Positive = 2.0
+    """Longest wait before such a stream is opened again."""
+    load_wait_s: NotNegative = 1.0
+    """How long an order waits for limits that have not been read since the start."""
+    mark_wait_s: Positive = 0.25
+    """How long an order waits for the first mark of its symbol."""
+    mark_review_s: Positive = 0.25
+    """Between two looks at which marks are needed."""
+    mark_idle_s: Positive = 300.0
+    """A mark that nobody holds or asked for so long is no longer followed."""
+    max_marks: Annotated[int, Field(ge=1)] = 256
+    """Symbols followed for orders alone; the one asked for longest ago makes room."""
+    grace_s: Positive = 10.0
+    """After a submit's deadline, before its gateway is asked what became of an order nobody has shown."""
+    settle_s: Positive = 1.0
+    """Between two looks for such orders."""
+    kill_retry_s: Positive = 1.0
+    """Between two attempts to finish a kill switch at a venue."""
+    breach_event_s: NotNegative = 1.0
+    """A limit that refuses orders is told as an event at most this often."""
+
+    @field_validator("checks", mode="before")
+    @classmethod
+    def _by_commas(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
 class FactSettings(Section):
     """Fee rates and funding, which costs are made of beside the books."""
 
@@ -102,6 +136,7 @@ class RouterSettings(ServiceSettings):
     grpc: RouterGrpcSettings = RouterGrpcSettings()
     gateway: GatewaySettings = GatewaySettings()
     books: BookSettings = BookSettings()
+    risk: RiskSettings = RiskSettings()
     facts: FactSettings = FactSettings()
     routing: RoutingSettings = RoutingSettings()
     excluded_venues: tuple[str, ...] = ()

@@ -134,6 +134,11 @@ class VenueLink:
         return frozenset(self._known.account_ids) if self._known is not None else frozenset()
 
     @property
+    def known(self) -> bool:
+        """Whether its gateway was reached at least once, so that its accounts are known."""
+        return self._known is not None
+
+    @property
     def known_down(self) -> bool:
         """Whether connecting just failed, so that another try now would only wait."""
         return self.channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE
@@ -156,6 +161,7 @@ class VenueLink:
             shown.cause = f"gateway: {self._unreachable}"
             shown.since.CopyFrom(instant(self._since_ns))
             del shown.links[:]
+            del shown.sections[:]
         elif not self._serving and shown.state in _OPEN_FOR_BUSINESS:
             shown.state = venue_pb2.VENUE_STATE_DOWN
             shown.cause = "its gateway's health is NOT_SERVING"

@@ -26,8 +26,8 @@ class FaultKind(StrEnum):
     DUPLICATE_FRAME = "duplicate_frame"  # a WebSocket frame is sent twice
     REORDER_FRAME = "reorder_frame"  # a WebSocket frame is sent after the next one
     REFUSE_CONNECTIONS = "refuse_connections"  # new connections and requests are reset until cleared
-    # Of the Lighter front alone:
     DELAY_FRAME = "delay_frame"  # a WebSocket frame, and those behind it, come `delay_s` later
+    # Of the Lighter front alone:
     BOOK_GAP = "book_gap"  # the next change of a book begins at a nonce where no frame ended
     SPEND_NONCE = "spend_nonce"  # somebody else's transaction takes the nonce just before this one
     STALE_NONCE = "stale_nonce"  # `nextNonce` answers one too low

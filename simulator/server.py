@@ -58,6 +58,8 @@ class Simulator:
         self.venue = Venue(venue_settings, settings.population(), SplitMix(settings.seed), now_ms)
         self.venue.engine.open_account(HOUSE, house=True)
         self.venue.fund_all(settings.accounts, settings.dex_accounts, settings.spot_accounts, settings.agents, now_ms)
+        for vault, leader in settings.vaults.items():
+            self.venue.register_vault(vault, leader)
         self.app = HyperliquidApp(
             self.venue,
             clock,

@@ -69,6 +69,7 @@ class SimulatorSettings(BaseSettings):
         dex_accounts: the same for the `xyz` pool.
         spot_accounts: account address -> {token: amount}.
         agents: agent address -> account address it may sign for, approved without expiry.
+        vaults: vault address -> account address that leads it; its money is an entry of `accounts`.
         auto_fund: USDC given to any unknown signer; 0 for none (its actions are refused). A signature does
             not tell its network, so with network "any" an unknown L1 signer is taken as one of testnet.
         network: whose signatures are accepted.
@@ -113,6 +114,7 @@ class SimulatorSettings(BaseSettings):
     dex_accounts: dict[str, Decimal] = Field(default_factory=dict)
     spot_accounts: dict[str, dict[str, Decimal]] = Field(default_factory=dict)
     agents: dict[str, str] = Field(default_factory=dict)
+    vaults: dict[str, str] = Field(default_factory=dict)
     auto_fund: Decimal = Field(default=Decimal(0), ge=0)
     network: Literal["any", "mainnet", "testnet"] = "any"
     clock: Literal["system", "manual"] = "system"
@@ -129,7 +131,7 @@ class SimulatorSettings(BaseSettings):
     trade_percent: int = Field(default=30, ge=0, le=100)
     history_minutes: int = Field(default=240, ge=0, le=5000)
 
-    @field_validator("accounts", "dex_accounts", "spot_accounts", "agents")
+    @field_validator("accounts", "dex_accounts", "spot_accounts", "agents", "vaults")
     @classmethod
     def _addresses(cls, value: dict[str, object]) -> dict[str, object]:
         found: dict[str, object] = {}

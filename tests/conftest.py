@@ -7,8 +7,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.broker import Broker
+
+# How long one example takes says nothing on a machine that does other work as well.
+settings.register_profile("mesh", deadline=None)
+settings.load_profile("mesh")
 
 
 @pytest.fixture

@@ -113,6 +113,7 @@ def capabilities(
         max_batch_cancels=batch,
         brackets=venue_pb2.PROVISION_NATIVE if groups else venue_pb2.PROVISION_NONE,
         twap=venue_pb2.PROVISION_NATIVE if twap else venue_pb2.PROVISION_NONE,
+        twap_randomize=twap,
         min_twap_duration=Duration(seconds=300) if twap else None,
         max_twap_duration=Duration(seconds=86_400) if twap else None,
         query_by_client_order_id=True,
@@ -186,6 +187,7 @@ class FakeVenue:
         self.batches: list[tuple[Grouping, list[OrderTicket]]] = []
         self.cancels: list[OrderTarget] = []
         self.cancel_batches: list[list[OrderTarget]] = []
+        self.cancels_of_all: list[str] = []
         self.amendments: list[OrderTicket] = []
         self.leverages: list[tuple[str, str, int, bool]] = []
         self.leverage_settings: dict[tuple[str, str], LeverageSetting] = {}
@@ -433,6 +435,16 @@ class FakeVenue:
             "cancel_orders", lambda: [self._cancel(target) for target in targets]
         )
         return answers
+
+    async def cancel_all(self, account_id: str, instrument: instrument_pb2.Instrument | None) -> Refused | None:
+        self.cancels_of_all.append(instrument.symbol if instrument else "")
+        answer: Refused | None = await self._scripted("cancel_all", lambda: self._cancel_all(instrument))
+        return answer
+
+    def _cancel_all(self, instrument: instrument_pb2.Instrument | None) -> None:
+        for order in list(self.orders.values()):
+            if order.state is VenueOrderState.WORKING and (instrument is None or order.symbol == instrument.symbol):
+                self.end(order, VenueOrderState.CANCELED)
 
     def _cancel(self, target: OrderTarget) -> CancelAnswer:
         order = self.orders.get(target.venue_client_order_id)

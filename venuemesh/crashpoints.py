@@ -13,9 +13,11 @@ from enum import StrEnum
 
 
 class CrashPoint(StrEnum):
-    """Every place, in the order a submit passes them."""
+    """Every place: the start, then a submit in the order it passes them, then what happens to a working order."""
 
     NONE = ""
+    JOURNAL_REPLAYED = "journal_replayed"
+    """An account's events are read back; nothing is done about its open orders yet."""
     INTENT_WRITTEN = "intent_written"
     """The journal has the intent; nothing else knows of the order."""
     EVENT_QUEUED = "event_queued"
@@ -26,18 +28,32 @@ class CrashPoint(StrEnum):
     """The venue's answer is known and not yet folded in."""
     ANSWER_FOLDED = "answer_folded"
     """The answer is in the order's state; the caller has not heard of it."""
+    FILL_QUEUED = "fill_queued"
+    """The event of a fill is queued, that of the position it changes is not."""
+    CANCEL_QUEUED = "cancel_queued"
+    """The order is marked as being cancelled; nothing was sent."""
+    CANCEL_ANSWERED = "cancel_answered"
+    """The venue's answer to a cancel is known and not yet folded in."""
+    AMENDMENT_WRITTEN = "amendment_written"
+    """The journal has the intent of an amendment; nothing was sent."""
+    AMENDMENT_ANSWERED = "amendment_answered"
+    """The venue's answer to an amendment is known and not yet folded in."""
 
 
-_armed: set[CrashPoint] = set()
+_armed: dict[CrashPoint, int] = {}
 
 
-def arm(point: CrashPoint) -> None:
-    """Die at `point`, the first time it is reached."""
+def arm(point: CrashPoint, *, passes: int = 0) -> None:
+    """Die at `point`, after it was passed unharmed so many times."""
     if point is not CrashPoint.NONE:
-        _armed.add(point)
+        _armed[point] = passes
 
 
 def reach(point: CrashPoint) -> None:
     """Die here if armed. SIGKILL: nothing is flushed, no handler runs."""
-    if _armed and point in _armed:
-        os.kill(os.getpid(), signal.SIGKILL)
+    if not _armed or (left := _armed.get(point)) is None:
+        return
+    if left:
+        _armed[point] = left - 1
+        return
+    os.kill(os.getpid(), signal.SIGKILL)

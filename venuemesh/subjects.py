@@ -26,6 +26,11 @@ MESH_STREAM = "VENUEMESH_MESH"
 DEAD_LETTER_STREAM = "VENUEMESH_DEAD_LETTERS"
 SNAPSHOT_STREAM = "VENUEMESH_SNAPSHOTS"
 AUDIT_STREAM = "VENUEMESH_AUDIT"
+RISK_BUCKET = "VENUEMESH_RISK"
+RISK_STREAM = f"KV_{RISK_BUCKET}"
+RESERVATION_STREAM = "VENUEMESH_RESERVATIONS"
+RESERVATION_SUBJECT = f"{ROOT}.reservation"
+MAX_RESERVATION_MESSAGES = 20_000
 ROUTING_BUCKET = "VENUEMESH_ROUTING"
 ROUTING_STREAM = f"KV_{ROUTING_BUCKET}"
 ROUTING_POLICY_KEY = f"$KV.{ROUTING_BUCKET}.policy"
@@ -124,6 +129,18 @@ def stream_specs(
             max_age_s=event_max_age_s,
         ),
         StreamSpec(
+            name=RISK_STREAM,
+            subjects=[f"$KV.{RISK_BUCKET}.>"],
+            description="Limits, trading states and kill switches: a key-value bucket, the last value per key",
+            max_messages_per_subject=1,
+        ),
+        StreamSpec(
+            name=RESERVATION_STREAM,
+            subjects=[RESERVATION_SUBJECT],
+            description="Room under the limits that routers have taken for orders on their way",
+            max_messages_per_subject=MAX_RESERVATION_MESSAGES,
+        ),
+        StreamSpec(
             name=ROUTING_STREAM,
             subjects=[f"$KV.{ROUTING_BUCKET}.>"],
             description="The routing policy: a key-value bucket, with its last versions",
@@ -163,6 +180,20 @@ def token(part: str) -> str:
 
 def _escape(character: str) -> str:
     return "".join(f"%{byte:02X}" for byte in character.encode())
+
+
+def risk_key(*parts: str) -> str:
+    """Subject of a key of the risk bucket; each part is written with what keys of a bucket may hold."""
+    return ".".join(("$KV", RISK_BUCKET, *(_key_token(part) for part in parts)))
+
+
+def _key_token(part: str) -> str:
+    if not part:
+        return NONE
+    if part == NONE:
+        return "=2D"
+    plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_/") else _escape(c) for c in part)
+    return plain.replace("%", "=")
 
 
 def subject(kind: Kind, venue: str, account_id: str = "", *rest: str) -> str:

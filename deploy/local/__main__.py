@@ -18,6 +18,7 @@ from pathlib import Path
 
 from deploy.local.mesh import ACCOUNT_ID, VENUE, VENUES, Ports, make_accounts, mesh_services, secured_services
 from deploy.local.ports import PortBusy, require_free
+from deploy.local.routing_walk import RoutedSetting
 from deploy.local.security import LocalSecurity
 from deploy.local.services import Known, Service
 from deploy.local.state import StateBusy, StateFolder
@@ -28,7 +29,8 @@ from deploy.local.watching import StepFailed
 from venuemesh.clock import Clock, SystemClock
 
 ROOT = Path(__file__).resolve().parents[2]
-SYMBOL = "BTC/USDC:USDC"
+ROUTED_QUANTITY = "0.01"
+"""Of bitcoin, which every venue that lists it takes: far above the minimum, within its first price levels."""
 DOWN_TIMEOUT_S = 90.0
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -160,7 +162,14 @@ class LocalMesh:
             )
             for row in VENUES
         )
-        await walk(first, say, others)
+        routed = RoutedSetting(
+            venues=tuple(row.venue for row in VENUES if row.symbol == first.symbol),
+            account_id=ACCOUNT_ID,
+            symbol=first.symbol,
+            quantity=ROUTED_QUANTITY,
+            run_id=self._run_id,
+        )
+        await walk(first, say, others, routed)
 
     def _say_serving(self) -> None:
         say(f"{len(self._services)} services are SERVING after {self._clock.monotonic_s() - self._began_s:.1f} s")

@@ -5,16 +5,18 @@ Needs nothing but the addresses of router and aggregator, so it also shows how t
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 import grpc.aio
 
-from deploy.local.watching import StepFailed, Watch
+from deploy.local.routing_walk import RoutedSetting, RoutingWalk
+from deploy.local.steps import CALL_TIMEOUT_S, Say, call, require, tell, why, word
+from deploy.local.watching import Watch
 from venuemesh.channels import open_channel
 from venuemesh.errors import Reason, Sent
 from venuemesh.money import Rounding, format_decimal, round_to_step
@@ -40,18 +42,11 @@ from venuemesh.v1 import (
     venue_service_pb2_grpc,
 )
 
-CALL_TIMEOUT_S = 5.0
 WATCH_TIMEOUT_S = 30.0
 WANTED_NOTIONAL = Decimal(50)
 FAR_FROM_MARKET = Decimal("0.8")
 _ACKNOWLEDGED = order_service_pb2.SUBMIT_OUTCOME_ACKNOWLEDGED
 _REJECTED = order_service_pb2.SUBMIT_OUTCOME_REJECTED
-
-
-class Say(Protocol):
-    """Takes one line of the story."""
-
-    def __call__(self, line: str, /) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,22 +113,22 @@ class Walkthrough:
     # --- looking ---------------------------------------------------------------------------------------------
 
     async def _show_venue(self) -> None:
-        reply = await self._call(self._venues.ListVenues, venue_service_pb2.ListVenuesRequest())
+        reply = await call(self._venues.ListVenues, venue_service_pb2.ListVenuesRequest())
         names = [venue.venue for venue in reply.venues]
         require(self._setting.venue in names, f"ListVenues has no {self._setting.venue}, only {names}")
         for venue in reply.venues:
             require(
                 venue.environment == venue_pb2.ENVIRONMENT_SIMULATOR,
-                f"{venue.venue} is bound to {_word(venue_pb2.Environment, venue.environment)}, not to the simulator",
+                f"{venue.venue} is bound to {word(venue_pb2.Environment, venue.environment)}, not to the simulator",
             )
-            state = _word(venue_pb2.VenueState, venue.status.state)
+            state = word(venue_pb2.VenueState, venue.status.state)
             self._tell("venues", f"{venue.venue} is {state}, with account(s) {', '.join(venue.account_ids)}")
 
     async def _show_book(self) -> tuple[Decimal, Decimal]:
         request = market_data_service_pb2.GetOrderBookRequest(
             venue=self._setting.venue, symbol=self._setting.symbol, depth=1
         )
-        book = (await self._call(self._market.GetOrderBook, request)).order_book
+        book = (await call(self._market.GetOrderBook, request)).order_book
         require(bool(book.bids and book.asks), f"the book of {self._setting.symbol} has an empty side")
         require(
             book.freshness == stream_pb2.FRESHNESS_FRESH, f"the book is not fresh: {book.stale_cause or 'no cause'}"
@@ -145,7 +140,7 @@ class Walkthrough:
 
     async def _rules(self) -> instrument_pb2.Instrument:
         request = instrument_service_pb2.GetInstrumentRequest(venue=self._setting.venue, symbol=self._setting.symbol)
-        reply = await self._call(self._instruments.GetInstrument, request)
+        reply = await call(self._instruments.GetInstrument, request)
         instrument: instrument_pb2.Instrument = reply.instrument
         rule = instrument.quantity_rule
         require(bool(rule.step_size), f"GetInstrument gives no step size for {self._setting.symbol}")
@@ -175,14 +170,14 @@ class Walkthrough:
 
     async def _submit(self, order: order_pb2.NewOrder) -> None:
         request = order_service_pb2.SubmitOrderRequest(order=order)
-        reply = await self._call(self._orders.SubmitOrder, request)
-        require(reply.outcome == _ACKNOWLEDGED, f"the submit answered {_why(reply)}")
+        reply = await call(self._orders.SubmitOrder, request)
+        require(reply.outcome == _ACKNOWLEDGED, f"the submit answered {why(reply)}")
         require(bool(reply.order.order_id), "the acknowledged order has no order_id")
         require(not reply.replayed, "a first submit answered replayed = true")
-        kind = _word(order_pb2.OrderType, order.order_type).lower()
+        kind = word(order_pb2.OrderType, order.order_type).lower()
         price = f" at {order.price}" if order.HasField("price") else ""
         asked = f"{kind} buy {order.quantity}{price} as {order.client_order_id}"
-        self._tell("submit", f"{asked} -> {_why(reply)}, order {reply.order.order_id}")
+        self._tell("submit", f"{asked} -> {why(reply)}, order {reply.order.order_id}")
 
     async def _see_filled(self, executions: Watch, order: order_pb2.NewOrder) -> None:
         report = await self._see_status(executions, order, order_pb2.ORDER_STATUS_FILLED)
@@ -198,8 +193,8 @@ class Walkthrough:
             same = report.order.terms.client_order_id == order.client_order_id
             return bool(same and report.order.status == status)
 
-        word = _word(order_pb2.OrderStatus, status)
-        message = await executions.until(reached, f"{order.client_order_id} to be {word}")
+        wanted = word(order_pb2.OrderStatus, status)
+        message = await executions.until(reached, f"{order.client_order_id} to be {wanted}")
         report: order_pb2.ExecutionReport = message.event.execution_report
         return report
 
@@ -214,7 +209,7 @@ class Walkthrough:
             lambda message: self._position_in(message.delta.accounts) == wanted,
             f"a position of {wanted} {self._setting.symbol}",
         )
-        reply = await self._call(self._portfolio.GetPortfolio, portfolio_service_pb2.GetPortfolioRequest())
+        reply = await call(self._portfolio.GetPortfolio, portfolio_service_pb2.GetPortfolioRequest())
         read = self._position_in(reply.portfolio.accounts)
         require(read == wanted, f"GetPortfolio says {read}, the stream said {wanted}")
         self._tell("portfolio", f"the stream shows {wanted} {self._setting.symbol}; GetPortfolio agrees")
@@ -228,9 +223,9 @@ class Walkthrough:
         return None
 
     async def _repeat(self, order: order_pb2.NewOrder) -> None:
-        reply = await self._call(self._orders.SubmitOrder, order_service_pb2.SubmitOrderRequest(order=order))
+        reply = await call(self._orders.SubmitOrder, order_service_pb2.SubmitOrderRequest(order=order))
         require(reply.replayed, "the same client_order_id was not answered with replayed = true")
-        require(reply.outcome == _ACKNOWLEDGED, f"the replay answered {_why(reply)}")
+        require(reply.outcome == _ACKNOWLEDGED, f"the replay answered {why(reply)}")
         self._tell("same key again", f"replayed, the same order {reply.order.order_id}: nothing was sent twice")
 
     async def _rest_and_cancel(self, executions: Watch, rules: instrument_pb2.Instrument, bid: Decimal) -> None:
@@ -246,8 +241,8 @@ class Walkthrough:
             account_id=order.account_id, venue=order.venue, client_order_id=order.client_order_id
         )
         request = order_service_pb2.CancelOrderRequest(reference=reference)
-        reply = await self._call(self._orders.CancelOrder, request)
-        outcome = _word(order_service_pb2.CancelOutcome, reply.outcome)
+        reply = await call(self._orders.CancelOrder, request)
+        outcome = word(order_service_pb2.CancelOutcome, reply.outcome)
         require(reply.outcome == order_service_pb2.CANCEL_OUTCOME_CANCELED, f"the cancel answered {outcome}")
         await self._see_status(executions, order, order_pb2.ORDER_STATUS_CANCELED)
         self._tell("cancel", f"{order.client_order_id} -> {outcome}, confirmed by the venue and on the stream")
@@ -264,8 +259,8 @@ class Walkthrough:
             require(error.sent is Sent.NO, f"a refused order may have been sent: {error.sent}")
             reason, told = error.reason.value, f"{error.message} (field {error.field or 'not named'})"
         else:
-            require(reply.outcome == _REJECTED, f"quantity 0 was answered {_why(reply)}")
-            reason, told = _word(error_pb2.Reason, reply.reject.reason), reply.reject.message
+            require(reply.outcome == _REJECTED, f"quantity 0 was answered {why(reply)}")
+            reason, told = word(error_pb2.Reason, reply.reject.reason), reply.reject.message
         require(reason == Reason.QUANTITY_NOT_POSITIVE, f"quantity 0 was refused with {reason}: {told}")
         self._tell("bad order", f"quantity 0 -> refused with {reason}: {told}")
 
@@ -285,20 +280,15 @@ class Walkthrough:
         with Watch(self._portfolio.StreamPortfolio(request, timeout=WATCH_TIMEOUT_S)) as watch:
             yield watch
 
-    async def _call(self, method: Callable[..., Awaitable[Any]], request: Any) -> Any:
-        try:
-            return await method(request, timeout=CALL_TIMEOUT_S)
-        except grpc.aio.AioRpcError as failure:
-            error = error_from_rpc(failure, is_write=False)
-            name = type(request).__name__.removesuffix("Request")
-            raise StepFailed(f"{name} failed with {failure.code().name}, {error.reason}: {error.message}") from failure
-
     def _tell(self, step: str, text: str) -> None:
-        self._say(f"  {step:<15} {text}")
+        tell(self._say, step, text)
 
 
-async def walk(setting: Setting, say: Say, others: Sequence[Setting] = ()) -> None:
+async def walk(setting: Setting, say: Say, others: Sequence[Setting] = (), routed: RoutedSetting | None = None) -> None:
     """Do the walk over fresh channels, then one order for each of `others`, which are served by the same services.
+
+    Args:
+        routed: an order for which the router is to choose among venues, after all of those.
 
     Raises:
         StepFailed: a step did not answer as it must.
@@ -311,12 +301,9 @@ async def walk(setting: Setting, say: Say, others: Sequence[Setting] = ()) -> No
         for other in others:
             say(f"the same at {other.venue}:")
             await Walkthrough(other, say, router, aggregator).run_short()
-
-
-def require(holds: bool, otherwise: str) -> None:
-    """Raise StepFailed with `otherwise` unless it holds."""
-    if not holds:
-        raise StepFailed(otherwise)
+        if routed is not None:
+            say(f"best price over {' and '.join(routed.venues)}:")
+            await RoutingWalk(routed, say, router).run()
 
 
 def allowed_price(price: Decimal, rule: instrument_pb2.PriceRule) -> Decimal:
@@ -331,20 +318,3 @@ def allowed_price(price: Decimal, rule: instrument_pb2.PriceRule) -> Decimal:
 
 def _level(level: market_data_pb2.PriceLevel) -> tuple[Decimal, Decimal]:
     return Decimal(level.price), Decimal(level.quantity)
-
-
-def _why(reply: Any) -> str:
-    word = _word(order_service_pb2.SubmitOutcome, reply.outcome)
-    if not reply.HasField("reject"):
-        return word
-    reason = _word(error_pb2.Reason, reply.reject.reason)
-    return f"{word}, {reason}: {reply.reject.message or reply.reject.venue_text}"
-
-
-def _word(enum: Any, number: int) -> str:
-    """`FILLED` for ORDER_STATUS_FILLED; the number where this client is older than the server."""
-    if number not in enum.values():
-        return str(number)
-    name = str(enum.Name(number))
-    zero = str(enum.Name(0))
-    return name.removeprefix(zero.removesuffix("UNSPECIFIED"))

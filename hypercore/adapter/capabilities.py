@@ -69,6 +69,7 @@ def capabilities(
         dead_mans_switch_cancels_stops=scheduled_cancel,
         brackets=venue_pb2.PROVISION_NATIVE,
         twap=venue_pb2.PROVISION_NATIVE,
+        twap_randomize=True,
         min_twap_duration=_duration(twaps.MIN_MINUTES * 60),
         max_twap_duration=_duration(twaps.MAX_MINUTES * 60),
         query_by_client_order_id=True,
@@ -85,6 +86,7 @@ def capabilities(
         spot=spot,
         perpetuals=True,
         collateral_sections=collateral_sections,
+        trading_hours=venue_pb2.TRADING_HOURS_CONTINUOUS,
     )
 
 

@@ -16,9 +16,9 @@ from google.protobuf.duration_pb2 import Duration
 from hypercore import messages as wire
 from hypercore.account_messages import UserFees
 from hypercore.adapter.normalizer import NS_PER_MS, side_of, timestamp_of_ms, timestamp_of_ns
-from hypercore.assets import MAIN_DEX, Asset, MarginMode
+from hypercore.assets import MAIN_DEX, Asset, MarginMode, Universe
 from hypercore.precision import MAX_SIGNIFICANT_FIGURES, max_price_decimals, size_step
-from venuemesh.gateway.venue import BookSnapshot, FeeRates, Level
+from venuemesh.gateway.venue import BookSnapshot, FeeRates, Level, ReferencePrice
 from venuemesh.money import EXACT, divide, format_decimal
 from venuemesh.v1 import instrument_pb2, market_data_pb2, stream_pb2
 
@@ -253,3 +253,19 @@ def normalize_statistics(
         if value is not None:
             setattr(statistics, name, format_decimal(value))
     return statistics
+
+
+def normalize_references(ctxs: Sequence[wire.AssetCtx], universe: Universe, dex: str) -> list[ReferencePrice]:
+    """Reference prices of a dex, whose contexts stand in the order of its list; a row that is not listed yet is left
+    out."""
+    found = []
+    for asset in universe.assets:
+        if asset.is_spot or asset.dex != dex or asset.index >= len(ctxs):
+            continue
+        ctx = ctxs[asset.index]
+        found.append(
+            ReferencePrice(
+                symbol=asset.symbol, oracle_price=ctx.oracle_px, mark_price=ctx.mark_px, mid_price=ctx.mid_px
+            )
+        )
+    return found

@@ -19,7 +19,7 @@ from hypercore.adapter.market_normalizer import Interval
 from hypercore.adapter.normalizer import NS_PER_MS, readable
 from hypercore.adapter.settings import HyperCoreSettings
 from hypercore.adapter.views import Directory
-from hypercore.assets import Asset
+from hypercore.assets import MAIN_DEX, Asset
 from hypercore.frames import DataFrame
 from hypercore.session import PostAnswered, SubscriptionAcknowledged, SubscriptionRefused, UnreadableFrame
 from hypercore.stream_events import HyperCoreEvent
@@ -51,6 +51,9 @@ class MarketStream:
         self._venue = settings.venue
         self._clock = clock
         self._fast_books = settings.fast_books
+        # Of the main dex they are many and nobody asks whether its markets are open.
+        dex = settings.dex
+        self._references = None if dex == MAIN_DEX else {"type": "assetCtxs", "dex": dex}
         self._sink: VenueSink | None = None
         self._watched: dict[tuple[Feed, str, str], Mapping[str, Any]] = {}
         self._latest_ms: dict[tuple[Feed, str], int] = {}
@@ -60,6 +63,8 @@ class MarketStream:
     async def run(self, sink: VenueSink) -> None:
         """Stay subscribed until cancelled."""
         self._sink = sink
+        if self._references is not None:
+            await self.stream.subscribe(self._references)
         await self.stream.run()
 
     async def watch(self, feed: Feed, symbol: str, interval: Interval | None) -> None:
@@ -129,11 +134,19 @@ class MarketStream:
     def _refused(self, found: SubscriptionRefused, sink: VenueSink) -> None:
         log.error("subscription_refused", extra={"text": found.meaning.text})
         coin = str(found.subscription.get("coin"))
+        if found.subscription == self._references:
+            self._lose_references(f"the venue refused them: {found.meaning.text}", sink)
+            return
         self._watched = {key: row for key, row in self._watched.items() if row != found.subscription}
         if (asset := self._directory.find(coin)) is not None:
             sink.on_feed_lost(asset.symbol, f"the venue refused the feed: {found.meaning.text}")
 
+    def _lose_references(self, cause: str, sink: VenueSink) -> None:
+        if self._references is not None:
+            sink.on_reference_lost(self._references["dex"], cause)
+
     def _lose_all(self, cause: str, sink: VenueSink) -> None:
+        self._lose_references(cause, sink)
         for coin in dict.fromkeys(coin for _, coin, _ in self._watched):
             if (asset := self._directory.find(coin)) is not None:
                 sink.on_feed_lost(asset.symbol, cause)
@@ -152,6 +165,9 @@ class MarketStream:
                     sink.on_statistics(row)
             case wire.Candle():
                 self._candle(data, sink)
+            case frames.OneDexCtxs():
+                prices = normalizer.normalize_references(data.ctxs, self._directory.universe, data.dex)
+                sink.on_reference_prices(data.dex, prices, received_ns)
             case _:
                 log.warning("frame_not_asked_for", extra={"kind": type(data).__name__})
 

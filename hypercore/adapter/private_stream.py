@@ -232,7 +232,8 @@ class PrivateStream:
     async def _read_state(self) -> None:
         view = self._view
         if view.mode is None:
-            view.mode = await self._rest.fetch_abstraction(view.user)
+            mode = await self._rest.fetch_abstraction(view.user)
+            view.mode = view.mode or mode  # a comparison may have read a newer one meanwhile
         oldest_s = self._clock.monotonic_s() - self._poll_s
         if self._perps_at_s < oldest_s:
             self._take_perps(await self._rest.fetch_clearinghouse_state(view.user, self._dex))

@@ -40,4 +40,5 @@ async def serve(settings: HyperCoreSettings) -> None:
         ),
         refuses=refuses,
         crash_point=settings.crash_point,
+        crash_passes=settings.crash_passes,
     )

@@ -112,6 +112,7 @@ class HyperCoreSettings(ServiceSettings):
         reconcile_period_s: between two comparisons of an account with the venue while its stream is live.
         links: when a link counts as degraded, and whether orders are paused then.
         crash_point: where a test wants the process to die; the simulator only.
+        crash_passes: how often it comes past there unharmed first.
     """
 
     venue: str
@@ -135,6 +136,7 @@ class HyperCoreSettings(ServiceSettings):
     reconcile_period_s: Positive = 60.0
     links: LinkSettings = Field(default_factory=LinkSettings)
     crash_point: CrashPoint = CrashPoint.NONE
+    crash_passes: Annotated[int, Field(ge=0)] = 0
 
     @field_validator("accounts")
     @classmethod

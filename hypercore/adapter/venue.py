@@ -32,6 +32,7 @@ from venuemesh.clock import Clock
 from venuemesh.errors import (
     AccountNotFound,
     DeadlineTooShort,
+    NotSupported,
     ProtocolViolation,
     RateLimited,
     Sent,
@@ -243,6 +244,10 @@ class HyperCoreVenue:
     async def cancel_orders(self, targets: Sequence[OrderTarget]) -> Sequence[CancelAnswer | Refused | Unclear]:
         """Cancel orders of one account at once."""
         return await self._orders.cancel_orders(targets)
+
+    async def cancel_all(self, account_id: str, instrument: instrument_pb2.Instrument | None) -> Refused | None:
+        """Not offered: `capabilities.cancel_all` is EMULATED."""
+        raise NotSupported(f"account {account_id}: {self.name} has no cancel of all orders")
 
     async def amend_order(self, target: OrderTarget, ticket: OrderTicket) -> Amended | Refused:
         """Cancel and place anew in one action."""

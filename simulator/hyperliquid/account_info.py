@@ -350,6 +350,8 @@ def user_role(venue: Venue, user: str, now_ms: int) -> dict[str, Any]:
     profile = venue.registry.profiles.get(user)
     if profile is not None and profile.master is not None:
         return {"role": "subAccount", "data": {"master": profile.master}}
+    if profile is not None and profile.leader is not None:
+        return {"role": "vault"}
     return {"role": "user" if venue.engine.account(user) else "missing"}
 
 

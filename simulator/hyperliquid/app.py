@@ -53,12 +53,12 @@ class Connection:
         self.overflowed = False
         self._faults = faults
         self._clock = clock
-        self._queue: asyncio.Queue[Frame] = asyncio.Queue(MAX_QUEUE)
+        self._queue: asyncio.Queue[tuple[float, Frame]] = asyncio.Queue(MAX_QUEUE)
         self._held: Frame | None = None
         self.last_sent_s = clock.monotonic_s()
 
     def send(self, frames: list[Frame]) -> None:
-        """Queue frames, each possibly lost, doubled or held back by a fault."""
+        """Queue frames, each possibly lost, doubled, late or held back by a fault."""
         for item in frames:
             fault = self._faults.frame_fault(item.channel)
             kind = None if fault is None else fault.kind
@@ -76,14 +76,16 @@ class Connection:
 
     def _put(self, item: Frame) -> None:
         try:
-            self._queue.put_nowait(item)
+            self._queue.put_nowait((self._faults.frame_delay_s(item.channel), item))
         except asyncio.QueueFull:
             self.overflowed = True
 
     async def write(self, speaking: asyncio.Event) -> None:
         """Send queued frames for ever; waits while the venue is told to be silent."""
         while True:
-            item = await self._queue.get()
+            delay_s, item = await self._queue.get()
+            if delay_s:
+                await asyncio.sleep(delay_s)
             await speaking.wait()
             await self.socket.send_str(item.text)
             self.last_sent_s = self._clock.monotonic_s()

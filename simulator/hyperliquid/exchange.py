@@ -123,8 +123,7 @@ def _welcome(venue: Venue, signer: str, now_ms: int) -> bool:
 def _for_vault(venue: Venue, signer: str, master: str, vault: str | None) -> Actor:
     if vault is None or vault == master:
         return Actor(signer=signer, master=master, account=master)
-    profile = venue.registry.profiles.get(vault)
-    if profile is None or profile.master != master:
+    if not venue.registry.acts_for(master, vault):
         raise Refused(f"Vault not registered: {vault}")
     return Actor(signer=signer, master=master, account=vault)
 

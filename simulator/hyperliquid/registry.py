@@ -29,6 +29,7 @@ class Profile:
     """What the venue knows of one account besides its money."""
 
     master: str | None = None  # set for a sub-account
+    leader: str | None = None  # set for a vault
     sub_name: str = ""
     agents: dict[str, Agent] = field(default_factory=dict)  # by name
     builders: dict[str, int] = field(default_factory=dict)  # address -> tenths of a basis point
@@ -58,6 +59,11 @@ class Registry:
         if found is None or (found.valid_until_ms is not None and found.valid_until_ms <= now_ms):
             return None
         return found
+
+    def acts_for(self, master: str, address: str) -> bool:
+        """Whether an account trades for another one: its sub-account, or a vault it leads."""
+        profile = self.profiles.get(address)
+        return profile is not None and master in (profile.master, profile.leader)
 
     def approve_agent(self, master: str, address: str, raw_name: str, now_ms: int) -> str | None:
         """Register (or, with the zero address, revoke) an agent; the venue's error text or None."""

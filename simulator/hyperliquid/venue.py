@@ -118,6 +118,10 @@ class Venue:
         for address, master in agents.items():
             self.preapprove(address, master)
 
+    def register_vault(self, vault: str, leader: str) -> None:
+        """Let `leader` and its agents trade for the address `vault`."""
+        self.registry.profile(vault).leader = leader
+
     def preapprove(self, agent: str, master: str, valid_until_ms: int | None = None) -> None:
         """Let `agent` sign for `master`, unnamed, until `valid_until_ms` or for ever."""
         found = Agent(address=agent, master=master, name="", valid_until_ms=valid_until_ms)

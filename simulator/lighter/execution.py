@@ -118,7 +118,7 @@ def create_order(venue: LighterVenue, record: Record, now_ms: int) -> dict[str, 
 
 
 def create_group(venue: LighterVenue, record: Record, now_ms: int) -> dict[str, Any]:
-    """Type 28: the legs of a parent take its quantity."""
+    """Type 28: the legs of a parent take its quantity; a pair without one follows the position."""
     tx = record.tx
     account = venue.accounts.get(tx.account)
     orders = admission.read_group(venue, tx, record.queued_ms)
@@ -130,7 +130,8 @@ def create_group(venue: LighterVenue, record: Record, now_ms: int) -> dict[str, 
     for order in orders[1:]:
         request = _request(venue, account, tx, order)
         requests.append(replace(request, quantity=request.quantity or parent.quantity))
-    grouping = Grouping.ONE_CANCELS_OTHER if pair else Grouping.BRACKET
+    tied = Grouping.ONE_CANCELS_OTHER if parent.quantity else Grouping.POSITION
+    grouping = tied if pair else Grouping.BRACKET
     outcomes = venue.engine.submit(account.name, requests, now_ms, grouping)
     ids = [_keep_extra(venue, record, order, outcome) for order, outcome in zip(orders, outcomes, strict=True)]
     if ids[0] is None:

@@ -73,6 +73,7 @@ class Extra:
     integrator_maker: int = 0
     changed_us: int = 0
     trigger_ms: int = 0
+    parent_id: int | None = None  # of a slice, the engine's id of its TWAP
     starved: bool = False  # ended because the opposite side was empty
 
 
@@ -112,7 +113,8 @@ STATUS_CODES = {
     "canceled-liquidation": 15,
     "canceled-invalid-balance": 16,
 }
-TRIGGER_CODES = {"na": 0, "ready": 1, "mark-price": 2, "twap": 3, "parent-order": 4}
+TRIGGER_CODES = {"na": 0, "ready": 0, "mark-price": 1, "twap": 2, "parent-order": 3}
+"""The engine of the venue knows four; one that has fired waits for nothing any more."""
 _BY_REASON = {
     Reason.POST_ONLY_WOULD_MATCH: "canceled-post-only",
     Reason.REDUCE_ONLY_WOULD_INCREASE: "canceled-reduce-only",
@@ -195,7 +197,7 @@ class OrderViews:
         spec, index = self.spec(order), self.index(order)
         extra = self.extras.of(order.order_id) or Extra(type=OrderType.LIQUIDATION, time_in_force=0)
         remaining = order.remaining if order.state.live else ZERO
-        parent = self._relative(order.parent_id)
+        parent = self._relative(order.parent_id or extra.parent_id)
         children = [self._relative(child) for child in order.children[:2]]
         sibling = self._relative(order.siblings[0]) if order.siblings else 0
         nothing = "0" if update else ""

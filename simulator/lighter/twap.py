@@ -1,6 +1,6 @@
 """TWAP orders: the venue cuts them into immediate orders until they expire. Pure.
 
-The venue's slice period is not published; half a minute is an assumption.
+The venue's slice period is not published; half a minute is what its web client counts with. A slice names its parent.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ class Twaps:
         outcome = self._engine.submit(parent.account, [request], now_ms)[0]
         if outcome.order is None:
             return
-        child = Extra(type=OrderType.TWAP_SUB, time_in_force=TimeInForceCode.IMMEDIATE_OR_CANCEL)
+        child = Extra(
+            type=OrderType.TWAP_SUB, time_in_force=TimeInForceCode.IMMEDIATE_OR_CANCEL, parent_id=parent.order_id
+        )
         self._orders.extras.put(outcome.order.order_id, child)
         credit_slice(self._engine, parent, outcome.order, now_ms)

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from deploy.local.state import StateFolder
 from deploy.local.supervisor import Policy, Supervisor
 from venuemesh.channels import open_channel
 from venuemesh.clock import SystemClock
+from venuemesh.security.certificates import ChannelFiles
 from venuemesh.v1 import order_pb2, order_service_pb2, order_service_pb2_grpc, portfolio_service_pb2_grpc
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -150,16 +151,41 @@ async def running_mesh(
         security=security,
     )
     extra = {"SIMULATOR_ADMIN": "true", "SIMULATOR_IP_WEIGHT_PER_MINUTE": "0", **(simulator or {}), **(settings or {})}
+    policy = Policy(ready_timeout_s=UP_TIMEOUT_S, grace_s=15.0, max_restarts=20, longest_pause_s=0.25)
     messages: list[str] = []
-    supervisor = Supervisor(
-        [_with_settings(row, extra) for row in rows],
-        logs=state.logs,
-        folder=ROOT,
-        environ=os.environ,
-        say=messages.append,
-        policy=Policy(ready_timeout_s=UP_TIMEOUT_S, grace_s=15.0, max_restarts=20, longest_pause_s=0.25),
-        tls=None if security is None else security.channel,
-    )
+    services = [with_settings(row, lambda: extra) for row in rows]
+    tls = None if security is None else security.channel
+    async with supervised(services, logs=state.logs, policy=policy, say=messages.append, tls=tls) as (up, known):
+        mesh = Mesh(
+            known=known,
+            supervisor=up,
+            address=account.address,
+            messages=messages,
+            logs=state.logs,
+            security=security,
+        )
+        try:
+            yield mesh
+        finally:
+            for channel in mesh.channels.values():
+                await channel.close()
+
+
+@asynccontextmanager
+async def supervised(
+    rows: Sequence[Service],
+    *,
+    logs: Path,
+    policy: Policy,
+    say: Callable[[str], None],
+    tls: ChannelFiles | None = None,
+) -> AsyncIterator[tuple[Supervisor, Known]]:
+    """Services that are up and are started again when they die, while the block runs.
+
+    Args:
+        tls: certificates for asking services for their health; plain text without.
+    """
+    supervisor = Supervisor(rows, logs=logs, folder=ROOT, environ=os.environ, say=say, policy=policy, tls=tls)
     up: asyncio.Future[Known] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
 
@@ -172,34 +198,36 @@ async def running_mesh(
     if not up.done():
         await running
         raise RuntimeError("the mesh ended before it was up")
-    mesh = Mesh(
-        known=up.result(),
-        supervisor=supervisor,
-        address=account.address,
-        messages=messages,
-        logs=state.logs,
-        security=security,
-    )
     try:
-        yield mesh
+        yield supervisor, up.result()
     finally:
-        for channel in mesh.channels.values():
-            await channel.close()
         stop.set()
         await running
 
 
-def _with_settings(row: Service, extra: Mapping[str, str]) -> Service:
+def with_settings(row: Service, more: Callable[[], Mapping[str, str]]) -> Service:
+    """The row with further settings, asked for at each start; of those only its own reach it."""
     prefix = row.prefix
-    own = {key: value for key, value in extra.items() if prefix is not None and key.startswith(prefix)}
-    if not own:
+    if prefix is None:
         return row
 
     def plan(known: Known) -> Plan:
         planned = row.plan(known)
+        own = {key: value for key, value in more().items() if key.startswith(prefix)}
         return replace(planned, settings={**planned.settings, **own})
 
     return replace(row, plan=plan)
 
 
-__all__ = ["ACCOUNT_ID", "SYMBOL", "VENUE", "Mesh", "by_key", "limit_order", "market_order", "running_mesh"]
+__all__ = [
+    "ACCOUNT_ID",
+    "SYMBOL",
+    "VENUE",
+    "Mesh",
+    "by_key",
+    "limit_order",
+    "market_order",
+    "running_mesh",
+    "supervised",
+    "with_settings",
+]

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Protocol
 
 from venuemesh.clock import Clock
+from venuemesh.crashpoints import CrashPoint, reach
 from venuemesh.gateway import orders
 from venuemesh.gateway.facts import Fact, Filled
 from venuemesh.gateway.order_wire import from_order, timestamp, to_fill, to_order
@@ -180,6 +181,7 @@ class Account:
         if state.status == order_pb2.ORDER_STATUS_REJECTED != change.state.status:
             self.on_revived(state, change)
         if isinstance(fact, Filled):
+            reach(CrashPoint.FILL_QUEUED)
             self._fold_fill(fact.fill, received_ns or now_ns, event)
         self._match_held_fills()
         return self._orders.get(order_id, change.state)

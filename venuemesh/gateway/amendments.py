@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from venuemesh.clock import Clock
+from venuemesh.crashpoints import CrashPoint, reach
 from venuemesh.errors import (
     Draining,
     InvalidOrder,
@@ -29,7 +30,7 @@ from venuemesh.gateway.amendment_journal import AmendmentJournal, Result, reused
 from venuemesh.gateway.desk import Desk
 from venuemesh.gateway.evidence import proves_not_done
 from venuemesh.gateway.facts import Ended, Ending, ReplaceConfirmed, ReplaceFailed, ReplaceRequested
-from venuemesh.gateway.order_wire import to_order
+from venuemesh.gateway.order_wire import nanoseconds, to_order
 from venuemesh.gateway.orders import OrderState, reason_number
 from venuemesh.gateway.venue import Amended, OrderTicket, Refused
 from venuemesh.journal import SubjectTaken
@@ -171,6 +172,7 @@ class Amendments:
             self._journal.record(*key, (service.SUBMIT_OUTCOME_REJECTED, _reject(error.reason, error.message)))
             amendment.fail(error)
             return
+        reach(CrashPoint.AMENDMENT_WRITTEN)
         account.apply(order.order_id, ReplaceRequested())
         amendment.journalled.set_result(None)
         try:
@@ -186,7 +188,7 @@ class Amendments:
         expected = request.expected_version if request.HasField("expected_version") else None
         self._desk.check_version(order, expected)
         _require_amendable(order)
-        self._desk.check_ready(account)
+        self._desk.check_ready(account, order.terms)
         quantity, price, trigger = _amended_terms(order, request)
         if quantity <= order.filled:
             raise InvalidOrder(
@@ -215,6 +217,7 @@ class Amendments:
             post_only=pb.EXECUTION_INSTRUCTION_POST_ONLY in order.terms.instructions,
             reduce_only=reduce_only,
             reservation=self._venue.reserve(account.account_id, not_after_ns=self._clock.now_ns() + lifetime_ns),
+            expire_ns=nanoseconds(order.terms.expire_time) if order.terms.HasField("expire_time") else 0,
         )
 
     def _quantity_sent(self, order: OrderState, quantity: Decimal) -> Decimal:
@@ -225,6 +228,7 @@ class Amendments:
     async def _amend(self, account: Account, order: OrderState, ticket: OrderTicket) -> Result:
         try:
             answer = await self._venue.amend_order(self._desk.target_of(account, order), ticket)
+            reach(CrashPoint.AMENDMENT_ANSWERED)
         except MeshError as error:
             if not proves_not_done(error):
                 self._desk.on_doubt(account, order.order_id)

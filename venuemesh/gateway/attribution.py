@@ -15,7 +15,8 @@ from venuemesh.gateway.venue import CollateralTransfer, OrderTarget, OrderTicket
 
 ATTRIBUTED: Final = frozenset(
     (
-        *("place_order", "place_orders", "cancel_order", "cancel_orders", "amend_order"),
+        *("place_order", "place_orders", "cancel_order", "cancel_orders"),
+        *("cancel_all", "amend_order"),
         *("fetch_order", "fetch_orders"),
         *("fetch_fills", "fetch_ledger", "fetch_snapshot", "fetch_leverage", "fetch_section_balances"),
         *("set_leverage", "adjust_isolated_margin", "transfer_collateral", "schedule_cancel"),

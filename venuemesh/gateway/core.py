@@ -16,6 +16,7 @@ from typing import Any
 from venuemesh import deadlines
 from venuemesh.bus import Bus
 from venuemesh.clock import Clock
+from venuemesh.crashpoints import CrashPoint, reach
 from venuemesh.dead_letters import DeadLetters
 from venuemesh.errors import MeshError, Reason
 from venuemesh.gateway.account import Account
@@ -43,17 +44,21 @@ from venuemesh.gateway.discrepancies import DiscrepancyHistory
 from venuemesh.gateway.evidence import facts_of
 from venuemesh.gateway.facts import OutcomeLost
 from venuemesh.gateway.instruments import Instruments
+from venuemesh.gateway.kill_switch import KillSwitch
 from venuemesh.gateway.link_watch import LinkWatch, LinkWatchSettings
 from venuemesh.gateway.market_data import MarketData
 from venuemesh.gateway.operator_actions import OperatorActions
+from venuemesh.gateway.operator_drain import OperatorDrain
 from venuemesh.gateway.order_wire import from_order, timestamp
 from venuemesh.gateway.orders import Change, IllegalTransition, OrderState
 from venuemesh.gateway.reconciler import Reconciler, ReconcilerSettings
 from venuemesh.gateway.recovery import Recovery
 from venuemesh.gateway.resolver import Resolver, ResolverSettings
+from venuemesh.gateway.sections import Sections, told_facts
 from venuemesh.gateway.venue import (
     BookSnapshot,
     Level,
+    ReferencePrice,
     Reservation,
     Venue,
     VenueFill,
@@ -63,6 +68,8 @@ from venuemesh.gateway.venue import (
 )
 from venuemesh.gateway.working import WorkingOrders
 from venuemesh.journal import INTENT_OVERLAP, AccountHistory, EventLog, LogOverflow, OrderJournal
+from venuemesh.risk_board import RiskBoard
+from venuemesh.risk_store import RiskStore
 from venuemesh.v1 import account_pb2, error_pb2, event_pb2, market_data_pb2, reconciliation_pb2, stream_pb2, venue_pb2
 from venuemesh.v1 import order_pb2 as pb
 
@@ -90,6 +97,8 @@ class CoreSettings:
     Attributes:
         instrument_refresh_s: between two readings of the instruments.
         instrument_hint_s: a refusal that hints at a changed rule has them read at once, at most this often.
+        section_period_s: between two looks whether a section of the venue has changed.
+        oracle_still_after_s: an oracle price that stood for so long is counted as still.
     """
 
     desk: DeskSettings = field(default_factory=DeskSettings)
@@ -99,6 +108,8 @@ class CoreSettings:
     instrument_refresh_s: float = 600.0
     instrument_retry_s: float = 0.5
     instrument_hint_s: float = 10.0
+    section_period_s: float = 1.0
+    oracle_still_after_s: float = 60.0
 
 
 class GatewayCore:
@@ -128,6 +139,7 @@ class GatewayCore:
         self.dead_letters = DeadLetters(bus, clock, handler=f"gateway_{venue.name}")
         self.log = EventLog(bus, venue=venue.name, writer_id=writer_id, clock=clock)
         self.journal = OrderJournal(bus, venue.name)
+        self.sections = Sections(clock, still_after_s=settings.oracle_still_after_s)
         self.books = Books(venue, self.instruments, clock)
         self.market = MarketData(venue, self.books, clock)
         self.accounts = {
@@ -140,6 +152,7 @@ class GatewayCore:
             )
             for account in venue.accounts
         }
+        self.risk = RiskStore(bus, clock, RiskBoard())
         self.desk = Desk(
             venue=venue,
             journal=self.journal,
@@ -150,6 +163,7 @@ class GatewayCore:
             spawn=self.spawn,
             writer_id=writer_id,
             settings=settings.desk,
+            board=self.risk.board,
         )
         self.working = WorkingOrders(
             self.desk,
@@ -177,9 +191,11 @@ class GatewayCore:
         self._bus = bus
         self._recoveries: dict[str, Recovery] = {}
         self._tasks: asyncio.TaskGroup | None = None
+        self._under_way: set[asyncio.Task[None]] = set()
         self._instruments_known = asyncio.Event()
         self._hinted = asyncio.Event()
         self._refreshed_s = float("-inf")
+        self._told_sections: list[bytes] = []
         self._status = self._new_status(venue_pb2.VENUE_STATE_RECONCILING, "starting")
         self.reconciler.on_gate = self._on_gate
         self.alerts = Alerts(venue.name, clock)
@@ -194,6 +210,8 @@ class GatewayCore:
             venue, self.alerts, self.desk.pauses, accounts=list(self.accounts), settings=settings.links
         )
         self.link_watch.on_change = self._publish_status
+        self._operator_drain = OperatorDrain(bus, venue.name, clock)
+        self.kill_switch = KillSwitch(self.desk, self.working)
         self.on_unknown_text: list[Callable[[str], None]] = []
         """Called with each text of the venue that nobody has seen before."""
         self.reconciler.on_discrepancy.append(self._on_discrepancy)
@@ -209,7 +227,10 @@ class GatewayCore:
         if self._tasks is None:
             work.close()
             raise RuntimeError("the gateway is not running")
-        return self._tasks.create_task(work, name=name, context=deadlines.background_context())
+        task = self._tasks.create_task(work, name=name, context=deadlines.background_context())
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return task
 
     def audit_entries(self) -> AuditReader:
         """The stored audit trail of the venue."""
@@ -231,6 +252,10 @@ class GatewayCore:
         for account in self.accounts.values():
             await self._recover_account(account)
         await self.switches.recover()
+        await self._operator_drain.recover()
+        self.desk.drained_because = self._operator_drain.cause
+        # Before the first order is taken: what was halted stays so over a restart.
+        await self.risk.load()
 
     async def _recover_account(self, account: Account) -> None:
         history = self.history(account.account_id)
@@ -240,6 +265,7 @@ class GatewayCore:
         async for event in history.replay():
             account.restore_event(event, recovery)
             last = event.sequence
+        reach(CrashPoint.JOURNAL_REPLAYED)
         self.log.restore(account.account_id, last)
         account.finish_restore(recovery)
         self._recoveries[account.account_id] = recovery
@@ -294,8 +320,10 @@ class GatewayCore:
             tasks.create_task(self.link_watch.run(), name="links")
             tasks.create_task(self.resolver.run(), name="resolver")
             tasks.create_task(self.switches.run(), name="dead-mans-switches")
+            tasks.create_task(self.risk.run(), name="risk-bucket")
             tasks.create_task(self.books.run(), name="books")
             tasks.create_task(self.market.run(), name="market")
+            tasks.create_task(self._watch_sections(), name="sections")
             for account_id in self.accounts:
                 tasks.create_task(self.reconciler.run(account_id), name=f"reconcile-{account_id}")
 
@@ -311,6 +339,13 @@ class GatewayCore:
             self._instruments_known.set()
             self._refreshed_s = self.clock.monotonic_s()
             await self._pause_refresh()
+
+    async def _watch_sections(self) -> None:
+        """Publish what changed in a section: silence and prices that stand make no event."""
+        while True:
+            await asyncio.sleep(self.settings.section_period_s)
+            if told_facts(self.sections.statuses(self.instruments.all())) != self._told_sections:
+                self._publish_status()
 
     async def _pause_refresh(self) -> None:
         """Wait for the period, or until a refusal hints that a rule has changed."""
@@ -335,6 +370,26 @@ class GatewayCore:
         self.desk.draining = True
         self._publish_status()
 
+    async def finish(self, timeout_s: float) -> None:
+        """Wait, so long at most, for what was sent to be answered; what is not is in doubt at the next start."""
+        if self._under_way:
+            _, unfinished = await asyncio.wait(self._under_way, timeout=timeout_s)
+            if unfinished:
+                log.warning("left_in_flight", extra={"count": len(unfinished)})
+
+    async def drain_by_operator(self, operator: str, reason: str, *, drain: bool) -> None:
+        """Take no new orders while everything else goes on, over restarts too; or take them again.
+
+        Raises:
+            JournalUnavailable: not durable. A drain is in force all the same, its end is not.
+        """
+        change = self._operator_drain.begin if drain else self._operator_drain.end
+        try:
+            await change(operator, reason)
+        finally:
+            self.desk.drained_because = self._operator_drain.cause
+            self._publish_status()
+
     # health
 
     @property
@@ -348,6 +403,7 @@ class GatewayCore:
         status.CopyFrom(self._status)
         del status.links[:]
         status.links.extend(self.venue.links())
+        status.sections.extend(self.sections.statuses(self.instruments.all()))
         return status
 
     def venue_message(self) -> venue_pb2.Venue:
@@ -368,11 +424,15 @@ class GatewayCore:
 
     def _publish_status(self) -> None:
         state, cause = self._judge()
-        if (state, cause) == (self._status.state, self._status.cause):
+        same = (state, cause) == (self._status.state, self._status.cause)
+        facts = told_facts(self.sections.statuses(self.instruments.all()))
+        if same and facts == self._told_sections:
             return
-        self._status = self._new_status(state, cause)
+        self._told_sections = facts
+        if not same:
+            self._status = self._new_status(state, cause)
         status = self.status()
-        event = event_pb2.Event(received_time=self._status.since, venue_status=status)
+        event = event_pb2.Event(received_time=timestamp(self.clock.now_ns()), venue_status=status)
         self.log.append_venue_event(event)
         for listener in self.on_status:
             listener(status)
@@ -380,15 +440,19 @@ class GatewayCore:
     def _judge(self) -> tuple[venue_pb2.VenueState.ValueType, str]:
         if self.desk.draining:
             return venue_pb2.VENUE_STATE_DRAINING, "stopping"
+        if self.desk.drained_because:
+            return venue_pb2.VENUE_STATE_DRAINING, self.desk.drained_because
         waiting = {name: gate.cause for name, gate in self.desk.gates.items() if not gate.ready}
         if waiting:
             causes = "; ".join(f"{name}: {cause}" for name, cause in sorted(waiting.items()))
             down = any(link.state == stream_pb2.LINK_STATE_DOWN for link in self.venue.links())
             state = venue_pb2.VENUE_STATE_DOWN if down else venue_pb2.VENUE_STATE_RECONCILING
             return state, causes
-        if degraded := self.link_watch.degraded:
+        degraded = [link for link in self.venue.links() if link.state == stream_pb2.LINK_STATE_DEGRADED]
+        if degraded:
+            causes = "; ".join(f"{link.link_id}: {link.cause}" for link in degraded)
             paused = "; new orders are paused" if self.desk.pauses else ""
-            return venue_pb2.VENUE_STATE_DEGRADED, f"degraded: {', '.join(sorted(degraded))}{paused}"
+            return venue_pb2.VENUE_STATE_DEGRADED, f"degraded: {causes}{paused}"
         return venue_pb2.VENUE_STATE_TRADING, ""
 
     # what the venue tells
@@ -506,6 +570,15 @@ class GatewayCore:
     def on_candle(self, candle: market_data_pb2.Candle) -> None:
         """The running candle."""
         self.market.on_candle(candle)
+
+    def on_reference_prices(self, section: str, prices: Sequence[ReferencePrice], received_ns: int) -> None:
+        """Oracle and mark prices of a section."""
+        self.sections.on_reference_prices(section, prices, received_ns)
+
+    def on_reference_lost(self, section: str, cause: str) -> None:
+        """They are not current any more."""
+        self.sections.on_lost(section, cause)
+        self._publish_status()
 
     def on_feed_lost(self, symbol: str, cause: str) -> None:
         """Market data of the symbol is not current any more."""

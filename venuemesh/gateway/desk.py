@@ -40,6 +40,7 @@ from venuemesh.gateway.tickets import DeskSettings, Draft, Tickets, twap_target
 from venuemesh.gateway.venue import Grouping, OrderTarget, Reservation, Venue
 from venuemesh.gateway.waits import OrderWaits
 from venuemesh.journal import OrderJournal, SubjectTaken
+from venuemesh.risk_board import RiskBoard
 from venuemesh.v1 import event_pb2
 from venuemesh.v1 import order_pb2 as pb
 from venuemesh.v1 import order_service_pb2 as service
@@ -96,8 +97,11 @@ class Desk:
         spawn: Callable[[Coroutine[Any, Any, None], str], object],
         writer_id: str,
         settings: DeskSettings,
+        board: RiskBoard | None = None,
     ) -> None:
         self.venue = venue
+        self.board = RiskBoard() if board is None else board
+        """Trading states and kill switches; the last known ones hold while the broker is away."""
         self.accounts = accounts
         self.instruments = instruments
         self.settings = settings
@@ -107,6 +111,8 @@ class Desk:
         self.pauses: dict[str, str] = {}
         """Accounts whose new orders are paused, with the cause; cancels pass."""
         self.draining = False
+        self.drained_because = ""
+        """Why an operator wants no new orders; empty while none does."""
         self.on_doubt: Callable[[Account, str], None] = lambda _account, _order_id: None
         """Called with an order nobody can tell the state of; the resolver takes it from there."""
         self._sending = Sending(venue=venue, journal=journal, clock=clock, writer_id=writer_id)
@@ -125,6 +131,11 @@ class Desk:
     def in_flight(self) -> int:
         """Submits that wait for the venue."""
         return len(self._attempts)
+
+    async def journalled(self) -> None:
+        """Wait until every submit under way has its order among those of its account, or was refused."""
+        waiting = [asyncio.shield(attempt.journalled) for attempt in self._attempts.values()]
+        await asyncio.gather(*waiting, return_exceptions=True)
 
     def _on_change(self, state: OrderState) -> None:
         if state.terminal:
@@ -254,7 +265,7 @@ class Desk:
             begun.answer = self._replay(known, begun.fingerprint)
             return begun
         try:
-            begun.draft = await self.tickets.draft(terms, lambda: self.check_ready(account))
+            begun.draft = await self.tickets.draft(terms, lambda: self.check_ready(account, terms))
         except MeshError:
             # A key that was used long ago must give its first result even where a new order would be refused.
             begun.answer = await self._replay_from_journal(begun)
@@ -286,6 +297,10 @@ class Desk:
         for one in begun:
             if one.draft is None or self._join(one):
                 continue
+            if (halted := self._halted(one.account.account_id, one.terms)) is not None:
+                one.attempt = self._new_attempt(one)
+                one.attempt.fail(halted)
+                continue
             one.attempt = self._attempts[one.key] = self._new_attempt(one)
             # A TWAP is an action of its own at every venue.
             apart = one.terms.client_order_id if one.terms.order_type == pb.ORDER_TYPE_TWAP else ""
@@ -299,6 +314,9 @@ class Desk:
 
     def start_list(self, begun: Sequence[Begun], grouping: Grouping, order_list_id: str) -> None:
         """Send orders that belong together, in one action; none of their keys may be known or under way."""
+        for one in begun:
+            if (halted := self._halted(one.account.account_id, one.terms)) is not None:
+                raise halted
         for one in begun:
             one.attempt = self._attempts[one.key] = self._new_attempt(one)
         self._start_action(begun, grouping, order_list_id)
@@ -345,10 +363,22 @@ class Desk:
     def _ended(self, entry: Entry) -> None:
         self._attempts.pop((entry.ticket.account_id, entry.state.terms.client_order_id), None)
 
-    def check_ready(self, account: Account) -> None:
-        """Refuse new orders while draining, while the account's stream is not caught up, and while they are paused."""
+    def _halted(self, account_id: str, terms: pb.NewOrder) -> MeshError | None:
+        """Why operators let no such order pass now. Asked again in the instant an order becomes an attempt: a kill
+        switch engaged before that has stopped it, one engaged later finds the attempt and cancels it."""
+        reduces = pb.EXECUTION_INSTRUCTION_REDUCE_ONLY in terms.instructions
+        return self.board.refusal(self.venue.name, account_id, terms.symbol, reduce_only=reduces)
+
+    def check_ready(self, account: Account, terms: pb.NewOrder) -> None:
+        """Refuse new orders while operators have halted them, while draining, while the account's stream is not
+        caught up, and while they are paused."""
+        if (halted := self._halted(account.account_id, terms)) is not None:
+            raise halted
         if self.draining:
             raise Draining(f"{self.venue.name} gateway is stopping", retry_after_s=1.0)
+        if self.drained_because:
+            text = f"{self.venue.name} takes no new orders, {self.drained_because}"
+            raise Draining(text, metadata={"cause": self.drained_because})
         gate = self.gates[account.account_id]
         if not gate.ready:
             raise Reconciling(

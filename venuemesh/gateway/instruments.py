@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from venuemesh.errors import InstrumentNotFound
+from venuemesh.errors import InstrumentNotFound, VenueUnavailable
 from venuemesh.v1 import instrument_pb2
 
 
@@ -14,9 +14,11 @@ class Instruments:
     def __init__(self) -> None:
         self._by_symbol: Mapping[str, instrument_pb2.Instrument] = {}
         self._retired: Mapping[str, instrument_pb2.Instrument] = {}
+        self._read = False
 
     def replace(self, instruments: Iterable[instrument_pb2.Instrument]) -> list[instrument_pb2.Instrument]:
         """Take a new list; returns the instruments that are new or changed."""
+        self._read = True
         before = self._by_symbol
         self._retired = {**self._retired, **before}
         self._by_symbol = {instrument.symbol: instrument for instrument in instruments}
@@ -27,8 +29,11 @@ class Instruments:
 
         Raises:
             InstrumentNotFound: naming the field.
+            VenueUnavailable: the venue's instruments were not read yet, so nobody can tell.
         """
         found = self._by_symbol.get(symbol)
+        if not self._read:
+            raise VenueUnavailable(f"{venue} gateway has not read the instruments yet", retry_after_s=1.0)
         if found is None:
             raise InstrumentNotFound(
                 f"{field}: {venue} has no instrument {symbol!r}", field=field, metadata={"symbol": symbol}
@@ -39,7 +44,7 @@ class Instruments:
         """One instrument, even if the venue lists it no more: an order in it must still be cancelled.
 
         Raises:
-            InstrumentNotFound: it was never listed.
+            InstrumentNotFound, VenueUnavailable: it was never listed, or nothing was read yet.
         """
         return self._by_symbol.get(symbol) or self._retired.get(symbol) or self.get(symbol, venue)
 

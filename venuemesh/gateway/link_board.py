@@ -78,6 +78,12 @@ class LinkBoard:
         if self.sink is not None:
             self.sink.on_link(record.link, _STATES[record.state], record.detail)
 
+    def on_leaving(self, link_id: str, detail: str) -> None:
+        """The venue has announced that it will end a connection."""
+        self.links[link_id].stats.leaving(detail)
+        at_ns = self.clock.now_ns()
+        self.on_state(StateRecord(link=link_id, state=LinkState.DEGRADED, detail=detail, at_ns=at_ns))
+
     def on_unknown_words(self, account_id: str, text: str) -> None:
         """Words of the venue that no table has, told to the sink."""
         if self.sink is not None:
@@ -103,7 +109,7 @@ class LinkBoard:
             requests=seen.requests,
             error_rate_ppm=round((seen.error_rate or 0.0) * _PPM),
             uptime_ppm=round((seen.availability or 0.0) * _PPM),
-            cause=link.quality.cause if degraded else "" if seen.connected else seen.detail,
+            cause=link.quality.cause if degraded else seen.detail,
         )
         self._add_measurements(status, seen)
         return status

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Sequence
+from decimal import Decimal
 
 from venuemesh.errors import ClientOrderIdReused, InvalidOrder, InvalidRequest, MeshError, NotSupported, Reason
 from venuemesh.gateway import rules
@@ -49,6 +50,8 @@ class OrderLists:
         keys = [order.client_order_id for order in orders]
         list_id = order_list_id_of(self._desk.venue.name, orders[0].account_id, request.contingency_type, keys)
         begun = await self._examine(orders, grouping)
+        if grouping is Grouping.BRACKET and self._desk.venue.capabilities.bracket_quantity_is_entrys:
+            _check_quantities([one.terms for one in begun])
         if self._is_new(begun, list_id):
             self._desk.start_list(begun, grouping, list_id)
         else:
@@ -161,6 +164,15 @@ def _check_entry(orders: Sequence[pb.NewOrder]) -> None:
         )
     if entry.order_type not in ENTRIES:
         raise _refused(Reason.UNSUPPORTED_ORDER_TYPE, "orders[0].order_type", "the entry is a limit or a market order")
+
+
+def _check_quantities(orders: Sequence[pb.NewOrder]) -> None:
+    """The exits take the entry's quantity there; one that says otherwise would be sent as another order."""
+    entry = orders[0].quantity
+    for place, order in enumerate(orders):
+        if Decimal(order.quantity) != Decimal(entry):
+            rule = f"must be the entry's at this venue, {entry}, got {order.quantity}"
+            raise _refused(Reason.CONTRADICTORY_FIELDS, f"orders[{place}].quantity", rule)
 
 
 def of_element(error: MeshError, place: int) -> MeshError:

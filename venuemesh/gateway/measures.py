@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from venuemesh.gateway.account import Account
+from venuemesh.gateway.books import FreshnessChange
 from venuemesh.gateway.core import GatewayCore
 from venuemesh.gateway.desk import Gate
 from venuemesh.metrics import Metrics
@@ -91,6 +92,15 @@ def watch_core(metrics: Metrics, core: GatewayCore) -> None:
         differences.labels(venue, found.account_id, kind.removeprefix("DISCREPANCY_TYPE_").lower()).inc()
 
     core.reconciler.on_discrepancy.append(count)
+    stale = metrics.counter(
+        "feeds_gone_stale", "Times market data of a symbol stopped being current, for whatever cause", ("venue", "feed")
+    )
+
+    def count_stale(change: FreshnessChange) -> None:
+        if change.stale_cause:
+            stale.labels(venue, change.feed.value).inc()
+
+    core.books.listeners.append(count_stale)
     lasting = metrics.gauge("alerts_lasting", "Conditions a person should know of that last", ("venue",))
     lasting.labels(venue).set_function(lambda: len(core.alerts.lasting()))
     core.link_watch.listeners.append(LinkGauges(metrics, venue))

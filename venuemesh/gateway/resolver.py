@@ -23,7 +23,7 @@ from venuemesh.errors import MeshError, Reason
 from venuemesh.gateway.account import Account
 from venuemesh.gateway.desk import Desk
 from venuemesh.gateway.evidence import amended_terms, facts_of, proves_absence
-from venuemesh.gateway.facts import CancelFailed, FillsComplete, ProvedAbsent, ReplaceFailed
+from venuemesh.gateway.facts import CancelFailed, FillsComplete, ProvedAbsent, ReplaceConfirmed, ReplaceFailed
 from venuemesh.gateway.order_wire import timestamp, to_order
 from venuemesh.gateway.orders import OrderState
 from venuemesh.gateway.recovery import MAX_EVIDENCE
@@ -298,6 +298,8 @@ class Resolver:
         order = account.order(order.order_id) or order
         if order.pending_replace:
             self._judge_amendment(account, order, view, asked_ns)
+        elif (amended := self._amended_unasked(order, view, asked_ns)) is not None:
+            account.apply(order.order_id, amended)
         for fact in facts_of(view, origin):
             account.apply(order.order_id, fact)
         await self._fetch_due_fills(account, order.order_id, view.venue_order_id, view.filled_quantity or ZERO)
@@ -334,6 +336,17 @@ class Resolver:
             return
         evidence = "the venue does not know it after the last moment it could have arrived"
         account.apply(order.order_id, ProvedAbsent(evidence=evidence))
+
+    def _amended_unasked(self, order: OrderState, view: VenueOrder, asked_ns: int) -> ReplaceConfirmed | None:
+        """Other terms at the venue although no amendment is under way here: a crash took what was learnt of one, or
+        somebody else made it. The venue's hold, unless its view may be older than our last change.
+        """
+        if order.terminal or not order.venue_order_ids or view.state is not VenueOrderState.WORKING:
+            return None
+        new_life = view.venue_order_id not in order.venue_order_ids
+        if not new_life and asked_ns < order.updated_ns + self.settle_ns:
+            return None
+        return amended_terms(order, view)
 
     def _judge_amendment(self, account: Account, order: OrderState, view: VenueOrder, asked_ns: int) -> None:
         """Tell from the venue's view whether an amendment without an answer took effect."""

@@ -28,6 +28,7 @@ TRIGGER_TYPES = frozenset(
         pb.ORDER_TYPE_TAKE_PROFIT_LIMIT,
     )
 )
+RESTING = frozenset((pb.TIME_IN_FORCE_GTC, pb.TIME_IN_FORCE_GTD))
 MAX_TAGS = 16
 MAX_TAG_CHARACTERS = 64
 MAX_SLIPPAGE_BPS = 5_000
@@ -195,9 +196,9 @@ def check_capabilities(order: pb.NewOrder, capabilities: venue_pb2.VenueCapabili
                 pb.ExecutionInstruction.Name(instruction),
                 [pb.ExecutionInstruction.Name(value) for value in support.instructions],
             )
-    if pb.EXECUTION_INSTRUCTION_POST_ONLY in order.instructions and time_in_force != pb.TIME_IN_FORCE_GTC:
+    if pb.EXECUTION_INSTRUCTION_POST_ONLY in order.instructions and time_in_force not in RESTING:
         raise _invalid(
-            Reason.CONTRADICTORY_FIELDS, "order.instructions", "POST_ONLY needs TIME_IN_FORCE_GTC: it must rest"
+            Reason.CONTRADICTORY_FIELDS, "order.instructions", "POST_ONLY needs TIME_IN_FORCE_GTC or GTD: it must rest"
         )
 
 
@@ -217,9 +218,31 @@ def _check_schedule(order: pb.NewOrder, capabilities: venue_pb2.VenueCapabilitie
             f"{seconds // 60} minutes; this venue takes {shortest // 60} to {longest // 60}",
             {"min_minutes": str(shortest // 60), "max_minutes": str(longest // 60)},
         )
-    if order.HasField("max_slippage_bps"):
-        # No venue lets it be chosen; leaving it out silently would promise a worst price there is not.
+    if order.twap.randomize and not capabilities.twap_randomize:
+        raise _invalid(Reason.UNSUPPORTED_INSTRUCTION, "order.twap.randomize", "this venue does not vary the slices")
+    if order.HasField("max_slippage_bps") and not capabilities.twap_bounded:
+        # The venue takes none; leaving it out silently would promise a worst price there is not.
         raise _invalid(Reason.UNSUPPORTED_INSTRUCTION, "order.max_slippage_bps", "must be absent for TWAP orders")
+
+
+def check_expiry(order: pb.NewOrder, capabilities: venue_pb2.VenueCapabilities, now_ns: int) -> None:
+    """Refuse an end of a GTD order that has passed, or is nearer or further than the venue takes."""
+    if not order.HasField("expire_time"):
+        return
+    field = "order.expire_time"
+    ahead_ns = order.expire_time.ToNanoseconds() - now_ns
+    if ahead_ns <= 0:
+        raise _invalid(Reason.INVALID_ARGUMENT, field, f"{order.expire_time.ToJsonString()} has passed")
+    shortest, longest = capabilities.min_good_till, capabilities.max_good_till
+    if capabilities.HasField("min_good_till") and ahead_ns < shortest.ToNanoseconds():
+        raise _out_of_bounds(field, ahead_ns, "least", shortest.seconds)
+    if capabilities.HasField("max_good_till") and ahead_ns > longest.ToNanoseconds():
+        raise _out_of_bounds(field, ahead_ns, "most", longest.seconds)
+
+
+def _out_of_bounds(field: str, ahead_ns: int, word: str, bound_s: int) -> InvalidOrder:
+    rule = f"must be at {word} {bound_s} s ahead at this venue, is {ahead_ns // 1_000_000_000} s"
+    return _invalid(Reason.INVALID_ARGUMENT, field, rule, {f"{word}_s": str(bound_s)})
 
 
 def check_instrument(

@@ -8,6 +8,7 @@ import os
 import socket
 import uuid
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from venuemesh import crashpoints
 from venuemesh.clock import Clock
@@ -27,6 +28,8 @@ from venuemesh.v1 import venue_pb2
 log = logging.getLogger(__name__)
 
 HEALTH_PERIOD_S = 0.1
+FINISH_S = 3.0
+"""How long a gateway that stops waits for answers nobody waits for any more: below the time a flush may take."""
 
 BuildVenue = Callable[[Clock, Observer], Awaitable[Venue]]
 """Makes the adapter; every attempt to ask the venue is told to the observer."""
@@ -50,11 +53,12 @@ async def serve_gateway(
     core_settings: CoreSettings,
     refuses: Refuses,
     crash_point: CrashPoint = CrashPoint.NONE,
+    crash_passes: int = 0,
 ) -> None:
     """Run a gateway until SIGTERM, then drain.
 
     Order of the end: new orders are refused, health turns NOT_SERVING, streams say goodbye, calls in flight finish,
-    everything learnt becomes durable, the venue links close.
+    what was sent is answered, everything learnt becomes durable, the venue links close.
 
     Args:
         refuses: whether an answer of the venue declines what was asked, for the audit trail.
@@ -64,7 +68,7 @@ async def serve_gateway(
     """
     if crash_point is not CrashPoint.NONE and environment != venue_pb2.ENVIRONMENT_SIMULATOR:
         raise CrashPointRefused(f"crash point {crash_point} needs the simulator environment")
-    crashpoints.arm(crash_point)
+    crashpoints.arm(crash_point, passes=crash_passes)
     async with surroundings(f"gateway_{venue_name}", settings) as running:
         process = writer_id()
         audit = AuditTrail(running.bus, venue=venue_name, writer_id=process, clock=running.clock, refuses=refuses)
@@ -96,7 +100,7 @@ async def _serve(core: GatewayCore, running: Running) -> None:
             ready=ready,
             on_bound=running.announce,
             on_stop=core.drain,
-            flush=[core.log.flush, core.audit.flush],
+            flush=[partial(core.finish, FINISH_S), core.log.flush, core.audit.flush],
         )
         for pump in pumps:
             pump.cancel()

@@ -15,7 +15,7 @@ from venuemesh.gateway import rules
 from venuemesh.gateway.account import Account
 from venuemesh.gateway.books import Books
 from venuemesh.gateway.instruments import Instruments
-from venuemesh.gateway.order_wire import new_order_state, order_id_of
+from venuemesh.gateway.order_wire import nanoseconds, new_order_state, order_id_of
 from venuemesh.gateway.orders import OrderState
 from venuemesh.gateway.rules import CheckedOrder
 from venuemesh.gateway.venue import OrderTicket, Reservation, TwapTarget, TwapTerms, Venue
@@ -94,6 +94,7 @@ class Tickets:
         """
         checked = rules.check_fields(terms)
         rules.check_capabilities(terms, self._venue.capabilities)
+        rules.check_expiry(terms, self._venue.capabilities, self._clock.now_ns())
         instrument = self._instruments.get(terms.symbol, self._venue.name, field="order.symbol")
         require_ready()
         worst = await self.worst_price(terms, checked, instrument)
@@ -109,15 +110,18 @@ class Tickets:
     ) -> Decimal | None:
         """The worst price an order accepts: its limit, or a bound away from its trigger or the best opposite price.
 
-        None of a TWAP: at what prices its slices trade is the venue's affair.
+        None of a TWAP whose slices trade at prices of the venue's choice.
         """
-        if terms.order_type == pb.ORDER_TYPE_TWAP:
+        is_twap = terms.order_type == pb.ORDER_TYPE_TWAP
+        if is_twap and not self._venue.capabilities.twap_bounded:
             return None
         known = self.bounded_price(terms, checked, instrument)
         if known is not None:
             return known
         best = await self._books.best_opposite(terms.symbol, buy=terms.side == pb.SIDE_BUY)
-        return _away_from(best, terms, self._settings.max_slippage_bps, instrument.price_rule)
+        # The market moves while a TWAP runs.
+        bound = self._settings.max_trigger_slippage_bps if is_twap else self._settings.max_slippage_bps
+        return _away_from(best, terms, bound, instrument.price_rule)
 
     def bounded_price(
         self, terms: pb.NewOrder, checked: CheckedOrder, instrument: instrument_pb2.Instrument
@@ -175,6 +179,7 @@ class Tickets:
             reduce_only=pb.EXECUTION_INSTRUCTION_REDUCE_ONLY in terms.instructions,
             reservation=reservation,
             twap=twap_terms(terms),
+            expire_ns=nanoseconds(terms.expire_time) if terms.HasField("expire_time") else 0,
         )
         return ticket, state
 

@@ -56,9 +56,11 @@ class OrderTicket:
     """An order ready to send: validated, with every id it will ever need.
 
     Attributes:
-        price: limit price; for market types the worst price accepted, already on tick; 0 of a TWAP.
+        price: limit price; for market types the worst price accepted, already on tick; of a TWAP the worst one of its
+            slices where the venue takes one, else 0.
         venue_client_order_id: the id the venue will know the caller's key by, where it takes one.
         twap: set for a TWAP alone.
+        expire_ns: end of a GTD order; 0 of every other.
     """
 
     account_id: str
@@ -75,6 +77,7 @@ class OrderTicket:
     reduce_only: bool
     reservation: Reservation
     twap: TwapTerms | None = None
+    expire_ns: int = 0
 
 
 class Grouping(Enum):
@@ -287,6 +290,16 @@ class BookSnapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReferencePrice:
+    """Prices of one instrument besides its book's; `mid_price` is None while the book has no middle."""
+
+    symbol: str
+    oracle_price: Decimal
+    mark_price: Decimal
+    mid_price: Decimal | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VenueAccount:
     """An account of this gateway: our name and the venue's public one."""
 
@@ -351,6 +364,12 @@ class VenueSink(Protocol):
     def on_feed_lost(self, symbol: str, cause: str) -> None:
         """Market data of the symbol is not current any more."""
 
+    def on_reference_prices(self, section: str, prices: Sequence[ReferencePrice], received_ns: int) -> None:
+        """All reference prices of a section of the venue; adapters that do not follow them never call."""
+
+    def on_reference_lost(self, section: str, cause: str) -> None:
+        """The reference prices of a section are not current any more."""
+
     def on_unknown_words(self, account_id: str, text: str) -> None:
         """The venue refused something, or answered, in words that no table of the adapter has; the whole text."""
 
@@ -405,6 +424,12 @@ class Venue(Protocol):
 
     async def cancel_orders(self, targets: Sequence[OrderTarget]) -> Sequence[CancelAnswer | Refused | Unclear]:
         """Cancel orders of one account, at most `capabilities.max_batch_cancels`; one answer each, in order."""
+
+    async def cancel_all(self, account_id: str, instrument: instrument_pb2.Instrument | None) -> Refused | None:
+        """Cancel every order of an account, or of one instrument, in one request; what it did the orders' states tell.
+
+        Called only where `capabilities.cancel_all` is NATIVE.
+        """
 
     async def amend_order(self, target: OrderTarget, ticket: OrderTicket) -> Amended | Refused:
         """Change a working order into `ticket`."""

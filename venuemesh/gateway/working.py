@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeGuard
 
 from venuemesh.clock import Clock
+from venuemesh.crashpoints import CrashPoint, reach
 from venuemesh.errors import MeshError, ProtocolViolation, Reason, Sent
 from venuemesh.gateway.account import Account
 from venuemesh.gateway.amendment_journal import AmendmentJournal
@@ -24,11 +25,14 @@ from venuemesh.gateway.orders import OrderState, reason_number
 from venuemesh.gateway.venue import CancelAnswer, OrderTarget, Refused, Unclear
 from venuemesh.v1 import order_pb2 as pb
 from venuemesh.v1 import order_service_pb2 as service
+from venuemesh.v1 import venue_pb2
 
 log = logging.getLogger(__name__)
 
 CANCEL_TRIES = 3
 CONFIRM_WAIT_S = 0.5
+MIN_FOR_ALL = 2
+"""Orders of one instrument from which on one request for all of them is fewer than one for each."""
 
 Found = tuple[Account, OrderState]
 Answer = CancelAnswer | Refused | Unclear
@@ -76,8 +80,49 @@ class WorkingOrders:
         self._desk.check_venue(request.venue)
         account = self._desk.account(request.account_id)
         chosen = [order for order in account.open_orders() if _matches(order, request)]
-        results = await self.cancel_orders([(account, order) for order in chosen])
-        return service.CancelAllOrdersResponse(results=results)
+        if self._venue.capabilities.cancel_all == venue_pb2.PROVISION_NATIVE and request.side == pb.SIDE_UNSPECIFIED:
+            await self._cancel_natively(account, chosen, request.symbol)
+        now = [account.order(order.order_id) or order for order in chosen]
+        # What has ended so was ended by it; all else, also what it may not have met yet, is cancelled by its own ids.
+        done = {order.order_id: order for order in now if order.status == pb.ORDER_STATUS_CANCELED}
+        left = [(account, order) for order in now if order.order_id not in done]
+        answers = {answer.order.order_id: answer for answer in await self.cancel_orders(left)}
+        answers |= {name: _canceled(order, service.CANCEL_OUTCOME_CANCELED) for name, order in done.items()}
+        return service.CancelAllOrdersResponse(results=[answers[order.order_id] for order in chosen])
+
+    async def _cancel_natively(self, account: Account, chosen: Sequence[OrderState], symbol: str) -> None:
+        """One request for all of them, where it is worth one. Whatever becomes of it, each is cancelled by itself too.
+
+        Without a symbol it is sent although no order is known: there may be one that we do not know.
+        """
+        if symbol and len(chosen) < MIN_FOR_ALL:
+            return
+        instrument = self._desk.instruments.last_known(symbol, self._venue.name) if symbol else None
+        ended = asyncio.Event()
+
+        async def work() -> None:
+            try:
+                orders = [account.apply(order.order_id, CancelRequested()) for order in chosen]
+                refused = await self._venue.cancel_all(account.account_id, instrument)
+                if refused is not None:
+                    log.warning("cancel_all_refused", extra={"account_id": account.account_id, "text": refused.text})
+                    return
+                waits = (self._desk.waits.until(order, lambda now: now.terminal, CONFIRM_WAIT_S) for order in orders)
+                await asyncio.gather(*waits)
+            except MeshError as error:
+                log.warning("cancel_all_failed", extra={"account_id": account.account_id, "error": error.message})
+            except Exception:
+                log.exception("cancel_all_failed", extra={"account_id": account.account_id})
+            finally:
+                ended.set()
+
+        # The attempt outlives the call, and the call keeps time for the orders' own cancels.
+        self._spawn(work(), f"cancel-all-{account.account_id}")
+        try:
+            async with asyncio.timeout(max(self._desk.wait_s() / 2, 0)):
+                await ended.wait()
+        except TimeoutError:
+            return
 
     async def cancel_orders(self, found: Sequence[Found]) -> list[service.CancelOrderResponse]:
         """Cancel orders that were found, in as few requests as the venue takes; one answer each, in order."""
@@ -123,7 +168,9 @@ class WorkingOrders:
                 waiting[order.order_id].set_result(response)
 
         orders = [account.apply(order.order_id, CancelRequested()) for order in orders]
+        reach(CrashPoint.CANCEL_QUEUED)
         answers, failure = await self._send(account, orders)
+        reach(CrashPoint.CANCEL_ANSWERED)
         await asyncio.gather(*(settle(order, answers.get(order.order_id), failure) for order in orders))
 
     async def _send(self, account: Account, orders: Sequence[OrderState]) -> tuple[dict[str, Answer], str]:

@@ -112,6 +112,11 @@ class LinkStats:
         self._connections += 1
         self._base, self._detail = LinkState.LIVE, ""
 
+    def leaving(self, detail: str) -> None:
+        """The other side has announced the end of this connection: degraded until there is a new one."""
+        if self._connected_at_s is not None:
+            self._base, self._detail = LinkState.DEGRADED, detail
+
     def connect_failed(self, detail: str) -> None:
         """An attempt to connect failed."""
         self._failed_attempts += 1

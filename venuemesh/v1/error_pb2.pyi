@@ -168,6 +168,12 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The connection to the venue is bad and new orders are paused by policy; nothing was sent, cancels pass."""
     REASON_DEAD_LETTER_NOT_FOUND: _Reason.ValueType  # 72
     """No dead letter of this service has this number."""
+    REASON_RISK_VIEW_STALE: _Reason.ValueType  # 73
+    """The router does not know an account, a price or a limit well enough now to judge the order; cancels and
+    reduce-only orders pass.
+    """
+    REASON_RISK_CHECK_FAILED: _Reason.ValueType  # 74
+    """A check of the operator's own refused the order; the message says why."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Stable reasons. `google.rpc.ErrorInfo.reason` of every error is one of these names without the prefix, with the
@@ -320,4 +326,10 @@ REASON_VENUE_DEGRADED: Reason.ValueType  # 71
 """The connection to the venue is bad and new orders are paused by policy; nothing was sent, cancels pass."""
 REASON_DEAD_LETTER_NOT_FOUND: Reason.ValueType  # 72
 """No dead letter of this service has this number."""
+REASON_RISK_VIEW_STALE: Reason.ValueType  # 73
+"""The router does not know an account, a price or a limit well enough now to judge the order; cancels and
+reduce-only orders pass.
+"""
+REASON_RISK_CHECK_FAILED: Reason.ValueType  # 74
+"""A check of the operator's own refused the order; the message says why."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015

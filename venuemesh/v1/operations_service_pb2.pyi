@@ -179,13 +179,13 @@ class DrainVenueRequest(_message.Message):
     OPERATOR_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     venue: _builtins.str
-    """Venue name; may be empty at a gateway."""
+    """Venue name; may be empty at a gateway, required at the router."""
     drain: _builtins.bool
     """True to refuse new orders, false to take them again."""
     operator: _builtins.str
-    """Who does it."""
+    """Who does it; required."""
     reason: _builtins.str
-    """Why."""
+    """Why; required."""
     def __init__(
         self,
         *,

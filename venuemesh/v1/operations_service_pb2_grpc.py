@@ -118,7 +118,8 @@ class OperationsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DrainVenue(self, request, context):
-        """Stops a venue from taking new orders, or lets it again.
+        """Stops a venue from taking new orders and amendments, or lets it again. What is in flight is finished; cancels,
+        reads and streams go on. Holds over restarts of the gateway until it is taken back.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,9 @@ class OperationsServiceStub:
     SetCircuitBreaker: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.SetCircuitBreakerRequest, _operations_service_pb2.SetCircuitBreakerResponse]
     """Forces a circuit breaker open or closed, or lets it free."""
     DrainVenue: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.DrainVenueRequest, _operations_service_pb2.DrainVenueResponse]
-    """Stops a venue from taking new orders, or lets it again."""
+    """Stops a venue from taking new orders and amendments, or lets it again. What is in flight is finished; cancels,
+    reads and streams go on. Holds over restarts of the gateway until it is taken back.
+    """
     ReloadConfiguration: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.ReloadConfigurationRequest, _operations_service_pb2.ReloadConfigurationResponse]
     """Reads configuration again; only what may change at run time does."""
     ListSubscribers: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.ListSubscribersRequest, _operations_service_pb2.ListSubscribersResponse]
@@ -68,7 +70,9 @@ class OperationsServiceAsyncStub(OperationsServiceStub):
     SetCircuitBreaker: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.SetCircuitBreakerRequest, _operations_service_pb2.SetCircuitBreakerResponse]  # type: ignore[assignment]
     """Forces a circuit breaker open or closed, or lets it free."""
     DrainVenue: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.DrainVenueRequest, _operations_service_pb2.DrainVenueResponse]  # type: ignore[assignment]
-    """Stops a venue from taking new orders, or lets it again."""
+    """Stops a venue from taking new orders and amendments, or lets it again. What is in flight is finished; cancels,
+    reads and streams go on. Holds over restarts of the gateway until it is taken back.
+    """
     ReloadConfiguration: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.ReloadConfigurationRequest, _operations_service_pb2.ReloadConfigurationResponse]  # type: ignore[assignment]
     """Reads configuration again; only what may change at run time does."""
     ListSubscribers: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.ListSubscribersRequest, _operations_service_pb2.ListSubscribersResponse]  # type: ignore[assignment]
@@ -117,7 +121,9 @@ class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _operations_service_pb2.DrainVenueRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_service_pb2.DrainVenueResponse, _abc.Awaitable[_operations_service_pb2.DrainVenueResponse]]:
-        """Stops a venue from taking new orders, or lets it again."""
+        """Stops a venue from taking new orders and amendments, or lets it again. What is in flight is finished; cancels,
+        reads and streams go on. Holds over restarts of the gateway until it is taken back.
+        """
 
     @_abc_1.abstractmethod
     def ReloadConfiguration(

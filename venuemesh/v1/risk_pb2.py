@@ -25,10 +25,12 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from venuemesh.v1 import options_pb2 as venuemesh_dot_v1_dot_options__pb2
+from venuemesh.v1 import order_pb2 as venuemesh_dot_v1_dot_order__pb2
+from venuemesh.v1 import stream_pb2 as venuemesh_dot_v1_dot_stream__pb2
 from venuemesh.v1 import venue_pb2 as venuemesh_dot_v1_dot_venue__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17venuemesh/v1/risk.proto\x12\x0cvenuemesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1avenuemesh/v1/options.proto\x1a\x18venuemesh/v1/venue.proto\">\n\tRiskScope\x12\r\n\x05venue\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x0e\n\x06symbol\x18\x03 \x01(\t\"\xb5\x01\n\x12ScopedTradingState\x12&\n\x05scope\x18\x01 \x01(\x0b\x32\x17.venuemesh.v1.RiskScope\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.venuemesh.v1.TradingState\x12\x0e\n\x06set_by\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12,\n\x08set_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9e\x01\n\tRiskLimit\x12&\n\x05scope\x18\x01 \x01(\x0b\x32\x17.venuemesh.v1.RiskScope\x12/\n\nlimit_type\x18\x02 \x01(\x0e\x32\x1b.venuemesh.v1.RiskLimitType\x12\x13\n\x05limit\x18\x03 \x01(\tB\x04\xa8\xbb\x18\x01\x12\x12\n\x04used\x18\x04 \x01(\tB\x04\xa8\xbb\x18\x01\x12\x0f\n\x07version\x18\x05 \x01(\x04\"\xeb\x01\n\x0fKillSwitchState\x12\x0f\n\x07\x65ngaged\x18\x01 \x01(\x08\x12&\n\x05scope\x18\x02 \x01(\x0b\x32\x17.venuemesh.v1.RiskScope\x12\x12\n\nengaged_by\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x35\n\x0c\x65ngaged_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12\x33\n\x06venues\x18\x06 \x03(\x0b\x32#.venuemesh.v1.KillSwitchVenueResultB\x0f\n\r_engaged_time\"|\n\x15KillSwitchVenueResult\x12\r\n\x05venue\x18\x01 \x01(\t\x12\x10\n\x08verified\x18\x02 \x01(\x08\x12\x17\n\x0f\x63\x61nceled_orders\x18\x03 \x01(\r\x12\x18\n\x10remaining_orders\x18\x04 \x01(\r\x12\x0f\n\x07message\x18\x05 \x01(\t\"\xf4\x01\n\x0e\x44\x65\x61\x64MansSwitch\x12\x11\n\tswitch_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12,\n\x08\x64\x65\x61\x64line\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x06venues\x18\x04 \x03(\x0b\x32!.venuemesh.v1.DeadMansSwitchVenue\x12(\n\x05lease\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\x05state\x18\x06 \x01(\x0e\x32!.venuemesh.v1.DeadMansSwitchState\"x\n\x13\x44\x65\x61\x64MansSwitchVenue\x12\r\n\x05venue\x18\x01 \x01(\t\x12*\n\tprovision\x18\x02 \x01(\x0e\x32\x17.venuemesh.v1.Provision\x12\x15\n\rcancels_stops\x18\x03 \x01(\x08\x12\x0f\n\x07message\x18\x04 \x01(\t\"\xd3\x02\n\tRiskEvent\x12&\n\x05scope\x18\x01 \x01(\x0b\x32\x17.venuemesh.v1.RiskScope\x12\x39\n\rtrading_state\x18\x02 \x01(\x0b\x32 .venuemesh.v1.ScopedTradingStateH\x00\x12(\n\x05limit\x18\x03 \x01(\x0b\x32\x17.venuemesh.v1.RiskLimitH\x00\x12\x34\n\x0bkill_switch\x18\x04 \x01(\x0b\x32\x1d.venuemesh.v1.KillSwitchStateH\x00\x12\x38\n\x10\x64\x65\x61\x64_mans_switch\x18\x05 \x01(\x0b\x32\x1c.venuemesh.v1.DeadMansSwitchH\x00\x12\x0f\n\x07message\x18\x06 \x01(\t\x12.\n\nevent_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06\x63hange\"\x8a\x02\n\tRiskState\x12\x38\n\x0etrading_states\x18\x01 \x03(\x0b\x32 .venuemesh.v1.ScopedTradingState\x12\'\n\x06limits\x18\x02 \x03(\x0b\x32\x17.venuemesh.v1.RiskLimit\x12\x32\n\x0bkill_switch\x18\x03 \x01(\x0b\x32\x1d.venuemesh.v1.KillSwitchState\x12\x38\n\x12\x64\x65\x61\x64_mans_switches\x18\x04 \x03(\x0b\x32\x1c.venuemesh.v1.DeadMansSwitch\x12,\n\tmax_lease\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration*\x80\x01\n\x0cTradingState\x12\x1d\n\x19TRADING_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14TRADING_STATE_ACTIVE\x10\x01\x12\x1d\n\x19TRADING_STATE_REDUCE_ONLY\x10\x02\x12\x18\n\x14TRADING_STATE_HALTED\x10\x03*\x94\x03\n\rRiskLimitType\x12\x1f\n\x1bRISK_LIMIT_TYPE_UNSPECIFIED\x10\x00\x12&\n\"RISK_LIMIT_TYPE_MAX_ORDER_QUANTITY\x10\x01\x12&\n\"RISK_LIMIT_TYPE_MAX_ORDER_NOTIONAL\x10\x02\x12)\n%RISK_LIMIT_TYPE_MAX_POSITION_QUANTITY\x10\x03\x12)\n%RISK_LIMIT_TYPE_MAX_POSITION_NOTIONAL\x10\x04\x12#\n\x1fRISK_LIMIT_TYPE_MAX_OPEN_ORDERS\x10\x05\x12$\n RISK_LIMIT_TYPE_PRICE_COLLAR_BPS\x10\x06\x12&\n\"RISK_LIMIT_TYPE_MAX_GROSS_EXPOSURE\x10\x07\x12$\n RISK_LIMIT_TYPE_MAX_NET_EXPOSURE\x10\x08\x12#\n\x1fRISK_LIMIT_TYPE_MIN_FREE_MARGIN\x10\t*\xa6\x01\n\x13\x44\x65\x61\x64MansSwitchState\x12&\n\"DEAD_MANS_SWITCH_STATE_UNSPECIFIED\x10\x00\x12 \n\x1c\x44\x45\x41\x44_MANS_SWITCH_STATE_ARMED\x10\x01\x12#\n\x1f\x44\x45\x41\x44_MANS_SWITCH_STATE_DISARMED\x10\x02\x12 \n\x1c\x44\x45\x41\x44_MANS_SWITCH_STATE_FIRED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17venuemesh/v1/risk.proto\x12\x0cvenuemesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1avenuemesh/v1/options.proto\x1a\x18venuemesh/v1/order.proto\x1a\x19venuemesh/v1/stream.proto\x1a\x18venuemesh/v1/venue.proto\">\n\tRiskScope\x12\r\n\x05venue\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x0e\n\x06symbol\x18\x03 \x01(\t\"\xc6\x01\n\x12ScopedTradingState\x12&\n\x05scope\x18\x01 \x01(\x0b\x32\x17.venuemesh.v1.RiskScope\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.venuemesh.v1.TradingState\x12\x0e\n\x06set_by\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12,\n\x08set_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07version\x18\x06 \x01(\x04\"\xec\x01\n\tRiskLimit\x12&\n\x05scope\x18\x01 \x01(\x0b\x32\x17.venuemesh.v1.RiskScope\x12/\n\nlimit_type\x18\x02 \x01(\x0e\x32\x1b.venuemesh.v1.RiskLimitType\x12\x13\n\x05limit\x18\x03 \x01(\tB\x04\xa8\xbb\x18\x01\x12\x12\n\x04used\x18\x04 \x01(\tB\x04\xa8\xbb\x18\x01\x12\x0f\n\x07version\x18\x05 \x01(\x04\x12\x0e\n\x06set_by\x18\x06 \x01(\t\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12,\n\x08set_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xfc\x01\n\x0fKillSwitchState\x12\x0f\n\x07\x65ngaged\x18\x01 \x01(\x08\x12&\n\x05scope\x18\x02 \x01(\x0b\x32\x17.venuemesh.v1.RiskScope\x12\x12\n\nengaged_by\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x35\n\x0c\x65ngaged_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x88\x01\x01\x12\x33\n\x06venues\x18\x06 \x03(\x0b\x32#.venuemesh.v1.KillSwitchVenueResult\x12\x0f\n\x07version\x18\x07 \x01(\x04\x42\x0f\n\r_engaged_time\"|\n\x15KillSwitchVenueResult\x12\r\n\x05venue\x18\x01 \x01(\t\x12\x10\n\x08verified\x18\x02 \x01(\x08\x12\x17\n\x0f\x63\x61nceled_orders\x18\x03 \x01(\r\x12\x18\n\x10remaining_orders\x18\x04 \x01(\r\x12\x0f\n\x07message\x18\x05 \x01(\t\"\xf4\x01\n\x0e\x44\x65\x61\x64MansSwitch\x12\x11\n\tswitch_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12,\n\x08\x64\x65\x61\x64line\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x06venues\x18\x04 \x03(\x0b\x32!.venuemesh.v1.DeadMansSwitchVenue\x12(\n\x05lease\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\x05state\x18\x06 \x01(\x0e\x32!.venuemesh.v1.DeadMansSwitchState\"x\n\x13\x44\x65\x61\x64MansSwitchVenue\x12\r\n\x05venue\x18\x01 \x01(\t\x12*\n\tprovision\x18\x02 \x01(\x0e\x32\x17.venuemesh.v1.Provision\x12\x15\n\rcancels_stops\x18\x03 \x01(\x08\x12\x0f\n\x07message\x18\x04 \x01(\t\"\xd3\x02\n\tRiskEvent\x12&\n\x05scope\x18\x01 \x01(\x0b\x32\x17.venuemesh.v1.RiskScope\x12\x39\n\rtrading_state\x18\x02 \x01(\x0b\x32 .venuemesh.v1.ScopedTradingStateH\x00\x12(\n\x05limit\x18\x03 \x01(\x0b\x32\x17.venuemesh.v1.RiskLimitH\x00\x12\x34\n\x0bkill_switch\x18\x04 \x01(\x0b\x32\x1d.venuemesh.v1.KillSwitchStateH\x00\x12\x38\n\x10\x64\x65\x61\x64_mans_switch\x18\x05 \x01(\x0b\x32\x1c.venuemesh.v1.DeadMansSwitchH\x00\x12\x0f\n\x07message\x18\x06 \x01(\t\x12.\n\nevent_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06\x63hange\"\xc0\x02\n\tRiskState\x12\x38\n\x0etrading_states\x18\x01 \x03(\x0b\x32 .venuemesh.v1.ScopedTradingState\x12\'\n\x06limits\x18\x02 \x03(\x0b\x32\x17.venuemesh.v1.RiskLimit\x12\x32\n\x0bkill_switch\x18\x03 \x01(\x0b\x32\x1d.venuemesh.v1.KillSwitchState\x12\x38\n\x12\x64\x65\x61\x64_mans_switches\x18\x04 \x03(\x0b\x32\x1c.venuemesh.v1.DeadMansSwitch\x12,\n\tmax_lease\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\rkill_switches\x18\x06 \x03(\x0b\x32\x1d.venuemesh.v1.KillSwitchState\"\xde\x01\n\x0fRiskReservation\x12\r\n\x05venue\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x0e\n\x06symbol\x18\x03 \x01(\t\x12\x17\n\x0f\x63lient_order_id\x18\x04 \x01(\t\x12 \n\x04side\x18\x05 \x01(\x0e\x32\x12.venuemesh.v1.Side\x12\x16\n\x08quantity\x18\x06 \x01(\tB\x04\xa8\xbb\x18\x01\x12\x13\n\x0breduce_only\x18\x07 \x01(\x08\x12\x1a\n\x12\x65xpires_unix_nanos\x18\x08 \x01(\x03\x12\x14\n\x06margin\x18\t \x01(\tB\x04\xa8\xbb\x18\x01\"\x8b\x01\n\x0bRiskRelease\x12\r\n\x05venue\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x17\n\x0f\x63lient_order_id\x18\x03 \x01(\t\x12\x33\n\x08shown_at\x18\x04 \x01(\x0b\x32\x1c.venuemesh.v1.StreamPositionH\x00\x88\x01\x01\x42\x0b\n\t_shown_at\"\x86\x01\n\x14RiskReservationBatch\x12/\n\x08reserved\x18\x01 \x03(\x0b\x32\x1d.venuemesh.v1.RiskReservation\x12+\n\x08released\x18\x02 \x03(\x0b\x32\x19.venuemesh.v1.RiskRelease\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08*\x80\x01\n\x0cTradingState\x12\x1d\n\x19TRADING_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14TRADING_STATE_ACTIVE\x10\x01\x12\x1d\n\x19TRADING_STATE_REDUCE_ONLY\x10\x02\x12\x18\n\x14TRADING_STATE_HALTED\x10\x03*\x94\x03\n\rRiskLimitType\x12\x1f\n\x1bRISK_LIMIT_TYPE_UNSPECIFIED\x10\x00\x12&\n\"RISK_LIMIT_TYPE_MAX_ORDER_QUANTITY\x10\x01\x12&\n\"RISK_LIMIT_TYPE_MAX_ORDER_NOTIONAL\x10\x02\x12)\n%RISK_LIMIT_TYPE_MAX_POSITION_QUANTITY\x10\x03\x12)\n%RISK_LIMIT_TYPE_MAX_POSITION_NOTIONAL\x10\x04\x12#\n\x1fRISK_LIMIT_TYPE_MAX_OPEN_ORDERS\x10\x05\x12$\n RISK_LIMIT_TYPE_PRICE_COLLAR_BPS\x10\x06\x12&\n\"RISK_LIMIT_TYPE_MAX_GROSS_EXPOSURE\x10\x07\x12$\n RISK_LIMIT_TYPE_MAX_NET_EXPOSURE\x10\x08\x12#\n\x1fRISK_LIMIT_TYPE_MIN_FREE_MARGIN\x10\t*\xa6\x01\n\x13\x44\x65\x61\x64MansSwitchState\x12&\n\"DEAD_MANS_SWITCH_STATE_UNSPECIFIED\x10\x00\x12 \n\x1c\x44\x45\x41\x44_MANS_SWITCH_STATE_ARMED\x10\x01\x12#\n\x1f\x44\x45\x41\x44_MANS_SWITCH_STATE_DISARMED\x10\x02\x12 \n\x1c\x44\x45\x41\x44_MANS_SWITCH_STATE_FIRED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,28 +41,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RISKLIMIT'].fields_by_name['limit']._serialized_options = b'\250\273\030\001'
   _globals['_RISKLIMIT'].fields_by_name['used']._loaded_options = None
   _globals['_RISKLIMIT'].fields_by_name['used']._serialized_options = b'\250\273\030\001'
-  _globals['_TRADINGSTATE']._serialized_start=1914
-  _globals['_TRADINGSTATE']._serialized_end=2042
-  _globals['_RISKLIMITTYPE']._serialized_start=2045
-  _globals['_RISKLIMITTYPE']._serialized_end=2449
-  _globals['_DEADMANSSWITCHSTATE']._serialized_start=2452
-  _globals['_DEADMANSSWITCHSTATE']._serialized_end=2618
-  _globals['_RISKSCOPE']._serialized_start=160
-  _globals['_RISKSCOPE']._serialized_end=222
-  _globals['_SCOPEDTRADINGSTATE']._serialized_start=225
-  _globals['_SCOPEDTRADINGSTATE']._serialized_end=406
-  _globals['_RISKLIMIT']._serialized_start=409
-  _globals['_RISKLIMIT']._serialized_end=567
-  _globals['_KILLSWITCHSTATE']._serialized_start=570
-  _globals['_KILLSWITCHSTATE']._serialized_end=805
-  _globals['_KILLSWITCHVENUERESULT']._serialized_start=807
-  _globals['_KILLSWITCHVENUERESULT']._serialized_end=931
-  _globals['_DEADMANSSWITCH']._serialized_start=934
-  _globals['_DEADMANSSWITCH']._serialized_end=1178
-  _globals['_DEADMANSSWITCHVENUE']._serialized_start=1180
-  _globals['_DEADMANSSWITCHVENUE']._serialized_end=1300
-  _globals['_RISKEVENT']._serialized_start=1303
-  _globals['_RISKEVENT']._serialized_end=1642
-  _globals['_RISKSTATE']._serialized_start=1645
-  _globals['_RISKSTATE']._serialized_end=1911
+  _globals['_RISKRESERVATION'].fields_by_name['quantity']._loaded_options = None
+  _globals['_RISKRESERVATION'].fields_by_name['quantity']._serialized_options = b'\250\273\030\001'
+  _globals['_RISKRESERVATION'].fields_by_name['margin']._loaded_options = None
+  _globals['_RISKRESERVATION'].fields_by_name['margin']._serialized_options = b'\250\273\030\001'
+  _globals['_TRADINGSTATE']._serialized_start=2637
+  _globals['_TRADINGSTATE']._serialized_end=2765
+  _globals['_RISKLIMITTYPE']._serialized_start=2768
+  _globals['_RISKLIMITTYPE']._serialized_end=3172
+  _globals['_DEADMANSSWITCHSTATE']._serialized_start=3175
+  _globals['_DEADMANSSWITCHSTATE']._serialized_end=3341
+  _globals['_RISKSCOPE']._serialized_start=213
+  _globals['_RISKSCOPE']._serialized_end=275
+  _globals['_SCOPEDTRADINGSTATE']._serialized_start=278
+  _globals['_SCOPEDTRADINGSTATE']._serialized_end=476
+  _globals['_RISKLIMIT']._serialized_start=479
+  _globals['_RISKLIMIT']._serialized_end=715
+  _globals['_KILLSWITCHSTATE']._serialized_start=718
+  _globals['_KILLSWITCHSTATE']._serialized_end=970
+  _globals['_KILLSWITCHVENUERESULT']._serialized_start=972
+  _globals['_KILLSWITCHVENUERESULT']._serialized_end=1096
+  _globals['_DEADMANSSWITCH']._serialized_start=1099
+  _globals['_DEADMANSSWITCH']._serialized_end=1343
+  _globals['_DEADMANSSWITCHVENUE']._serialized_start=1345
+  _globals['_DEADMANSSWITCHVENUE']._serialized_end=1465
+  _globals['_RISKEVENT']._serialized_start=1468
+  _globals['_RISKEVENT']._serialized_end=1807
+  _globals['_RISKSTATE']._serialized_start=1810
+  _globals['_RISKSTATE']._serialized_end=2130
+  _globals['_RISKRESERVATION']._serialized_start=2133
+  _globals['_RISKRESERVATION']._serialized_end=2355
+  _globals['_RISKRELEASE']._serialized_start=2358
+  _globals['_RISKRELEASE']._serialized_end=2497
+  _globals['_RISKRESERVATIONBATCH']._serialized_start=2500
+  _globals['_RISKRESERVATIONBATCH']._serialized_end=2634
 # @@protoc_insertion_point(module_scope)

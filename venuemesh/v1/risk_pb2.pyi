@@ -10,6 +10,8 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from venuemesh.v1 import order_pb2 as _order_pb2
+from venuemesh.v1 import stream_pb2 as _stream_pb2
 from venuemesh.v1 import venue_pb2 as _venue_pb2
 import builtins as _builtins
 import sys
@@ -171,12 +173,15 @@ class ScopedTradingState(_message.Message):
     SET_BY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     SET_TIME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     state: Global___TradingState.ValueType
     """State."""
     set_by: _builtins.str
     """Who set it."""
     reason: _builtins.str
     """Why."""
+    version: _builtins.int
+    """Rises by one per change."""
     @_builtins.property
     def scope(self) -> Global___RiskScope:
         """What it covers."""
@@ -193,10 +198,11 @@ class ScopedTradingState(_message.Message):
         set_by: _builtins.str = ...,
         reason: _builtins.str = ...,
         set_time: _timestamp_pb2.Timestamp | None = ...,
+        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope", "set_time", b"set_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "scope", b"scope", "set_by", b"set_by", "set_time", b"set_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "scope", b"scope", "set_by", b"set_by", "set_time", b"set_time", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -213,17 +219,30 @@ class RiskLimit(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     USED_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    SET_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SET_TIME_FIELD_NUMBER: _builtins.int
     limit_type: Global___RiskLimitType.ValueType
     """What it bounds."""
     limit: _builtins.str
-    """Bound, in the unit of its kind."""
+    """Bound, in the unit of its kind. Empty in an event: the limit was removed."""
     used: _builtins.str
-    """In use now, reservations included."""
+    """In use now, reservations included: of what the kind bounds, the group of the scope that is nearest to the bound.
+    Empty where a kind looks at one order only, and where it cannot be told now.
+    """
     version: _builtins.int
     """Rises by one per change."""
+    set_by: _builtins.str
+    """Who set it."""
+    reason: _builtins.str
+    """Why."""
     @_builtins.property
     def scope(self) -> Global___RiskScope:
         """What it covers."""
+
+    @_builtins.property
+    def set_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
 
     def __init__(
         self,
@@ -233,10 +252,13 @@ class RiskLimit(_message.Message):
         limit: _builtins.str = ...,
         used: _builtins.str = ...,
         version: _builtins.int = ...,
+        set_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        set_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope", "set_time", b"set_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "limit_type", b"limit_type", "scope", b"scope", "used", b"used", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "limit_type", b"limit_type", "reason", b"reason", "scope", b"scope", "set_by", b"set_by", "set_time", b"set_time", "used", b"used", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -254,12 +276,15 @@ class KillSwitchState(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     ENGAGED_TIME_FIELD_NUMBER: _builtins.int
     VENUES_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     engaged: _builtins.bool
     """True while engaged."""
     engaged_by: _builtins.str
     """Who engaged it."""
     reason: _builtins.str
     """Why."""
+    version: _builtins.int
+    """Rises by one per change."""
     @_builtins.property
     def scope(self) -> Global___RiskScope:
         """What it covers."""
@@ -281,10 +306,11 @@ class KillSwitchState(_message.Message):
         reason: _builtins.str = ...,
         engaged_time: _timestamp_pb2.Timestamp | None = ...,
         venues: _abc.Iterable[Global___KillSwitchVenueResult] | None = ...,
+        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_engaged_time", b"_engaged_time", "engaged_time", b"engaged_time", "scope", b"scope"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_engaged_time", b"_engaged_time", "engaged", b"engaged", "engaged_by", b"engaged_by", "engaged_time", b"engaged_time", "reason", b"reason", "scope", b"scope", "venues", b"venues"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_engaged_time", b"_engaged_time", "engaged", b"engaged", "engaged_by", b"engaged_by", "engaged_time", b"engaged_time", "reason", b"reason", "scope", b"scope", "venues", b"venues", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__engaged_time: _TypeAlias = _typing.Literal["engaged_time"]  # noqa: Y015
     _WhichOneofArgType__engaged_time: _TypeAlias = _typing.Literal["_engaged_time", b"_engaged_time"]  # noqa: Y015
@@ -483,6 +509,7 @@ class RiskState(_message.Message):
     KILL_SWITCH_FIELD_NUMBER: _builtins.int
     DEAD_MANS_SWITCHES_FIELD_NUMBER: _builtins.int
     MAX_LEASE_FIELD_NUMBER: _builtins.int
+    KILL_SWITCHES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def trading_states(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScopedTradingState]:
         """Trading states set, widest scope first."""
@@ -503,6 +530,10 @@ class RiskState(_message.Message):
     def max_lease(self) -> _duration_pb2.Duration:
         """How long a dead-man's lease may be at most."""
 
+    @_builtins.property
+    def kill_switches(self) -> _containers.RepeatedCompositeFieldContainer[Global___KillSwitchState]:
+        """Every kill switch that is engaged, widest scope first; `kill_switch` is the first of them."""
+
     def __init__(
         self,
         *,
@@ -511,11 +542,140 @@ class RiskState(_message.Message):
         kill_switch: Global___KillSwitchState | None = ...,
         dead_mans_switches: _abc.Iterable[Global___DeadMansSwitch] | None = ...,
         max_lease: _duration_pb2.Duration | None = ...,
+        kill_switches: _abc.Iterable[Global___KillSwitchState] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["kill_switch", b"kill_switch", "max_lease", b"max_lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead_mans_switches", b"dead_mans_switches", "kill_switch", b"kill_switch", "limits", b"limits", "max_lease", b"max_lease", "trading_states", b"trading_states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead_mans_switches", b"dead_mans_switches", "kill_switch", b"kill_switch", "kill_switches", b"kill_switches", "limits", b"limits", "max_lease", b"max_lease", "trading_states", b"trading_states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RiskState: _TypeAlias = RiskState  # noqa: Y015
+
+@_typing.final
+class RiskReservation(_message.Message):
+    """Room under the limits kept for an order that a router is about to send, until its account's stream shows it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VENUE_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    SYMBOL_FIELD_NUMBER: _builtins.int
+    CLIENT_ORDER_ID_FIELD_NUMBER: _builtins.int
+    SIDE_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    REDUCE_ONLY_FIELD_NUMBER: _builtins.int
+    EXPIRES_UNIX_NANOS_FIELD_NUMBER: _builtins.int
+    MARGIN_FIELD_NUMBER: _builtins.int
+    venue: _builtins.str
+    """Venue name."""
+    account_id: _builtins.str
+    """Account."""
+    symbol: _builtins.str
+    """Unified symbol."""
+    client_order_id: _builtins.str
+    """The order's key; of an amendment, the order's key, a slash and the amendment's."""
+    side: _order_pb2.Side.ValueType
+    """Side."""
+    quantity: _builtins.str
+    """Base units; of an amendment, what it adds."""
+    reduce_only: _builtins.bool
+    """True when it can only make a position smaller."""
+    expires_unix_nanos: _builtins.int
+    """After this the sender no longer waits, nanoseconds since the Unix epoch: from then on its gateway is asked."""
+    margin: _builtins.str
+    """Margin it needs at most, settlement asset."""
+    def __init__(
+        self,
+        *,
+        venue: _builtins.str = ...,
+        account_id: _builtins.str = ...,
+        symbol: _builtins.str = ...,
+        client_order_id: _builtins.str = ...,
+        side: _order_pb2.Side.ValueType = ...,
+        quantity: _builtins.str = ...,
+        reduce_only: _builtins.bool = ...,
+        expires_unix_nanos: _builtins.int = ...,
+        margin: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "client_order_id", b"client_order_id", "expires_unix_nanos", b"expires_unix_nanos", "margin", b"margin", "quantity", b"quantity", "reduce_only", b"reduce_only", "side", b"side", "symbol", b"symbol", "venue", b"venue"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RiskReservation: _TypeAlias = RiskReservation  # noqa: Y015
+
+@_typing.final
+class RiskRelease(_message.Message):
+    """A reservation that is over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VENUE_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    CLIENT_ORDER_ID_FIELD_NUMBER: _builtins.int
+    SHOWN_AT_FIELD_NUMBER: _builtins.int
+    venue: _builtins.str
+    """Venue name."""
+    account_id: _builtins.str
+    """Account."""
+    client_order_id: _builtins.str
+    """As reserved."""
+    @_builtins.property
+    def shown_at(self) -> _stream_pb2.StreamPosition:
+        """The account's event that shows the order: a reader keeps the reservation until it has seen it. Absent when the
+        order was never live.
+        """
+
+    def __init__(
+        self,
+        *,
+        venue: _builtins.str = ...,
+        account_id: _builtins.str = ...,
+        client_order_id: _builtins.str = ...,
+        shown_at: _stream_pb2.StreamPosition | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_shown_at", b"_shown_at", "shown_at", b"shown_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_shown_at", b"_shown_at", "account_id", b"account_id", "client_order_id", b"client_order_id", "shown_at", b"shown_at", "venue", b"venue"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__shown_at: _TypeAlias = _typing.Literal["shown_at"]  # noqa: Y015
+    _WhichOneofArgType__shown_at: _TypeAlias = _typing.Literal["_shown_at", b"_shown_at"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__shown_at) -> _WhichOneofReturnType__shown_at | None: ...
+
+Global___RiskRelease: _TypeAlias = RiskRelease  # noqa: Y015
+
+@_typing.final
+class RiskReservationBatch(_message.Message):
+    """One message of the reservation log, appended only by a router that has read all before it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESERVED_FIELD_NUMBER: _builtins.int
+    RELEASED_FIELD_NUMBER: _builtins.int
+    COMPLETE_FIELD_NUMBER: _builtins.int
+    complete: _builtins.bool
+    """True when `reserved` is everything outstanding: a reader may begin here."""
+    @_builtins.property
+    def reserved(self) -> _containers.RepeatedCompositeFieldContainer[Global___RiskReservation]:
+        """Room taken."""
+
+    @_builtins.property
+    def released(self) -> _containers.RepeatedCompositeFieldContainer[Global___RiskRelease]:
+        """Room given back."""
+
+    def __init__(
+        self,
+        *,
+        reserved: _abc.Iterable[Global___RiskReservation] | None = ...,
+        released: _abc.Iterable[Global___RiskRelease] | None = ...,
+        complete: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "released", b"released", "reserved", b"reserved"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RiskReservationBatch: _TypeAlias = RiskReservationBatch  # noqa: Y015

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class RiskServiceStub:
-    """Limits, trading state, kill switch and dead-man's switch. Served by the router; a gateway serves the dead-man's
-    switch of its own venue.
+    """Limits, trading state, kill switch and dead-man's switch. Served by the router. A gateway serves the state, the
+    trading state, the kill switch and the dead-man's switch of its own venue, so that they work without a router.
     """
 
     def __init__(self, channel):
@@ -89,8 +89,8 @@ class RiskServiceStub:
 
 
 class RiskServiceServicer:
-    """Limits, trading state, kill switch and dead-man's switch. Served by the router; a gateway serves the dead-man's
-    switch of its own venue.
+    """Limits, trading state, kill switch and dead-man's switch. Served by the router. A gateway serves the state, the
+    trading state, the kill switch and the dead-man's switch of its own venue, so that they work without a router.
     """
 
     def GetRiskState(self, request, context):
@@ -225,8 +225,8 @@ def add_RiskServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RiskService:
-    """Limits, trading state, kill switch and dead-man's switch. Served by the router; a gateway serves the dead-man's
-    switch of its own venue.
+    """Limits, trading state, kill switch and dead-man's switch. Served by the router. A gateway serves the state, the
+    trading state, the kill switch and the dead-man's switch of its own venue, so that they work without a router.
     """
 
     @staticmethod

@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RiskServiceStub:
-    """Limits, trading state, kill switch and dead-man's switch. Served by the router; a gateway serves the dead-man's
-    switch of its own venue.
+    """Limits, trading state, kill switch and dead-man's switch. Served by the router. A gateway serves the state, the
+    trading state, the kill switch and the dead-man's switch of its own venue, so that they work without a router.
     """
 
     @_typing.overload
@@ -58,8 +58,8 @@ class RiskServiceStub:
 
 @_typing.type_check_only
 class RiskServiceAsyncStub(RiskServiceStub):
-    """Limits, trading state, kill switch and dead-man's switch. Served by the router; a gateway serves the dead-man's
-    switch of its own venue.
+    """Limits, trading state, kill switch and dead-man's switch. Served by the router. A gateway serves the state, the
+    trading state, the kill switch and the dead-man's switch of its own venue, so that they work without a router.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -85,8 +85,8 @@ class RiskServiceAsyncStub(RiskServiceStub):
     """Follows risk events."""
 
 class RiskServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Limits, trading state, kill switch and dead-man's switch. Served by the router; a gateway serves the dead-man's
-    switch of its own venue.
+    """Limits, trading state, kill switch and dead-man's switch. Served by the router. A gateway serves the state, the
+    trading state, the kill switch and the dead-man's switch of its own venue, so that they work without a router.
     """
 
     @_abc_1.abstractmethod

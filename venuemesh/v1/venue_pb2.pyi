@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from venuemesh.v1 import instrument_pb2 as _instrument_pb2
 from venuemesh.v1 import order_pb2 as _order_pb2
 from venuemesh.v1 import stream_pb2 as _stream_pb2
 import builtins as _builtins
@@ -106,6 +107,26 @@ PROVISION_NATIVE: Provision.ValueType  # 2
 PROVISION_EMULATED: Provision.ValueType  # 3
 """Performed by the mesh; needs the mesh to be running."""
 Global___Provision: _TypeAlias = Provision  # noqa: Y015
+
+class _TradingHours:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TradingHoursEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TradingHours.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TRADING_HOURS_UNSPECIFIED: _TradingHours.ValueType  # 0
+    """Not stated."""
+    TRADING_HOURS_CONTINUOUS: _TradingHours.ValueType  # 1
+    """Around the clock, every day."""
+
+class TradingHours(_TradingHours, metaclass=_TradingHoursEnumTypeWrapper):
+    """When orders are matched."""
+
+TRADING_HOURS_UNSPECIFIED: TradingHours.ValueType  # 0
+"""Not stated."""
+TRADING_HOURS_CONTINUOUS: TradingHours.ValueType  # 1
+"""Around the clock, every day."""
+Global___TradingHours: _TypeAlias = TradingHours  # noqa: Y015
 
 class _VenueState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -242,7 +263,13 @@ class VenueCapabilities(_message.Message):
     PERPETUALS_FIELD_NUMBER: _builtins.int
     MIN_TWAP_DURATION_FIELD_NUMBER: _builtins.int
     MAX_TWAP_DURATION_FIELD_NUMBER: _builtins.int
+    TWAP_BOUNDED_FIELD_NUMBER: _builtins.int
+    TWAP_RANDOMIZE_FIELD_NUMBER: _builtins.int
+    BRACKET_QUANTITY_IS_ENTRYS_FIELD_NUMBER: _builtins.int
+    MIN_GOOD_TILL_FIELD_NUMBER: _builtins.int
+    MAX_GOOD_TILL_FIELD_NUMBER: _builtins.int
     COLLATERAL_SECTIONS_FIELD_NUMBER: _builtins.int
+    TRADING_HOURS_FIELD_NUMBER: _builtins.int
     amend_mode: Global___AmendMode.ValueType
     """How ReplaceOrder works."""
     max_batch_orders: _builtins.int
@@ -271,6 +298,14 @@ class VenueCapabilities(_message.Message):
     """True when the venue trades spot."""
     perpetuals: _builtins.bool
     """True when the venue trades perpetual futures."""
+    twap_bounded: _builtins.bool
+    """True when a TWAP carries a worst price for its slices, which `max_slippage_bps` sets; else the venue chooses."""
+    twap_randomize: _builtins.bool
+    """True when the slices of a TWAP can be varied."""
+    bracket_quantity_is_entrys: _builtins.bool
+    """True when the exits of a bracket always have the entry's quantity: others are refused."""
+    trading_hours: Global___TradingHours.ValueType
+    """When orders are matched. It says nothing of the markets that prices are taken from, see SectionStatus."""
     @_builtins.property
     def order_types(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderTypeSupport]:
         """Order types with what goes with each; anything else is refused by name before it is sent."""
@@ -290,6 +325,14 @@ class VenueCapabilities(_message.Message):
     @_builtins.property
     def max_twap_duration(self) -> _duration_pb2.Duration:
         """Longest TWAP taken. Absent without TWAP."""
+
+    @_builtins.property
+    def min_good_till(self) -> _duration_pb2.Duration:
+        """Shortest time from now to the end of a GTD order. Absent where the venue names none."""
+
+    @_builtins.property
+    def max_good_till(self) -> _duration_pb2.Duration:
+        """Longest time from now to the end of a GTD order. Absent where the venue names none."""
 
     @_builtins.property
     def collateral_sections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -319,18 +362,32 @@ class VenueCapabilities(_message.Message):
         perpetuals: _builtins.bool = ...,
         min_twap_duration: _duration_pb2.Duration | None = ...,
         max_twap_duration: _duration_pb2.Duration | None = ...,
+        twap_bounded: _builtins.bool = ...,
+        twap_randomize: _builtins.bool = ...,
+        bracket_quantity_is_entrys: _builtins.bool = ...,
+        min_good_till: _duration_pb2.Duration | None = ...,
+        max_good_till: _duration_pb2.Duration | None = ...,
         collateral_sections: _abc.Iterable[_builtins.str] | None = ...,
+        trading_hours: Global___TradingHours.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_twap_duration", b"_max_twap_duration", "_min_twap_duration", b"_min_twap_duration", "book", b"book", "max_twap_duration", b"max_twap_duration", "min_twap_duration", b"min_twap_duration", "settle_delay", b"settle_delay"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_good_till", b"_max_good_till", "_max_twap_duration", b"_max_twap_duration", "_min_good_till", b"_min_good_till", "_min_twap_duration", b"_min_twap_duration", "book", b"book", "max_good_till", b"max_good_till", "max_twap_duration", b"max_twap_duration", "min_good_till", b"min_good_till", "min_twap_duration", b"min_twap_duration", "settle_delay", b"settle_delay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_twap_duration", b"_max_twap_duration", "_min_twap_duration", b"_min_twap_duration", "amend_mode", b"amend_mode", "book", b"book", "brackets", b"brackets", "cancel_all", b"cancel_all", "collateral_sections", b"collateral_sections", "dead_mans_switch", b"dead_mans_switch", "dead_mans_switch_cancels_stops", b"dead_mans_switch_cancels_stops", "expires_after", b"expires_after", "isolated_margin", b"isolated_margin", "max_batch_cancels", b"max_batch_cancels", "max_batch_orders", b"max_batch_orders", "max_twap_duration", b"max_twap_duration", "min_twap_duration", b"min_twap_duration", "order_types", b"order_types", "perpetuals", b"perpetuals", "private_stream_replay", b"private_stream_replay", "query_by_client_order_id", b"query_by_client_order_id", "settle_delay", b"settle_delay", "spot", b"spot", "twap", b"twap"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_good_till", b"_max_good_till", "_max_twap_duration", b"_max_twap_duration", "_min_good_till", b"_min_good_till", "_min_twap_duration", b"_min_twap_duration", "amend_mode", b"amend_mode", "book", b"book", "bracket_quantity_is_entrys", b"bracket_quantity_is_entrys", "brackets", b"brackets", "cancel_all", b"cancel_all", "collateral_sections", b"collateral_sections", "dead_mans_switch", b"dead_mans_switch", "dead_mans_switch_cancels_stops", b"dead_mans_switch_cancels_stops", "expires_after", b"expires_after", "isolated_margin", b"isolated_margin", "max_batch_cancels", b"max_batch_cancels", "max_batch_orders", b"max_batch_orders", "max_good_till", b"max_good_till", "max_twap_duration", b"max_twap_duration", "min_good_till", b"min_good_till", "min_twap_duration", b"min_twap_duration", "order_types", b"order_types", "perpetuals", b"perpetuals", "private_stream_replay", b"private_stream_replay", "query_by_client_order_id", b"query_by_client_order_id", "settle_delay", b"settle_delay", "spot", b"spot", "trading_hours", b"trading_hours", "twap", b"twap", "twap_bounded", b"twap_bounded", "twap_randomize", b"twap_randomize"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_good_till: _TypeAlias = _typing.Literal["max_good_till"]  # noqa: Y015
+    _WhichOneofArgType__max_good_till: _TypeAlias = _typing.Literal["_max_good_till", b"_max_good_till"]  # noqa: Y015
     _WhichOneofReturnType__max_twap_duration: _TypeAlias = _typing.Literal["max_twap_duration"]  # noqa: Y015
     _WhichOneofArgType__max_twap_duration: _TypeAlias = _typing.Literal["_max_twap_duration", b"_max_twap_duration"]  # noqa: Y015
+    _WhichOneofReturnType__min_good_till: _TypeAlias = _typing.Literal["min_good_till"]  # noqa: Y015
+    _WhichOneofArgType__min_good_till: _TypeAlias = _typing.Literal["_min_good_till", b"_min_good_till"]  # noqa: Y015
     _WhichOneofReturnType__min_twap_duration: _TypeAlias = _typing.Literal["min_twap_duration"]  # noqa: Y015
     _WhichOneofArgType__min_twap_duration: _TypeAlias = _typing.Literal["_min_twap_duration", b"_min_twap_duration"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_good_till) -> _WhichOneofReturnType__max_good_till | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_twap_duration) -> _WhichOneofReturnType__max_twap_duration | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_good_till) -> _WhichOneofReturnType__min_good_till | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_twap_duration) -> _WhichOneofReturnType__min_twap_duration | None: ...
 
@@ -432,6 +489,103 @@ class LinkStatus(_message.Message):
 Global___LinkStatus: _TypeAlias = LinkStatus  # noqa: Y015
 
 @_typing.final
+class SectionStatus(_message.Message):
+    """State of one section of a venue, such as a builder's dex: what trades there and how its reference prices are. Counts
+    are of instruments as last listed. All of it is seen or told by the venue, nothing is taken from a calendar.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VENUE_SECTION_FIELD_NUMBER: _builtins.int
+    INSTRUMENTS_TRADING_FIELD_NUMBER: _builtins.int
+    INSTRUMENTS_HALTED_FIELD_NUMBER: _builtins.int
+    INSTRUMENTS_DELISTED_FIELD_NUMBER: _builtins.int
+    INSTRUMENTS_AT_OPEN_INTEREST_CAP_FIELD_NUMBER: _builtins.int
+    ORACLE_SESSION_FIELD_NUMBER: _builtins.int
+    ORACLE_FRESHNESS_FIELD_NUMBER: _builtins.int
+    ORACLE_CAUSE_FIELD_NUMBER: _builtins.int
+    ORACLE_TIME_FIELD_NUMBER: _builtins.int
+    INSTRUMENTS_ORACLE_STILL_FIELD_NUMBER: _builtins.int
+    ORACLE_STILL_AFTER_FIELD_NUMBER: _builtins.int
+    INSTRUMENTS_WITHOUT_MID_FIELD_NUMBER: _builtins.int
+    MAX_MARK_DISTANCE_BPS_FIELD_NUMBER: _builtins.int
+    MAX_MARK_DISTANCE_SYMBOL_FIELD_NUMBER: _builtins.int
+    venue_section: _builtins.str
+    """Section as in Instrument.venue_section, such as "xyz"; empty for the main one."""
+    instruments_trading: _builtins.int
+    """Instruments that trade."""
+    instruments_halted: _builtins.int
+    """Instruments stopped for now."""
+    instruments_delisted: _builtins.int
+    """Instruments gone for good. At some venues it is also the only word for a halt."""
+    instruments_at_open_interest_cap: _builtins.int
+    """Instruments that trade and are at their open interest cap."""
+    oracle_session: _instrument_pb2.OracleSession.ValueType
+    """Where reference prices come from now. Stated only where it is the same for all that trades; unspecified also where
+    the venue does not say.
+    """
+    oracle_freshness: _stream_pb2.Freshness.ValueType
+    """Whether the reference prices are current. Unspecified where the gateway does not follow them."""
+    oracle_cause: _builtins.str
+    """Why they are stale; empty when they are not."""
+    instruments_oracle_still: _builtins.int
+    """Instruments that trade and whose oracle price has not moved for `oracle_still_after`: their market may be closed,
+    or their feed silent. Nobody tells which.
+    """
+    instruments_without_mid: _builtins.int
+    """Instruments that trade and whose book has no middle: nobody quotes one side, or they were halted since the last
+    listing.
+    """
+    max_mark_distance_bps: _builtins.str
+    """Largest distance of a mark price from its oracle price, in hundredths of a percent. Absent without both prices."""
+    max_mark_distance_symbol: _builtins.str
+    """Symbol of `max_mark_distance_bps`."""
+    @_builtins.property
+    def oracle_time(self) -> _timestamp_pb2.Timestamp:
+        """When the venue last sent them. Absent where they are not followed."""
+
+    @_builtins.property
+    def oracle_still_after(self) -> _duration_pb2.Duration:
+        """See `instruments_oracle_still`. Absent where reference prices are not followed."""
+
+    def __init__(
+        self,
+        *,
+        venue_section: _builtins.str = ...,
+        instruments_trading: _builtins.int = ...,
+        instruments_halted: _builtins.int = ...,
+        instruments_delisted: _builtins.int = ...,
+        instruments_at_open_interest_cap: _builtins.int = ...,
+        oracle_session: _instrument_pb2.OracleSession.ValueType = ...,
+        oracle_freshness: _stream_pb2.Freshness.ValueType = ...,
+        oracle_cause: _builtins.str = ...,
+        oracle_time: _timestamp_pb2.Timestamp | None = ...,
+        instruments_oracle_still: _builtins.int = ...,
+        oracle_still_after: _duration_pb2.Duration | None = ...,
+        instruments_without_mid: _builtins.int = ...,
+        max_mark_distance_bps: _builtins.str | None = ...,
+        max_mark_distance_symbol: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_mark_distance_bps", b"_max_mark_distance_bps", "_oracle_still_after", b"_oracle_still_after", "_oracle_time", b"_oracle_time", "max_mark_distance_bps", b"max_mark_distance_bps", "oracle_still_after", b"oracle_still_after", "oracle_time", b"oracle_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_mark_distance_bps", b"_max_mark_distance_bps", "_oracle_still_after", b"_oracle_still_after", "_oracle_time", b"_oracle_time", "instruments_at_open_interest_cap", b"instruments_at_open_interest_cap", "instruments_delisted", b"instruments_delisted", "instruments_halted", b"instruments_halted", "instruments_oracle_still", b"instruments_oracle_still", "instruments_trading", b"instruments_trading", "instruments_without_mid", b"instruments_without_mid", "max_mark_distance_bps", b"max_mark_distance_bps", "max_mark_distance_symbol", b"max_mark_distance_symbol", "oracle_cause", b"oracle_cause", "oracle_freshness", b"oracle_freshness", "oracle_session", b"oracle_session", "oracle_still_after", b"oracle_still_after", "oracle_time", b"oracle_time", "venue_section", b"venue_section"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_mark_distance_bps: _TypeAlias = _typing.Literal["max_mark_distance_bps"]  # noqa: Y015
+    _WhichOneofArgType__max_mark_distance_bps: _TypeAlias = _typing.Literal["_max_mark_distance_bps", b"_max_mark_distance_bps"]  # noqa: Y015
+    _WhichOneofReturnType__oracle_still_after: _TypeAlias = _typing.Literal["oracle_still_after"]  # noqa: Y015
+    _WhichOneofArgType__oracle_still_after: _TypeAlias = _typing.Literal["_oracle_still_after", b"_oracle_still_after"]  # noqa: Y015
+    _WhichOneofReturnType__oracle_time: _TypeAlias = _typing.Literal["oracle_time"]  # noqa: Y015
+    _WhichOneofArgType__oracle_time: _TypeAlias = _typing.Literal["_oracle_time", b"_oracle_time"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_mark_distance_bps) -> _WhichOneofReturnType__max_mark_distance_bps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__oracle_still_after) -> _WhichOneofReturnType__oracle_still_after | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__oracle_time) -> _WhichOneofReturnType__oracle_time | None: ...
+
+Global___SectionStatus: _TypeAlias = SectionStatus  # noqa: Y015
+
+@_typing.final
 class VenueStatus(_message.Message):
     """Health of a venue as its gateway sees it."""
 
@@ -442,6 +596,7 @@ class VenueStatus(_message.Message):
     SINCE_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
     LINKS_FIELD_NUMBER: _builtins.int
+    SECTIONS_FIELD_NUMBER: _builtins.int
     venue: _builtins.str
     """Venue name such as "hyperliquid"."""
     state: Global___VenueState.ValueType
@@ -456,6 +611,10 @@ class VenueStatus(_message.Message):
     def links(self) -> _containers.RepeatedCompositeFieldContainer[Global___LinkStatus]:
         """Each connection."""
 
+    @_builtins.property
+    def sections(self) -> _containers.RepeatedCompositeFieldContainer[Global___SectionStatus]:
+        """Each section. A change of its counts or of freshness is streamed; times and distances alone are not."""
+
     def __init__(
         self,
         *,
@@ -464,10 +623,11 @@ class VenueStatus(_message.Message):
         since: _timestamp_pb2.Timestamp | None = ...,
         cause: _builtins.str = ...,
         links: _abc.Iterable[Global___LinkStatus] | None = ...,
+        sections: _abc.Iterable[Global___SectionStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "links", b"links", "since", b"since", "state", b"state", "venue", b"venue"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "links", b"links", "sections", b"sections", "since", b"since", "state", b"state", "venue", b"venue"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,29 +12,15 @@ import pytest
 
 from simulator.faults import Fault, FaultKind
 from tests.broker import Broker
-from tests.integration.faults.truth import assert_equal_to_the_venue, venue_orders_of
-from tests.integration.faults.world import EXPIRY_S, SETTLE_S, TIMEOUT_S, world
+from tests.integration.faults.conftest import SIDES
+from tests.integration.faults.sides import Case, VenueSide
+from tests.integration.faults.truth import assert_equal_to_the_venue
+from tests.integration.faults.world import EXPIRY_S, QUICK, SETTLE_S, TIMEOUT_S, world
 from venuemesh.errors import MeshError
 from venuemesh.v1 import error_pb2
 from venuemesh.v1 import order_pb2 as pb
 from venuemesh.v1 import order_service_pb2 as wire
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One fault.
-
-    Attributes:
-        effect: whether the request takes effect at the venue.
-        lost: whether the caller gets no answer, so that nobody can know at first.
-    """
-
-    fault: Fault
-    effect: bool
-    lost: bool = True
-
-
-NONCE_TOO_LOW = "nonce-too-low"
 LATE_S = TIMEOUT_S + 0.15
 CASES = {
     "socket-cut-before-effect": Case(fault=Fault(kind=FaultKind.RESET_BEFORE), effect=False),
@@ -45,17 +32,33 @@ CASES = {
     "502-after-effect": Case(fault=Fault(kind=FaultKind.ERROR_AFTER, status=502), effect=True),
     "garbled-reply": Case(fault=Fault(kind=FaultKind.GARBLE_REPLY), effect=True),
     "429": Case(fault=Fault(kind=FaultKind.RATE_LIMIT), effect=False, lost=False),
-    "429-with-retry-after": Case(fault=Fault(kind=FaultKind.RATE_LIMIT, retry_after_s=1), effect=False, lost=False),
-    # The nonce was used by somebody, perhaps by a copy of this very request: only the venue can tell.
-    "duplicate-nonce": Case(
-        fault=Fault(kind=FaultKind.REFUSE, text="Invalid nonce: duplicate nonce 1790000000000"), effect=False
-    ),
-    NONCE_TOO_LOW: Case(
-        fault=Fault(kind=FaultKind.REFUSE, text="Invalid nonce: nonce too low 1790000000000 < 1790000000001"),
-        effect=False,
-        lost=False,
-    ),
+    "429-with-retry-after": Case(fault=Fault(kind=FaultKind.RATE_LIMIT, retry_after_s=30), effect=False, lost=False),
 }
+
+
+def each(wanted: Callable[[Case], bool] = lambda _case: True) -> pytest.MarkDecorator:
+    """Every wanted case at every venue, with those in the venue's own words."""
+    found = [
+        pytest.param(side(), case, id=f"{side.name}-{name}")
+        for side in SIDES.values()
+        for name, case in {**CASES, **side.own_cases}.items()
+        if wanted(case)
+    ]
+    return pytest.mark.parametrize(("side", "case"), found)
+
+
+def times(case: Case) -> dict[str, float]:
+    """Short ones only where they have to pass: for an answer that does not come, and for proof of absence."""
+    names = [("action_timeout_s", case.lost), ("order_expiry_s", _never_arrived(case))]
+    return {name: QUICK[name] for name, wanted in names if wanted}
+
+
+def _took_effect(case: Case) -> bool:
+    return case.effect
+
+
+def _never_arrived(case: Case) -> bool:
+    return case.lost and not case.effect
 
 
 def of(case: Case, match: str) -> Fault:
@@ -79,25 +82,24 @@ def check_first_answer(outcome: int, case: Case) -> None:
 
 
 @pytest.mark.parametrize("path", ["socket", "http"])
-@pytest.mark.parametrize("name", CASES)
+@each()
 async def test_submit_of_a_resting_order_ends_as_the_venue_has_it(
-    broker: Broker, tmp_path: Path, name: str, path: str
+    side: VenueSide, case: Case, broker: Broker, tmp_path: Path, path: str
 ) -> None:
     """Sent once whatever happens; a repeat of the key tells the truth and sends nothing."""
-    case = CASES[name]
-    async with world(broker, tmp_path) as here:
+    async with world(side, broker, tmp_path, **times(case)) as here:
         if path == "http":
-            here.use_http()
-        here.simulator.faults.add(of(case, "order"))
+            side.use_http()
+        side.faults.add(of(case, side.order))
         first = await here.submit("resting")
         check_first_answer(first.outcome, case)
         order = await here.settled("resting")
-        assert len(venue_orders_of(here, "resting")) == (1 if case.effect else 0)
+        assert len(here.venue_orders_of("resting")) == (1 if case.effect else 0)
         assert order.status == (pb.ORDER_STATUS_NEW if case.effect else pb.ORDER_STATUS_REJECTED)
         again = await here.submit("resting")
         assert again.replayed
         assert again.outcome == (wire.SUBMIT_OUTCOME_ACKNOWLEDGED if case.effect else wire.SUBMIT_OUTCOME_REJECTED)
-        assert len(venue_orders_of(here, "resting")) == (1 if case.effect else 0)
+        assert len(here.venue_orders_of("resting")) == (1 if case.effect else 0)
         await assert_equal_to_the_venue(here)
         # Nothing is stuck: the next order goes through, except where the venue said to wait and HTTP is all there is.
         await here.until(lambda: here.ready)
@@ -107,14 +109,14 @@ async def test_submit_of_a_resting_order_ends_as_the_venue_has_it(
         await assert_equal_to_the_venue(here)
 
 
-@pytest.mark.parametrize("name", ["socket-cut-before-effect", "effect-after-its-expiry", "503-before-effect"])
+@each(_never_arrived)
 async def test_rejection_without_an_answer_comes_only_after_its_proof(
-    broker: Broker, tmp_path: Path, name: str
+    side: VenueSide, case: Case, broker: Broker, tmp_path: Path
 ) -> None:
     """The order is REJECTED no sooner than it could not arrive any more, plus the venue's settle delay."""
-    async with world(broker, tmp_path) as here:
+    async with world(side, broker, tmp_path, **times(case)) as here:
         begun_s = here.clock.monotonic_s()
-        here.simulator.faults.add(of(CASES[name], "order"))
+        side.faults.add(of(case, side.order))
         await here.submit("absent")
         order = await here.settled("absent")
         assert order.status == pb.ORDER_STATUS_REJECTED
@@ -126,45 +128,44 @@ async def test_rejection_without_an_answer_comes_only_after_its_proof(
             assert here.clock.monotonic_s() - begun_s >= EXPIRY_S + SETTLE_S - 0.002
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.effect])
-async def test_submit_that_fills_at_once_counts_each_fill_once(broker: Broker, tmp_path: Path, name: str) -> None:
+@each(_took_effect)
+async def test_submit_that_fills_at_once_counts_each_fill_once(
+    side: VenueSide, case: Case, broker: Broker, tmp_path: Path
+) -> None:
     """A market order over several levels: filled as the venue has it, whoever tells first."""
-    case = CASES[name]
-    async with world(broker, tmp_path) as here:
+    async with world(side, broker, tmp_path, **times(case)) as here:
         for price in ("3900", "3901", "3902"):
             here.offer(ask=price, size="0.1")
-        here.simulator.faults.add(of(case, "order"))
+        side.faults.add(of(case, side.order))
         taking = {"order_type": pb.ORDER_TYPE_MARKET, "price": None, "time_in_force": pb.TIME_IN_FORCE_IOC}
         first = await here.submit("taking", quantity="0.25", **taking)
         check_first_answer(first.outcome, case)
         order = await here.settled("taking")
-        assert (order.status, str(order.filled)) == (pb.ORDER_STATUS_FILLED, "0.25")
+        assert (order.status, order.filled) == (pb.ORDER_STATUS_FILLED, Decimal("0.25"))
         await assert_equal_to_the_venue(here)
 
 
-@pytest.mark.parametrize("name", CASES)
-async def test_cancel_gets_through(broker: Broker, tmp_path: Path, name: str) -> None:
+@each()
+async def test_cancel_gets_through(side: VenueSide, case: Case, broker: Broker, tmp_path: Path) -> None:
     """Whatever befalls the first try: CANCELED is claimed only when it is so, and in the end it is."""
-    case = CASES[name]
-    async with world(broker, tmp_path) as here:
+    async with world(side, broker, tmp_path, **times(case)) as here:
         await here.submit("doomed")
-        here.simulator.faults.add(of(case, "cancel"))
+        side.faults.add(of(case, side.cancel))
         answer = await here.cancel("doomed")
         if answer.outcome == wire.CANCEL_OUTCOME_CANCELED:
-            assert venue_orders_of(here, "doomed")[0]["status"] == "canceled"
+            assert here.venue_orders_of("doomed")[0].status == "canceled"
         assert answer.outcome != wire.CANCEL_OUTCOME_REJECTED
         await here.until(lambda: here.order("doomed").terminal)
         assert here.order("doomed").status == pb.ORDER_STATUS_CANCELED
         await assert_equal_to_the_venue(here)
 
 
-@pytest.mark.parametrize("name", CASES)
-async def test_amendment_ends_as_the_venue_has_it(broker: Broker, tmp_path: Path, name: str) -> None:
+@each()
+async def test_amendment_ends_as_the_venue_has_it(side: VenueSide, case: Case, broker: Broker, tmp_path: Path) -> None:
     """Applied or not, never half: price, quantity and the venue's ids agree."""
-    case = CASES[name]
-    async with world(broker, tmp_path) as here:
+    async with world(side, broker, tmp_path, **times(case)) as here:
         await here.submit("amended")
-        here.simulator.faults.add(of(case, "batchModify"))
+        side.faults.add(of(case, side.amend))
         answer = await here.amend("amended", price="3010", quantity="0.2")
         check_first_answer(answer.outcome, case)
         order = await here.settled("amended")
@@ -174,12 +175,14 @@ async def test_amendment_ends_as_the_venue_has_it(broker: Broker, tmp_path: Path
         await assert_equal_to_the_venue(here)
 
 
-async def test_fill_of_the_replacement_while_its_answer_is_lost_is_counted(broker: Broker, tmp_path: Path) -> None:
+async def test_fill_of_the_replacement_while_its_answer_is_lost_is_counted(
+    side: VenueSide, broker: Broker, tmp_path: Path
+) -> None:
     """The new life of an amended order fills before anybody here knows its id."""
-    async with world(broker, tmp_path) as here:
+    async with world(side, broker, tmp_path, **QUICK) as here:
         await here.submit("amended", price="3000", quantity="0.2")
         here.offer(ask="3100", size="0.15")
-        here.simulator.faults.add(Fault(kind=FaultKind.DROP_REPLY, match="batchModify"))
+        side.faults.add(Fault(kind=FaultKind.DROP_REPLY, match=side.amend))
         await here.amend("amended", price="3100")
         await here.until(lambda: here.order("amended").filled)
         order = await here.settled("amended")
@@ -188,13 +191,13 @@ async def test_fill_of_the_replacement_while_its_answer_is_lost_is_counted(broke
 
 
 async def test_burst_over_a_socket_that_is_cut_again_and_again_makes_each_order_once(
-    broker: Broker, tmp_path: Path
+    side: VenueSide, broker: Broker, tmp_path: Path
 ) -> None:
     """Answers known, lost and never sent beside each other."""
-    async with world(broker, tmp_path) as here:
+    async with world(side, broker, tmp_path, **QUICK) as here:
         here.offer(ask="3900", size="1")
         for skip in (1, 3, 5):
-            here.simulator.faults.add(Fault(kind=FaultKind.DROP_REPLY, match="order", skip=skip))
+            side.faults.add(Fault(kind=FaultKind.DROP_REPLY, match=side.order, skip=skip))
 
         async def one(number: int) -> None:
             price = "3900" if number % 3 == 0 else f"{3000 + number}"
@@ -208,5 +211,5 @@ async def test_burst_over_a_socket_that_is_cut_again_and_again_makes_each_order_
         assert all(result is None or isinstance(result, MeshError) for result in results)
         for number in placed:
             await here.settled(f"burst-{number}")
-            assert len(venue_orders_of(here, f"burst-{number}")) <= 1
+            assert len(here.venue_orders_of(f"burst-{number}")) <= 1
         await assert_equal_to_the_venue(here)

@@ -1,6 +1,6 @@
 """A whole gateway but for its gRPC server: real desk, journal and adapter over a simulated venue that can fail.
 
-Times are short: an order may reach the venue for `EXPIRY_S`, an answer is awaited for `TIMEOUT_S`.
+Times are long, so that a slow machine changes nothing; where the end of a wait is the point, a test asks for `QUICK`.
 """
 
 from __future__ import annotations
@@ -13,18 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hypercore.adapter.venue import HyperCoreVenue
-from hypercore.stream import StreamConfig
-from simulator.engine.values import Side
-from simulator.server import Simulator
-from simulator.settings import SimulatorSettings
+from simulator.faults import Fault, FaultKind
 from simulator.testing import running_simulator
 from tests.broker import Broker
-from tests.integration.hypercore.adapter.world import ADDRESS, SYMBOL, gateway_settings, sim_settings
+from tests.integration.faults.sides import MAIN, SYMBOL, TrueOrder, VenueSide, quick_socket, restart
 from venuemesh.bus import Bus, BusOptions
 from venuemesh.clock import SystemClock
 from venuemesh.draining import Drain
-from venuemesh.errors import Sent, VenueUnavailable
 from venuemesh.gateway.core import CoreSettings, GatewayCore
 from venuemesh.gateway.desk import DeskSettings
 from venuemesh.gateway.orders import OrderState
@@ -33,18 +28,17 @@ from venuemesh.gateway.resolver import ResolverSettings
 from venuemesh.gateway.services.register import build_services
 from venuemesh.metrics import Metrics
 from venuemesh.subjects import stream_specs
-from venuemesh.transport.backoff import BackoffPolicy
 from venuemesh.transport.session import SocketConfig
 from venuemesh.v1 import event_pb2, order_pb2, order_service_pb2, venue_pb2
 
-MAIN = "main"
-COIN = "ETH"
 TIMEOUT_S = 0.3
-EXPIRY_S = 0.7
+EXPIRY_S = 1.0
+QUICK = {"order_expiry_s": EXPIRY_S, "action_timeout_s": TIMEOUT_S}
+"""How long an order may still reach the venue, and how long an answer is awaited."""
 SETTLE_S = 0.1
 WAIT_S = 15.0
 POLL_S = 0.005
-CALL_S = 3.0
+CALL_S = 6.0
 
 
 class SteppedWall(SystemClock):
@@ -71,24 +65,33 @@ class World:
     """The gateway, its venue, and the ways to use both."""
 
     core: GatewayCore
-    venue: HyperCoreVenue
-    simulator: Simulator
+    side: VenueSide
     clock: SteppedWall
     stack: AsyncExitStack
 
     # the venue
 
+    def fault(self, kind: FaultKind, match: str = "*", **more: Any) -> None:
+        """Put a rule in force at the venue."""
+        self.side.faults.add(Fault(kind=kind, match=match, **more))
+
     def offer(self, *, bid: str = "", ask: str = "", size: str = "5") -> None:
         """Put house orders into the book."""
-        for side, price in ((Side.BUY, bid), (Side.SELL, ask)):
-            if price:
-                self.simulator.house_order(COIN, side, price, size)
+        self.side.offer(bid=bid, ask=ask, size=size)
 
     def end_order(self, key: str) -> None:
         """The venue cancels an order of ours, and tells whoever listens now."""
-        oid = int(self.order(key).venue_order_ids[-1])
-        assert self.simulator.engine.cancel(ADDRESS, oid, self.simulator.now_ms())
-        self.simulator.app.publish()
+        self.side.end_order(self.order(key).venue_order_ids[-1])
+
+    def venue_orders_of(self, key: str) -> list[TrueOrder]:
+        """The venue's orders that came of one key: more than one only where an amendment made a new one."""
+        client_id = self.order(key).venue_client_order_id
+        return [row for row in self.side.orders() if row.client_id == client_id]
+
+    def refuse_connections(self) -> None:
+        """Cut every connection, and take none until the faults are cleared."""
+        self.fault(FaultKind.REFUSE_CONNECTIONS, count=0)
+        assert self.side.cut_sockets() >= 1
 
     async def until_offered(self) -> None:
         """Wait until the gateway knows of an offer that a market order can take."""
@@ -96,10 +99,7 @@ class World:
 
     async def restart_simulator(self) -> None:
         """The venue's process ends and another begins at the same address, which knows nothing of the past."""
-        port = int(self.simulator.url.rsplit(":", 1)[1])
-        settings = self.simulator.settings.model_copy(update={"hyperliquid_port": port})
-        await self.stack.aclose()
-        self.simulator = await self.stack.enter_async_context(running_simulator(settings))
+        await restart(self.side, self.stack)
 
     # the caller
 
@@ -199,33 +199,14 @@ class World:
         await self.core.log.flush()
         return [event async for event in self.core.history(MAIN).replay()]
 
-    def use_http(self) -> None:
-        """From here on actions go over HTTP: the socket says that it cannot send."""
-        stream = self.venue._private[MAIN].stream
-
-        async def not_connected(*_: object, **__: object) -> None:
-            raise VenueUnavailable("the connection has ended", sent=Sent.NO)
-
-        stream.post_action = not_connected  # type: ignore[method-assign,assignment]
-
-
-def quick_streams(*, silence_s: float = 40.0, heartbeat_s: float = 15.0) -> dict[str, Any]:
-    """Sockets that reconnect at once."""
-    socket = SocketConfig(
-        backoff=BackoffPolicy(initial_s=0.01, cap_s=0.05),
-        silence_timeout_s=silence_s,
-        heartbeat_interval_s=heartbeat_s,
-    )
-    return {"config": StreamConfig(socket=socket, post_timeout_s=TIMEOUT_S)}
-
 
 @asynccontextmanager
 async def world(
+    side: VenueSide,
     broker: Broker,
     folder: Path,
     *,
-    streams: dict[str, Any] | None = None,
-    simulator: SimulatorSettings | None = None,
+    socket: SocketConfig | None = None,
     reconcile_s: float = 60.0,
     ask_s: float = 0.02,
     **settings: Any,
@@ -233,24 +214,23 @@ async def world(
     """A gateway that has recovered and takes orders.
 
     Args:
+        side: the venue; its simulator is started here.
         reconcile_s: between periodic comparisons with the venue.
         ask_s: between the first two questions about an order in doubt; each costs of the venue's request weight.
         settings: of the adapter.
     """
     clock = SteppedWall()
     values: dict[str, Any] = {
-        "order_expiry_s": EXPIRY_S,
-        "action_timeout_s": TIMEOUT_S,
+        "order_expiry_s": 20.0,
+        "action_timeout_s": 2.5,
         "settle_delay_s": SETTLE_S,
         **settings,
     }
     bus_options = BusOptions(servers=[broker.url], name="faults", timeout_s=2.0, storage="memory")
     async with AsyncExitStack() as stack, Bus.connect(bus_options) as bus:
-        found = await stack.enter_async_context(running_simulator(simulator or sim_settings()))
+        side.simulator = await stack.enter_async_context(running_simulator(side.simulator_settings()))
         await bus.ensure_streams(stream_specs(0))
-        venue = HyperCoreVenue(
-            gateway_settings(found, folder, **values), clock, stream_options=streams or quick_streams()
-        )
+        venue = side.build(folder, clock, socket=socket or quick_socket(), **values)
         core = GatewayCore(
             venue=venue,
             environment=venue_pb2.ENVIRONMENT_SIMULATOR,
@@ -261,7 +241,7 @@ async def world(
         )
         await core.recover()
         running = asyncio.create_task(core.run(), name="core")
-        here = World(core=core, venue=venue, simulator=found, clock=clock, stack=stack)
+        here = World(core=core, side=side, clock=clock, stack=stack)
         try:
             await here.until(lambda: here.ready or running.done())
             yield here
@@ -281,4 +261,4 @@ def _core_settings(reconcile_s: float, ask_s: float, lifetime_s: float) -> CoreS
     )
 
 
-__all__ = ["ADDRESS", "COIN", "MAIN", "SYMBOL", "World", "quick_streams", "sim_settings", "world"]
+__all__ = ["MAIN", "SYMBOL", "World", "quick_socket", "world"]

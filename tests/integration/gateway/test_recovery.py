@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -309,6 +310,33 @@ async def test_amendment_cut_by_a_crash_is_settled_by_what_the_venue_shows(bus: 
     async with life(bus, venue) as core:
         await until(lambda: core.accounts[MAIN].order_by_key("key-1").price == Decimal(105))  # type: ignore[union-attr]
         assert not core.accounts[MAIN].order_by_key("key-1").pending_replace  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("new_life", [True, False], ids=["new id at the venue", "same id"])
+async def test_confirmed_amendment_whose_events_a_crash_took_has_the_venues_terms(bus: Bus, new_life: bool) -> None:
+    """The caller was told that it holds; a restart must not show the old price for ever."""
+    clock = ManualClock()
+    venue = Dying(clock)
+    request = wire.ReplaceOrderRequest(
+        reference=wire.OrderReference(account_id=MAIN, client_order_id="key-1"), request_id="r-1", price="105"
+    )
+    async with life(bus, venue) as core:
+        await core.desk.submit(new_order("key-1"))
+        await core.log.flush()
+        core.log._outbox._window = 0
+        assert (await core.working.replace(request)).outcome == wire.SUBMIT_OUTCOME_ACKNOWLEDGED
+    if new_life:
+        name, order = next(iter(venue.orders.items()))
+        venue.orders[name] = replace(order, venue_order_id="another")
+    clock.advance(60)
+    async with life(bus, venue) as core:
+        await core.reconciler.reconcile(MAIN)
+        order = core.accounts[MAIN].order_by_key("key-1")
+        assert order is not None
+        assert (order.price, order.working) == (Decimal(105), True)
+        await core.log.flush()
+    events = await stored(bus)
+    assert [one.execution_report.order.terms.price for one in events if one.HasField("execution_report")][-1] == "105"
 
 
 # operators

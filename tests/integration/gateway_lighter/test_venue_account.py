@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from gateway_lighter.account_transactions import Transfer, Withdraw
+from gateway_lighter.answers import read_done
 from gateway_lighter.venue import LighterVenue
 from simulator.engine.values import Side
 from simulator.faults import Fault, FaultKind
@@ -25,7 +27,7 @@ from tests.integration.gateway_lighter.world import (
     world,
 )
 from venuemesh.clock import SystemClock
-from venuemesh.errors import AccountNotFound, AuthenticationFailed, NotSupported
+from venuemesh.errors import AccountNotFound, AuthenticationFailed
 from venuemesh.gateway.venue import Placed, Refused, VenueOrderState
 from venuemesh.v1 import account_pb2, instrument_pb2, order_pb2, stream_pb2
 
@@ -140,9 +142,51 @@ async def test_funding_is_told_by_stream_and_query_with_the_same_id(tmp_path: Pa
         (entry,) = found.sink.ledger
         assert entry.ledger_entry_type == account_pb2.LEDGER_ENTRY_TYPE_FUNDING
         assert entry.symbol == SYMBOL
-        fetched = await found.venue.fetch_ledger("main", 0)
-        assert [row.ledger_entry_id for row in fetched] == [entry.ledger_entry_id]
-        assert fetched[0].amount == entry.amount
+        (fetched,) = [row for row in await found.venue.fetch_ledger("main", 0) if row.symbol]
+        assert (fetched.ledger_entry_id, fetched.amount) == (entry.ledger_entry_id, entry.amount)
+
+
+async def test_money_that_came_went_and_moved_is_in_the_ledger(tmp_path: Path) -> None:
+    """Deposit, withdrawal, transfers out and between sections: signed, and the sum is the change of the balance."""
+    other = {"l1_address": OWNER, "keys": {}, "usdc": "0"}
+    mine = {"l1_address": OWNER, "keys": PUBLIC, "usdc": "1000", "tier": "premium"}
+    settings = sim_settings(lighter_accounts={ACCOUNT: mine, ACCOUNT + 1: other})
+    async with world(tmp_path, simulator_settings=settings) as found:
+        found.front.fund(ACCOUNT, "250")
+        for transaction in (
+            Withdraw(asset_index=3, route_type=0, amount=40_000_000),
+            Transfer(to_account_index=ACCOUNT + 1, asset_index=3, amount=11_500_000),
+            Transfer(to_account_index=ACCOUNT, asset_index=3, to_route_type=1, amount=5_000_000),
+        ):
+            assert await found.venue._parts.send("main", transaction, None, "money", read_done) is True
+        entries = await found.venue.fetch_ledger("main", 0)
+        assert [(row.amount, row.venue_section) for row in entries] == [
+            ("1000", ""),
+            ("250", ""),
+            ("-40", ""),
+            ("-11.5", ""),
+            ("-5", ""),
+            ("5", "spot"),
+        ]
+        snapshot = await found.venue.fetch_snapshot("main")
+        held = sum(Decimal(row.total) for row in snapshot.balances)
+        assert held == sum(Decimal(row.amount) for row in entries)
+        later_ns = entries[-1].venue_time.ToNanoseconds() + 1_000_000
+        late = await found.venue.fetch_ledger("main", later_ns)
+        assert {row.ledger_entry_id.split("-")[0] for row in late} == {"deposit", "withdrawal"}  # they may end late
+
+
+async def test_history_the_venue_refuses_or_garbles_is_said_and_keeps_nothing_else_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The other entries come; trading goes on."""
+    async with world(tmp_path) as found:
+        found.front.fund(ACCOUNT, "250")
+        fault = Fault(kind=FaultKind.REFUSE, match="info:transfer/history", code=29404, count=0)
+        found.front.faults.add(fault)
+        assert [row.amount for row in await found.venue.fetch_ledger("main", 0)] == ["100000", "250"]
+        (record,) = [row for row in caplog.records if row.message == "ledger_refused"]
+        assert record.__dict__["what"] == "transfers"
 
 
 def pay_funding(found: World) -> None:
@@ -186,8 +230,6 @@ async def test_unknown_account_is_named(tmp_path: Path) -> None:
     async with world(tmp_path) as found:
         with pytest.raises(AccountNotFound, match="nobody"):
             await found.venue.fetch_snapshot("nobody")
-        with pytest.raises(NotSupported):
-            await found.venue.schedule_cancel("main", None)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,17 @@ from simulator.lighter.front import LighterFront
 from simulator.server import Simulator
 from simulator.settings import SimulatorSettings
 from simulator.testing import quiet, running_simulator
-from venuemesh.clock import SystemClock
-from venuemesh.gateway.venue import BookSnapshot, Level, OrderTarget, OrderTicket, VenueFill, VenueOrder, VenuePosition
+from venuemesh.clock import Clock, SystemClock
+from venuemesh.gateway.venue import (
+    BookSnapshot,
+    Level,
+    OrderTarget,
+    OrderTicket,
+    ReferencePrice,
+    VenueFill,
+    VenueOrder,
+    VenuePosition,
+)
 from venuemesh.transport.backoff import BackoffPolicy
 from venuemesh.transport.observer import Observer
 from venuemesh.transport.session import SocketConfig
@@ -52,6 +61,8 @@ class Recorder:
     candles: list[market_data_pb2.Candle] = field(default_factory=list)
     feed_losses: list[tuple[str, str]] = field(default_factory=list)
     unknown_words: list[tuple[str, str]] = field(default_factory=list)
+    references: list[tuple[str, Sequence[ReferencePrice]]] = field(default_factory=list)
+    reference_losses: list[tuple[str, str]] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def on_link(self, link_id: str, state: stream_pb2.LinkState.ValueType, cause: str) -> None:
@@ -112,6 +123,14 @@ class Recorder:
         self.feed_losses.append((symbol, cause))
         self.changed.set()
 
+    def on_reference_prices(self, section: str, prices: Sequence[ReferencePrice], received_ns: int) -> None:
+        self.references.append((section, prices))
+        self.changed.set()
+
+    def on_reference_lost(self, section: str, cause: str) -> None:
+        self.reference_losses.append((section, cause))
+        self.changed.set()
+
     def on_unknown_words(self, account_id: str, text: str) -> None:
         self.unknown_words.append((account_id, text))
         self.changed.set()
@@ -131,6 +150,7 @@ class World:
     simulator: Simulator
     venue: LighterVenue
     sink: Recorder
+    clock: Clock
     instruments: dict[str, instrument_pb2.Instrument] = field(default_factory=dict)
     number: int = 0
 
@@ -145,6 +165,20 @@ class World:
         spec = self.front.venue.markets.by_name("BTC")
         assert spec is not None
         return Decimal(round(self.front.venue.market(spec).mark))
+
+    def move_mark(self, price: Decimal) -> None:
+        """Let the venue's mark of BTC be `price`, and what waits for it fire."""
+        spec = self.front.venue.markets.by_name("BTC")
+        assert spec is not None
+        self.front.venue.upkeep.set_prices(spec.key, price, price, self.front.app.now_ms())
+        self.front.app.publish()
+
+    def exit(
+        self, order_type: order_pb2.OrderType.ValueType, offset: int, quantity: str = "0.01", **changes: Any
+    ) -> OrderTicket:
+        """An order that closes a long once the mark is `offset` away, at up to 500 less."""
+        plain = self.ticket(side=order_pb2.SIDE_SELL, reduce_only=True, offset=offset - 500, quantity=quantity)
+        return replace(plain, order_type=order_type, trigger_price=self.mark + offset, **changes)
 
     def ticket(
         self,
@@ -163,7 +197,7 @@ class World:
             self.number += 1
             number = self.number
         order_id = f"{number:032x}"
-        now_ns = SystemClock().now_ns()
+        now_ns = self.clock.now_ns()
         return OrderTicket(
             account_id="main",
             order_id=order_id,
@@ -226,10 +260,29 @@ def fast_streams(send_timeout_s: float = 5.0) -> dict[str, Any]:
     return {"config": StreamConfig(socket=SocketConfig(backoff=backoff), send_timeout_s=send_timeout_s)}
 
 
+class ShiftedClock:
+    """The machine's clock with a wall clock that can be set on: hours pass, and no time-out runs out."""
+
+    def __init__(self) -> None:
+        self._system = SystemClock()
+        self._shift_ns = 0
+
+    def now_ns(self) -> int:
+        return self._system.now_ns() + self._shift_ns
+
+    def monotonic_s(self) -> float:
+        return self._system.monotonic_s()
+
+    def pass_time(self, seconds: float) -> None:
+        """Set the wall clock on."""
+        self._shift_ns += int(seconds * 1e9)
+
+
 @asynccontextmanager
 async def world(
     folder: Path,
     *,
+    clock: Clock | None = None,
     simulator_settings: SimulatorSettings | None = None,
     live: bool = True,
     stream_options: dict[str, Any] | None = None,
@@ -238,10 +291,11 @@ async def world(
 ) -> AsyncIterator[World]:
     """Run both while the block runs; by default the account is live when the block begins."""
     options = fast_streams() if stream_options is None else stream_options
-    async with running_simulator(simulator_settings or sim_settings()) as simulator:
+    clock = clock or SystemClock()
+    async with running_simulator(simulator_settings or sim_settings(), clock=clock) as simulator:
         settings = gateway_settings(simulator, folder, **changes)
-        venue = LighterVenue(settings, SystemClock(), observer=observer, stream_options=options)
-        found = World(simulator, venue, Recorder())
+        venue = LighterVenue(settings, clock, observer=observer, stream_options=options)
+        found = World(simulator, venue, Recorder(), clock)
         found.instruments = {row.symbol: row for row in await venue.fetch_instruments()}
         running = asyncio.create_task(venue.run(found.sink), name="venue")
         try:

@@ -29,6 +29,9 @@ from venuemesh.v1 import (
     portfolio_pb2,
     portfolio_service_pb2,
     portfolio_service_pb2_grpc,
+    routing_pb2,
+    routing_service_pb2,
+    routing_service_pb2_grpc,
     stream_pb2,
     venue_pb2,
     venue_service_pb2,
@@ -36,6 +39,8 @@ from venuemesh.v1 import (
 )
 
 VENUE, ACCOUNT, SYMBOL = "hyperliquid", "main", "BTC/USDC:USDC"
+CHEAPER = "lighter"
+ASKS = {VENUE: "64124", CHEAPER: "64120"}
 
 
 class Fault(Enum):
@@ -52,6 +57,12 @@ class Fault(Enum):
     CANCEL_UNKNOWN = auto()
     ACCEPTS_ZERO = auto()
     REFUSES_BY_ANSWER = auto()
+    PLANS_DEARER = auto()
+    SEES_OTHER_BOOKS = auto()
+    SEES_ONE_BOOK = auto()
+    SENDS_ELSEWHERE = auto()
+    ROUTE_RESTS = auto()
+    ROUTES_ANEW = auto()
 
 
 class FakeMesh(
@@ -60,12 +71,14 @@ class FakeMesh(
     market_data_service_pb2_grpc.MarketDataServiceServicer,
     order_service_pb2_grpc.OrderServiceServicer,
     portfolio_service_pb2_grpc.PortfolioServiceServicer,
+    routing_service_pb2_grpc.RoutingServiceServicer,
 ):
     """Fills market orders at once, rests limit orders, and keeps one position."""
 
     def __init__(self, fault: Fault) -> None:
         self._fault = fault
         self._held = Decimal("0.5")
+        self._routed = 0
         self._orders: dict[str, order_pb2.Order] = {}
         self._executions: asyncio.Queue[Any] = asyncio.Queue()
         self._deltas: asyncio.Queue[Any] = asyncio.Queue()
@@ -86,7 +99,7 @@ class FakeMesh(
         fresh = stream_pb2.FRESHNESS_STALE if self._fault is Fault.STALE_BOOK else stream_pb2.FRESHNESS_FRESH
         book = market_data_pb2.OrderBook(
             bids=[market_data_pb2.PriceLevel(price="64123", quantity="1")],
-            asks=[market_data_pb2.PriceLevel(price="64124", quantity="1")],
+            asks=[market_data_pb2.PriceLevel(price=ASKS[request.venue or VENUE], quantity="1")],
             freshness=fresh,
             stale_cause="venue link down",
         )
@@ -147,6 +160,44 @@ class FakeMesh(
             self._report(order)
         return order_service_pb2.CancelOrderResponse(order=order, outcome=outcome)
 
+    async def PlanRoute(self, request: Any, context: Any) -> Any:
+        return routing_service_pb2.PlanRouteResponse(plan=self._plan(request.order.quantity))
+
+    def _plan(self, quantity: str) -> routing_pb2.RoutePlan:
+        seen = {VENUE: "64119", CHEAPER: "64120"} if self._fault is Fault.SEES_OTHER_BOOKS else ASKS
+        best, *others = sorted(seen, key=lambda venue: seen[venue], reverse=self._fault is Fault.PLANS_DEARER)
+        candidates = [
+            routing_pb2.RouteCandidate(
+                venue=venue, eligible=True, expected_price=seen[venue], best_price=seen[venue], score=seen[venue]
+            )
+            for venue in (best, *others)
+        ]
+        if self._fault is Fault.SEES_ONE_BOOK:
+            candidates[1].eligible, candidates[1].reason = False, error_pb2.REASON_VENUE_DISCONNECTED
+        return routing_pb2.RoutePlan(
+            strategy=routing_pb2.ROUTING_STRATEGY_BEST_PRICE,
+            legs=[routing_pb2.RouteLeg(venue=best, quantity=quantity)],
+            candidates=candidates,
+            explanation="least cost",
+        )
+
+    async def SubmitRoutedOrder(self, request: Any, context: Any) -> Any:
+        terms, plan = request.order, self._plan(request.order.quantity)
+        self._routed += 1
+        terms.venue = VENUE if self._fault is Fault.SENDS_ELSEWHERE else plan.legs[0].venue
+        rests = self._fault is Fault.ROUTE_RESTS
+        route = routing_pb2.Route(
+            route_id=f"route-{self._routed if self._fault is Fault.ROUTES_ANEW else 1}",
+            plan=plan,
+            status=order_pb2.ORDER_STATUS_NEW if rests else order_pb2.ORDER_STATUS_FILLED,
+            filled_quantity="0" if rests else terms.quantity,
+            average_price=ASKS[terms.venue],
+            children=[order_pb2.Order(terms=terms)],
+        )
+        return routing_service_pb2.SubmitRoutedOrderResponse(
+            route=route, outcome=order_service_pb2.SUBMIT_OUTCOME_ACKNOWLEDGED, replayed=self._routed > 1
+        )
+
     async def StreamExecutionReports(self, request: Any, context: Any) -> AsyncIterator[Any]:
         response = order_service_pb2.StreamExecutionReportsResponse
         yield response(acknowledgement=stream_pb2.StreamAcknowledgement())
@@ -187,6 +238,7 @@ async def serving(fault: Fault) -> AsyncIterator[str]:
     market_data_service_pb2_grpc.add_MarketDataServiceServicer_to_server(mesh, server)
     order_service_pb2_grpc.add_OrderServiceServicer_to_server(mesh, server)
     portfolio_service_pb2_grpc.add_PortfolioServiceServicer_to_server(mesh, server)
+    routing_service_pb2_grpc.add_RoutingServiceServicer_to_server(mesh, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -369,7 +369,16 @@ class _Accounts(_Part):
         raise AssertionError("not scripted")
 
     GetAccount = ListBalances = ListFills = ListLedgerEntries = SetLeverage = SetMarginMode = ListAccounts
-    AdjustIsolatedMargin = TransferCollateral = StreamAccountEvents = ListPositionHistory = ListAccounts
+    AdjustIsolatedMargin = TransferCollateral = ListPositionHistory = ListAccounts
+
+    async def StreamAccountEvents(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        """An account with nothing in it, and nothing ever happens."""
+        response = account_service_pb2.StreamAccountEventsResponse
+        header = stream_pb2.StreamHeader(epoch="e", sequence=1)
+        yield response(header=header, acknowledgement=stream_pb2.StreamAcknowledgement(stream_id="account"))
+        account = account_pb2.Account(account_id=ACCOUNT, venue=self.gateway.venue)
+        yield response(header=header, snapshot=account_service_pb2.AccountSnapshot(account=account))
+        await asyncio.Event().wait()
 
 
 class _Reconciliation(_Part):
@@ -426,13 +435,17 @@ async def running(broker_url: str, *gateways: Gateway, **more: Any) -> AsyncIter
     clock, metrics = SystemClock(), Metrics()
     server = GrpcServer(wanted.grpc, metrics=metrics, tracing=Tracing("router"), clock=clock)
     options = bus_options("router", wanted.nats)
-    async with Bus.connect(options) as bus, build(wanted, server, bus, clock, metrics) as router:
+    async with AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(Bus.connect(options))
         await bus.ensure_streams(stream_specs(options.event_max_age_s))
+        router = await stack.enter_async_context(build(wanted, server, bus, clock, metrics))
         await router.server.start()
         channel = grpc.aio.insecure_channel(
             router.server.address, options=(("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
         )
         try:
+            async with asyncio.timeout(WAIT_S):
+                await router.risk.store.ready.wait()
             await until(router, lambda: all(link.listed for link in router.venues.all() if gateway_up(link, gateways)))
             yield router, channel
         finally:

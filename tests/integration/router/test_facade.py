@@ -29,12 +29,12 @@ from venuemesh.v1 import (
     account_service_pb2_grpc,
     market_data_service_pb2,
     market_data_service_pb2_grpc,
+    operations_service_pb2,
+    operations_service_pb2_grpc,
     order_pb2,
     order_service_pb2,
     reconciliation_service_pb2,
     reconciliation_service_pb2_grpc,
-    risk_service_pb2,
-    risk_service_pb2_grpc,
     venue_pb2,
     venue_service_pb2,
     venue_service_pb2_grpc,
@@ -301,12 +301,13 @@ async def test_consolidated_book_names_levels_by_venue_and_who_was_left_out(brok
 
 
 async def test_unknown_venue_and_unserved_method_are_refused_with_their_reasons(broker: Broker) -> None:
-    """VENUE_NOT_FOUND names the field; RiskService answers NOT_IMPLEMENTED."""
+    """VENUE_NOT_FOUND names the field; a method of later answers NOT_IMPLEMENTED."""
     gateway = Gateway("only")
     async with gateways(gateway), running(broker.url, gateway) as (_, channel):
         unknown = await refused(orders(channel).SubmitOrder(submit_request(venue="nowhere"), timeout=5))
-        risk = risk_service_pb2_grpc.RiskServiceStub(channel)
-        unserved = await refused(risk.GetRiskState(risk_service_pb2.GetRiskStateRequest(), timeout=5))
+        operations = operations_service_pb2_grpc.OperationsServiceStub(channel)
+        request = operations_service_pb2.ReloadConfigurationRequest()
+        unserved = await refused(operations.ReloadConfiguration(request, timeout=5))
     assert (unknown.reason, unknown.field) == (Reason.VENUE_NOT_FOUND, "order.venue")
     assert (unserved.reason, unserved.code) == (Reason.NOT_IMPLEMENTED, grpc.StatusCode.UNIMPLEMENTED)
 

@@ -513,15 +513,11 @@ async def test_order_that_is_not_admitted_is_neither_journalled_nor_sent(
     """The checks see the order with all its children before the plan is stored."""
     asked: list[list[str]] = []
 
-    class Refuses:
-        async def admit(self, order: Any, children: Any) -> None:
-            asked.append([child.venue for child in children])
-            raise RiskRefused("over the limit")
+    async def refuse(_: Any, new: Any, **__: Any) -> None:
+        asked.append([order.venue for order in new])
+        raise RiskRefused("over the limit")
 
-        def settle(self, child: Any, answer: Any) -> None:
-            raise AssertionError("nothing was held")
-
-    monkeypatch.setattr("router.server.AdmitAll", Refuses)
+    monkeypatch.setattr("router.risk_desk.RiskDesk.take", refuse)
     one, two = thin_pair()
     async with gateways(one, two), running(broker.url, one, two) as (router, channel):
         routed = await refused(orders(channel).SubmitOrder(submit_request(quantity="8"), timeout=5))

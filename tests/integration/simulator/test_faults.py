@@ -161,6 +161,18 @@ async def test_frames_when_doubled_lost_and_reordered_arrive_so(caller: Caller) 
     await socket.close()
 
 
+async def test_frame_when_delayed_holds_back_those_behind_it_and_none_is_lost(caller: Caller) -> None:
+    """A late frame is late for all: a socket keeps its order."""
+    socket = await updates(caller)
+    caller.simulator.faults.add(Fault(kind=FaultKind.DELAY_FRAME, match="orderUpdates", delay_s=0.05))
+    for price in ("3801", "3802"):
+        await caller.post("/exchange", caller.order(price))
+    heard = [(await next_frame(socket))["data"][0]["order"]["limitPx"] for _ in range(2)]
+    assert heard == ["3801.0", "3802.0"]
+    assert caller.simulator.faults.rules == ()
+    await socket.close()
+
+
 async def test_post_when_its_reply_is_dropped_cuts_the_socket_after_the_effect(caller: Caller) -> None:
     """A write over the socket whose answer is lost."""
     socket = await updates(caller)

@@ -156,6 +156,25 @@ async def test_cancel_all_when_called_ends_every_order(client: Any, simulator: S
     assert [row["status"] for row in simulator.lighter.orders(ACCOUNT)] == ["canceled", "canceled"]
 
 
+async def test_stop_when_created_waits_and_scheduled_cancel_is_set_and_taken_back(
+    client: Any, simulator: Simulator
+) -> None:
+    """`stopLossPrice` and `cancelAllOrdersAfter` as ccxt writes them."""
+    bid = (await client.fetch_ticker(ETH))["last"]
+    await client.create_order(ETH, "market", "buy", 0.1, round(bid * 1.05))
+    stop = {"stopLossPrice": round(bid * 0.9), "reduceOnly": True, "clientOrderId": 31}
+    await client.create_order(ETH, "limit", "sell", 0.1, round(bid * 0.85), stop)
+    row = simulator.lighter.find_order(ACCOUNT, 31)
+    assert row is not None
+    assert (row["type"], row["status"], row["trigger_status"]) == ("stop-loss-limit", "pending", "mark-price")
+    account = simulator.lighter.venue.accounts.get(ACCOUNT)
+    before_ms = simulator.now_ms()
+    await client.cancel_all_orders_after(600_000)
+    assert before_ms + 590_000 < account.cancel_all_ms < before_ms + 630_000
+    await client.cancel_all_orders_after(0)
+    assert account.cancel_all_ms == 0
+
+
 async def test_streams_when_watched_deliver_market_data(client: Any) -> None:
     """Order book, ticker, trades."""
     book = await client.watch_order_book(ETH)

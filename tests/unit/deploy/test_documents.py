@@ -19,6 +19,7 @@ from venuemesh.v1 import (  # noqa: F401 - registers the methods that the exampl
     market_data_service_pb2,
     order_service_pb2,
     portfolio_service_pb2,
+    risk_service_pb2,
 )
 
 ROOT = Path(__file__).resolve().parents[3]

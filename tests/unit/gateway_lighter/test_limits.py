@@ -83,7 +83,13 @@ def test_every_charge_fits_its_budgets_and_cancels_have_a_reserve(tier: Tier) ->
 def test_settings_have_a_budget_of_their_own() -> None:
     """40 a minute on every tier."""
     charge = TierLimits(tier=Tier.PREMIUM).transaction_charge([LEVERAGE, LEVERAGE])
-    assert charge.costs == {TRANSACTIONS: 1, SETTINGS: 2}
+    assert charge.costs == {TRANSACTIONS: 2, SETTINGS: 2}
+
+
+def test_batch_costs_each_of_its_transactions_where_they_have_a_budget() -> None:
+    """A standard account counts requests."""
+    assert TierLimits(tier=Tier.PREMIUM).transaction_charge([ORDER] * 15).costs == {TRANSACTIONS: 15}
+    assert TierLimits().transaction_charge([ORDER] * 15).costs == {REST: 1}
 
 
 def test_batch_is_as_urgent_as_its_least_urgent_member() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway_lighter.nonces import (
+    MAX_NONCE,
     NonceFate,
     NonceLease,
     NonceMode,
@@ -306,3 +307,48 @@ def test_failed_send_tells_what_became_of_the_nonce(error: MeshError, fate: Nonc
 def test_mode_is_the_pools() -> None:
     """All keys of an account are used alike."""
     assert NoncePool([4], NonceMode.SEQUENTIAL).mode is NonceMode.SEQUENTIAL
+
+
+@MODES
+def test_run_of_nonces_begins_with_its_lease_only_while_nothing_follows_it(mode: NonceMode) -> None:
+    """A batch has no gap: where another lease stands behind the first, the first is given back."""
+    source = synchronized(mode, 5)
+    free = source.lease(NOW_MS)
+    run = source.lease_run(free, 3, NOW_MS)
+    assert [lease.nonce for lease in run] == [free.nonce, free.nonce + 1, free.nonce + 2]
+    assert source.outstanding == 3
+    if mode is NonceMode.SEQUENTIAL:
+        return
+    first, behind = source.lease(NOW_MS), source.lease(NOW_MS)
+    later = source.lease_run(first, 2, NOW_MS)
+    assert [lease.nonce for lease in later] == [behind.nonce + 1, behind.nonce + 2]
+    assert source.outstanding == 3 + 1 + 2
+    assert source.lease_run(later[0], 1, NOW_MS) == [later[0]]  # one alone is good wherever it stands
+
+
+def test_run_of_nonces_that_does_not_fit_is_given_back_whole() -> None:
+    """At the end of all nonces nothing stays leased."""
+    source = NonceSource(4)
+    source.restore(MAX_NONCE - 3)
+    with pytest.raises(Unavailable):
+        source.lease_run(source.lease(NOW_MS), 4, NOW_MS)
+    assert source.outstanding == 0
+
+
+@given(sizes=st.lists(st.integers(1, 15), min_size=1, max_size=12), taken=st.lists(st.booleans(), min_size=12))
+@settings(max_examples=50, deadline=None)
+def test_batches_and_single_sends_of_one_key_never_share_a_nonce(sizes: list[int], taken: list[bool]) -> None:
+    """Whatever stands between the reservation and the batch (P36)."""
+    source, venue, seen = NonceSource(4), Counter(NonceMode.SKIPPING), set[int]()
+    for size, other in zip(sizes, taken, strict=False):
+        first = source.lease(NOW_MS)
+        single = [source.lease(NOW_MS)] if other else []
+        run = source.lease_run(first, size, NOW_MS)
+        assert [lease.nonce for lease in run] == list(range(run[0].nonce, run[0].nonce + size))
+        sent = sorted([*single, *run], key=lambda lease: lease.nonce)
+        assert not seen & {lease.nonce for lease in sent}
+        seen |= {lease.nonce for lease in sent}
+        for lease in sent:
+            assert venue.take(lease.nonce)
+            source.settle(lease, NonceFate.SPENT)
+    assert source.outstanding == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -137,6 +138,7 @@ def test_group_of_the_reference_is_taken(grouping: Grouping, orders: tuple[Order
         (OTO, (PARENT, child(OrderKind.STOP_LOSS_LIMIT, is_ask=False))),
         (OTO, (PARENT, child(OrderKind.STOP_LOSS_LIMIT, order_expiry=EXPIRY_MS + 1))),
         (OTO, (PARENT, SIZED_STOP)),
+        (OTO, (PARENT, child(OrderKind.STOP_LOSS_LIMIT, reduce_only=False))),
         (OTO, (PARENT, child(OrderKind.STOP_LOSS_LIMIT, market_index=2))),
         (OCO, (SIZED_TAKE, child(OrderKind.STOP_LOSS_LIMIT, base_amount=6))),
         (OCO, (SIZED_TAKE, child(OrderKind.STOP_LOSS_LIMIT, base_amount=5, reduce_only=False))),
@@ -237,3 +239,9 @@ def test_client_order_indices_of_many_orders_differ() -> None:
     """No collision among ten thousand ids in sequence."""
     assert len({client_order_index(f"{n:032x}") for n in range(10_000)}) == 10_000
     assert client_order_index("00" * 16) == 86407699194641
+
+
+def test_market_index_above_one_byte_is_written_whole() -> None:
+    """Spot markets begin at 2048; a client that wrote one byte traded market 0 instead."""
+    assert msgspec.to_builtins(CancelOrder(market_index=2048, index=7))["MarketIndex"] == 2048
+    assert 2048 in CancelOrder(market_index=2048, index=7).elements()

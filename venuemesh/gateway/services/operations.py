@@ -13,7 +13,7 @@ from venuemesh.errors import InvalidRequest
 from venuemesh.gateway.audit_reader import AuditQuery
 from venuemesh.gateway.services.alert_stream import AlertStream
 from venuemesh.gateway.services.parts import Context, GatewayParts
-from venuemesh.gateway.services.requests import check_enum, cursor_fault, not_yet, required, time_range
+from venuemesh.gateway.services.requests import check_enum, cursor_fault, not_yet, required, text, time_range
 from venuemesh.paging import Pager
 from venuemesh.streaming import StreamHub
 from venuemesh.telemetry import set_log_level
@@ -86,8 +86,12 @@ class OperationsServicer(operations_service_pb2_grpc.OperationsServiceServicer):
         raise not_yet("SetCircuitBreaker")
 
     async def DrainVenue(self, request: wire.DrainVenueRequest, context: Context) -> wire.DrainVenueResponse:
-        """Not served yet."""
-        raise not_yet("DrainVenue")
+        """Refuse new orders until told otherwise, over restarts too; all else goes on, also what is in flight."""
+        self._parts.desk.check_venue(request.venue)
+        operator, reason = text(request.operator, "operator"), text(request.reason, "reason")
+        await self._parts.drain_by_operator(operator, reason, drain=request.drain)
+        desk = self._parts.desk
+        return wire.DrainVenueResponse(draining=bool(desk.draining or desk.drained_because), in_flight=desk.in_flight)
 
     async def ReloadConfiguration(
         self, request: wire.ReloadConfigurationRequest, context: Context

@@ -15,6 +15,7 @@ from venuemesh.gateway.dead_mans_switch import DeadMansSwitches
 from venuemesh.gateway.desk import Desk
 from venuemesh.gateway.discrepancies import DiscrepancyHistory
 from venuemesh.gateway.instruments import Instruments
+from venuemesh.gateway.kill_switch import KillSwitch
 from venuemesh.gateway.market_data import MarketData
 from venuemesh.gateway.operator_actions import OperatorActions
 from venuemesh.gateway.reconciler import Reconciler
@@ -22,6 +23,7 @@ from venuemesh.gateway.resolver import Resolver
 from venuemesh.gateway.venue import Venue
 from venuemesh.gateway.working import WorkingOrders
 from venuemesh.journal import AccountHistory, EventLog
+from venuemesh.risk_store import RiskStore
 from venuemesh.v1 import venue_pb2
 
 Context: TypeAlias = Any
@@ -37,6 +39,8 @@ class GatewayParts(Protocol):
     operations: AccountOperations
     alerts: Alerts
     switches: DeadMansSwitches
+    risk: RiskStore
+    kill_switch: KillSwitch
     instruments: Instruments
     books: Books
     market: MarketData
@@ -55,6 +59,9 @@ class GatewayParts(Protocol):
 
     def history(self, account_id: str) -> AccountHistory:
         """The account's stored events."""
+
+    async def drain_by_operator(self, operator: str, reason: str, *, drain: bool) -> None:
+        """Take no new orders, or take them again, as an operator says."""
 
     def status(self) -> venue_pb2.VenueStatus:
         """Health of the venue now."""

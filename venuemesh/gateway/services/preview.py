@@ -51,7 +51,7 @@ class _Preview:
         if "order.account_id" not in self._mended:
             account = self._ask(lambda: desk.account(self._order.account_id, "order.account_id"))
             if account is not None:
-                self._ask(lambda: desk.check_ready(account))
+                self._ask(lambda: desk.check_ready(account, self._order))
         if "order.order_type" not in self._mended:
             self._ask_all(lambda: rules.check_capabilities(self._order, self._parts.venue.capabilities))
         if checked is None or "order.symbol" in self._mended:

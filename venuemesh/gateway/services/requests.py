@@ -12,6 +12,7 @@ from venuemesh.gateway.order_wire import nanoseconds
 
 MAX_SYMBOLS = 200
 MAX_SYMBOL_CHARACTERS = 64
+MAX_TEXT_CHARACTERS = 200
 NS_PER_S = 1_000_000_000
 
 
@@ -28,6 +29,20 @@ def required(value: str, field: str) -> str:
     """
     if not value:
         raise missing(field, "is required")
+    return value
+
+
+def text(value: str, field: str, *, longest: int = MAX_TEXT_CHARACTERS) -> str:
+    """A text for people that must be there: printable, not only blanks, and bounded.
+
+    Raises:
+        InvalidRequest: it is not.
+    """
+    if not value.strip():
+        raise missing(field, "is required")
+    if len(value) > longest or not value.isprintable():
+        rule = f"must be at most {longest} printable characters, got {len(value)}: {value[:32]!r}"
+        raise InvalidRequest(f"{field}: {rule}", field=field)
     return value
 
 

@@ -1,4 +1,4 @@
-"""Several accounts behind one gateway: a master and its sub-account, with one API wallet and a stream each."""
+"""Several accounts behind one gateway: a master with its sub-account or vault, one API wallet and a stream each."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from simulator.testing import running_simulator
 from tests.integration.hypercore.adapter.world import (
     ADDRESS,
     AGENT_KEY,
+    STRANGER,
     SYMBOL,
     Recorder,
     World,
@@ -25,8 +26,16 @@ from tests.integration.hypercore.adapter.world import (
     sim_settings,
 )
 from venuemesh.clock import SystemClock
-from venuemesh.errors import AuthenticationFailed
-from venuemesh.gateway.venue import CancelAnswer, CollateralTransfer, OrderTicket, Placed, VenueFill, VenueOrderState
+from venuemesh.errors import AuthenticationFailed, Reason
+from venuemesh.gateway.venue import (
+    CancelAnswer,
+    CollateralTransfer,
+    OrderTicket,
+    Placed,
+    Refused,
+    VenueFill,
+    VenueOrderState,
+)
 from venuemesh.v1 import order_pb2
 
 SUB = "0x" + "cc" * 20
@@ -34,11 +43,14 @@ IOC = order_pb2.TIME_IN_FORCE_IOC
 
 
 @asynccontextmanager
-async def two_accounts(folder: Path, *, related: bool = True) -> AsyncIterator[World]:
-    """`main` and `desk2`, its sub-account: both are traded with the master's API wallet."""
-    settings = sim_settings(accounts={ADDRESS: "10000", SUB: "5000"})
+async def two_accounts(
+    folder: Path, *, related: bool = True, vault: bool = False, leader: str = ADDRESS
+) -> AsyncIterator[World]:
+    """`main` and `desk2`, its sub-account or a vault it leads: both are traded with the master's API wallet."""
+    vaults = {SUB: leader} if vault else {}
+    settings = sim_settings(accounts={ADDRESS: "10000", SUB: "5000"}, vaults=vaults)
     async with running_simulator(settings) as simulator:
-        if related:
+        if related and not vault:
             simulator.venue.registry.profile(SUB).master = ADDRESS
         key = folder / "agent.key"
         key.write_text(AGENT_KEY)
@@ -70,9 +82,10 @@ def ticket(found: World, account_id: str, **changes: str) -> OrderTicket:
     return replace(found.ticket(**fields), account_id=account_id)  # type: ignore[arg-type]
 
 
-async def test_orders_of_a_sub_account_are_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("vault", [False, True], ids=["sub-account", "vault"])
+async def test_orders_of_a_sub_account_or_vault_are_its_own(tmp_path: Path, vault: bool) -> None:
     """Signed for it, found by its address, pushed on its stream; the master sees nothing of them."""
-    async with two_accounts(tmp_path) as found:
+    async with two_accounts(tmp_path, vault=vault) as found:
         order = ticket(found, "desk2", price="3000")
         placed = await found.venue.place_order(order, lambda: None)
         assert isinstance(placed, Placed)
@@ -88,9 +101,10 @@ async def test_orders_of_a_sub_account_are_its_own(tmp_path: Path) -> None:
         assert await found.venue.cancel_order(target) is CancelAnswer.CANCELED
 
 
-async def test_fills_positions_and_balances_of_each_account_stay_apart(tmp_path: Path) -> None:
+@pytest.mark.parametrize("vault", [False, True], ids=["sub-account", "vault"])
+async def test_fills_positions_and_balances_of_each_account_stay_apart(tmp_path: Path, vault: bool) -> None:
     """Both trade the same coin at once; every push names the right account."""
-    async with two_accounts(tmp_path) as found:
+    async with two_accounts(tmp_path, vault=vault) as found:
         found.simulator.house_order("ETH", Side.SELL, "3900", "0.5")
         pushed: list[tuple[str, Decimal]] = []
 
@@ -160,3 +174,13 @@ async def test_start_when_the_sub_account_is_not_the_masters_fails(tmp_path: Pat
     with pytest.raises(AuthenticationFailed, match="no vault and no sub-account"):
         async with two_accounts(tmp_path, related=False):
             raise AssertionError("it must not start")
+
+
+async def test_vault_of_another_leader_takes_no_order(tmp_path: Path) -> None:
+    """The venue tells whose a sub-account is, and not who leads a vault: the first order meets the refusal."""
+    async with two_accounts(tmp_path, vault=True, leader=STRANGER) as found:
+        answer = await found.venue.place_order(ticket(found, "desk2", price="3000"), lambda: None)
+        assert isinstance(answer, Refused)
+        assert answer.text == f"Vault not registered: {SUB}"
+        assert answer.reason is Reason.ACCOUNT_NOT_FOUND
+        assert found.simulator.orders(SUB) == []

@@ -18,7 +18,16 @@ from simulator.server import Simulator
 from simulator.settings import SimulatorSettings
 from simulator.testing import quiet, running_simulator
 from venuemesh.clock import Clock, SystemClock
-from venuemesh.gateway.venue import BookSnapshot, Level, OrderTarget, OrderTicket, VenueFill, VenueOrder, VenuePosition
+from venuemesh.gateway.venue import (
+    BookSnapshot,
+    Level,
+    OrderTarget,
+    OrderTicket,
+    ReferencePrice,
+    VenueFill,
+    VenueOrder,
+    VenuePosition,
+)
 from venuemesh.transport.backoff import BackoffPolicy
 from venuemesh.transport.observer import Observer
 from venuemesh.transport.session import SocketConfig
@@ -52,6 +61,8 @@ class Recorder:
     candles: list[market_data_pb2.Candle] = field(default_factory=list)
     feed_losses: list[tuple[str, str]] = field(default_factory=list)
     unknown_words: list[tuple[str, str]] = field(default_factory=list)
+    references: list[tuple[str, Sequence[ReferencePrice]]] = field(default_factory=list)
+    reference_losses: list[tuple[str, str]] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def on_link(self, link_id: str, state: stream_pb2.LinkState.ValueType, cause: str) -> None:
@@ -110,6 +121,14 @@ class Recorder:
 
     def on_feed_lost(self, symbol: str, cause: str) -> None:
         self.feed_losses.append((symbol, cause))
+        self.changed.set()
+
+    def on_reference_prices(self, section: str, prices: Sequence[ReferencePrice], received_ns: int) -> None:
+        self.references.append((section, prices))
+        self.changed.set()
+
+    def on_reference_lost(self, section: str, cause: str) -> None:
+        self.reference_losses.append((section, cause))
         self.changed.set()
 
     def on_unknown_words(self, account_id: str, text: str) -> None:

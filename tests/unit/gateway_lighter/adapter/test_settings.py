@@ -91,10 +91,14 @@ def test_environments_never_mix(environ: dict[str, str]) -> None:
 
 
 def test_capabilities_name_only_what_works() -> None:
-    """No batch, bracket, TWAP, switch or spot yet."""
+    """Batches of 15, groups and a switch the venue keeps itself."""
     record = capabilities(settle_delay_s=5.0, book_stale_after_s=60.0)
-    assert (record.max_batch_orders, record.max_batch_cancels) == (1, 1)
-    assert {record.brackets, record.twap, record.dead_mans_switch} == {venue_pb2.PROVISION_NONE}
+    assert (record.max_batch_orders, record.max_batch_cancels) == (15, 15)
+    offered = {record.brackets, record.twap, record.dead_mans_switch, record.cancel_all}
+    assert offered == {venue_pb2.PROVISION_NATIVE}
+    assert (record.twap_bounded, record.twap_randomize) == (True, False)
+    assert record.dead_mans_switch_cancels_stops
+    assert (record.min_good_till.seconds, record.max_good_till.seconds) == (330, 30 * 86_400)
     assert record.amend_mode == venue_pb2.AMEND_MODE_IN_PLACE
     assert (record.spot, record.book.sequenced, record.settle_delay.seconds) == (False, True, 5)
 
@@ -119,10 +123,11 @@ def test_reservation_is_taken_once_and_keys_take_turns(tmp_path: Path) -> None:
     clock = ManualClock()
     found = wallet(tmp_path, clock)
     first, second = (found.reserve(clock.now_ns() + 10**10) for _ in range(2))
-    leases = [found.take(reservation) for reservation in (first, second)]
+    leases = [lease for reservation in (first, second) for lease in found.take(reservation)]
     assert [lease.number for lease in leases] == [first.nonce, second.nonce]
     assert {lease.api_key_index for lease in leases} == {4, 5}
-    assert found.take(first).number not in (first.nonce, second.nonce)
+    (another,) = found.take(first)
+    assert another.number not in (first.nonce, second.nonce)
 
 
 def test_overtaken_reservation_is_replaced_by_a_later_nonce(tmp_path: Path) -> None:
@@ -131,8 +136,25 @@ def test_overtaken_reservation_is_replaced_by_a_later_nonce(tmp_path: Path) -> N
     found = wallet(tmp_path, clock)
     early = [found.reserve(clock.now_ns() + 10**10) for _ in range(2)]
     for _ in range(2):
-        found.pool.settle(found.take(None), NonceFate.SPENT)
-    assert found.take(early[0]).nonce > early[0].nonce >> 8
+        found.pool.settle(*found.take(None), NonceFate.SPENT)
+    (later,) = found.take(early[0])
+    assert later.nonce > early[0].nonce >> 8
+
+
+def test_batch_takes_one_key_and_nonces_without_a_gap(tmp_path: Path) -> None:
+    """From the journalled one on where that is still the last, else all of them anew."""
+    clock = ManualClock()
+    found = wallet(tmp_path, clock)
+    kept = found.reserve(clock.now_ns() + 10**10)
+    run = found.take(kept, 15)
+    assert run[0].number == kept.nonce
+    assert [lease.nonce for lease in run] == list(range(run[0].nonce, run[0].nonce + 15))
+    assert len({lease.api_key_index for lease in run}) == 1
+    # The other key's turn; then this one's again, with something taken behind the reservation.
+    early = [found.reserve(clock.now_ns() + 10**10) for _ in range(4)]
+    second = found.take(early[0], 3)
+    assert [lease.nonce - second[0].nonce for lease in second] == [0, 1, 2]
+    assert second[0].number > early[0].nonce
 
 
 def test_unused_reservations_are_forgotten(tmp_path: Path) -> None:

@@ -27,6 +27,25 @@ LIMIT = 10.0
 CREATED = datetime(2026, 11, 20, tzinfo=UTC)
 
 
+class _Following:
+    """What is stored now, then silence: nothing in these tests writes beside the gateway."""
+
+    def __init__(self, rows: list[StoredMessage]) -> None:
+        self.backlog = len(rows)
+        self._rows = rows
+
+    async def __aenter__(self) -> _Following:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    async def __aiter__(self) -> AsyncIterator[StoredMessage]:
+        for row in self._rows:
+            yield row
+        await asyncio.Event().wait()
+
+
 class MemoryBus:
     """The part of `venuemesh.bus.Bus` that journal and log use. `holding` keeps messages from becoming durable."""
 
@@ -45,6 +64,8 @@ class MemoryBus:
             store()
 
     def _stream(self, subject: str) -> str:
+        if subject.startswith("$KV."):
+            return f"KV_{subject.split('.')[1]}"
         kind = subject.split(".")[2]
         if kind in ("intent", "outcome", "route_intent"):
             return "VENUEMESH_JOURNAL"
@@ -69,6 +90,18 @@ class MemoryBus:
         if await self.last(self._stream(subject), subject) is not None:
             raise SubjectTaken(subject)
         return self._store(subject, payload)
+
+    async def append_after(self, subject: str, payload: bytes, last_sequence: int) -> int:
+        await asyncio.sleep(0)
+        if not self.connected:
+            raise JournalUnavailable("NATS is not connected")
+        newest = await self.last(self._stream(subject), subject)
+        if (newest.sequence if newest else 0) != last_sequence:
+            raise SubjectTaken(subject)
+        return self._store(subject, payload)
+
+    def follow(self, stream: str, filters: Sequence[str], *, after: int = 0) -> _Following:
+        return _Following(self._matching(stream, filters))
 
     async def publish(self, subject: str, payload: bytes, *, message_id: str | None = None) -> int:
         await asyncio.sleep(0)

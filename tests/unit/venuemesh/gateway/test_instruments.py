@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from venuemesh.errors import InstrumentNotFound, Reason
+from venuemesh.errors import InstrumentNotFound, Reason, Sent, VenueUnavailable
 from venuemesh.gateway.instruments import Instruments
 from venuemesh.v1 import instrument_pb2
 
@@ -26,9 +26,18 @@ def test_replace_returns_what_is_new_or_changed() -> None:
 
 def test_get_of_an_unknown_symbol_names_the_field() -> None:
     """The caller learns which field of the request to mend."""
+    instruments = Instruments()
+    instruments.replace([row("A")])
     with pytest.raises(InstrumentNotFound) as caught:
-        Instruments().get("X", "fake", field="order.symbol")
+        instruments.get("X", "fake", field="order.symbol")
     assert (caught.value.reason, caught.value.field) == (Reason.INSTRUMENT_NOT_FOUND, "order.symbol")
+
+
+def test_get_before_the_first_reading_says_that_nobody_can_tell_yet() -> None:
+    """A gateway that has just started must not claim that an instrument does not exist."""
+    with pytest.raises(VenueUnavailable) as caught:
+        Instruments().get("X", "fake", field="order.symbol")
+    assert (caught.value.reason, caught.value.sent) == (Reason.VENUE_DISCONNECTED, Sent.NO)
 
 
 def test_delisted_instrument_can_still_be_found_for_a_cancel() -> None:

@@ -72,7 +72,7 @@ async def test_a_degraded_link_is_an_alert_and_a_state_of_the_venue_and_orders_p
         assert kinds(world) == [LINK_DEGRADED]
         assert world.core.alerts.lasting()[0].message == "market: slow"
         assert seen[-1].state == venue_pb2.VENUE_STATE_DEGRADED
-        assert seen[-1].cause == "degraded: market"
+        assert seen[-1].cause == "degraded: market: slow"
         answer = await world.submit("k-1")
         assert answer.outcome == order_service_pb2.SUBMIT_OUTCOME_ACKNOWLEDGED
         world.venue.rows["market"] = LIVE

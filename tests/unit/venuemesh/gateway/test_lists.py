@@ -105,6 +105,28 @@ async def test_exits_are_reduce_only_whether_they_say_so_or_not() -> None:
         assert all(row.replayed for row in (await submit(world, *spelt)).results)
 
 
+async def test_exit_of_another_quantity_is_refused_where_exits_take_the_entrys() -> None:
+    """Before anything is written: it would be sent as another order. Equal ones pass however they are written."""
+    venue = grouping_venue()
+    venue.capabilities.bracket_quantity_is_entrys = True
+    async with gateway(venue=venue) as world:
+        for place, orders in (
+            (1, [new_order("e"), profit(quantity="0.5")]),
+            (2, [new_order("e"), profit(), stop(quantity="2")]),
+        ):
+            request = wire.SubmitOrderListRequest(contingency_type=BRACKET, orders=orders)
+            with pytest.raises(InvalidRequest) as caught:
+                await world.orders.SubmitOrderList(request, None)
+            assert (caught.value.reason, caught.value.field) == (
+                Reason.CONTRADICTORY_FIELDS,
+                f"orders[{place}].quantity",
+            )
+        assert not venue.batches
+        request = wire.SubmitOrderListRequest(contingency_type=BRACKET, orders=[new_order("e"), profit(), stop()])
+        response = await world.orders.SubmitOrderList(request, None)
+        assert [row.outcome for row in response.results] == [ACKNOWLEDGED] * 3
+
+
 async def test_children_are_armed_when_the_parent_has_filled() -> None:
     """The venue has no word for it; the report says why."""
     async with gateway(venue=grouping_venue()) as world:

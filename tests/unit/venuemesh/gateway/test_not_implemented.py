@@ -16,16 +16,11 @@ from venuemesh.metrics import Metrics
 
 NOT_IMPLEMENTED = {
     "InstrumentService/StreamInstrumentUpdates",
-    "OperationsService/DrainVenue",
     "OperationsService/ListCircuitBreakers",
     "OperationsService/ReloadConfiguration",
     "OperationsService/SetCircuitBreaker",
     "OrderService/OpenOrderSession",
-    "RiskService/EngageKillSwitch",
-    "RiskService/GetRiskState",
     "RiskService/ListLimits",
-    "RiskService/ReleaseKillSwitch",
-    "RiskService/SetTradingState",
     "RiskService/StreamRiskEvents",
     "RiskService/UpdateLimit",
 }

@@ -274,3 +274,46 @@ def test_refused_price_names_only_neighbours_that_pass(price: Decimal) -> None:
         for text in named:
             rules.check_price(parse_decimal(text, field="x"), PRICE_RULE, field="x")
             assert Decimal(text) > 0
+
+
+# --- ends of orders, and schedules -------------------------------------------------------------------------
+
+TIMED = venue_pb2.VenueCapabilities(min_good_till=Duration(seconds=300), max_good_till=Duration(seconds=86_400))
+
+
+@pytest.mark.parametrize("ahead_s", [-1, 0, 299, 86_401])
+def test_end_out_of_the_venues_bounds_is_refused_before_it_is_sent(ahead_s: int) -> None:
+    """The field and the bound are named (P20)."""
+    order = terms(time_in_force=pb.TIME_IN_FORCE_GTD, expire_time=timestamp(NOW_NS + ahead_s * 10**9))
+    with pytest.raises(InvalidRequest) as caught:
+        rules.check_expiry(order, TIMED, NOW_NS)
+    assert (caught.value.reason, caught.value.field) == (Reason.INVALID_ARGUMENT, "order.expire_time")
+
+
+def test_end_within_the_bounds_or_of_a_venue_without_bounds_passes() -> None:
+    """An order without an end has none to check."""
+    rules.check_expiry(terms(), TIMED, NOW_NS)
+    for ahead_s, record in ((300, TIMED), (86_400, TIMED), (1, CAPABILITIES), (10**6, CAPABILITIES)):
+        order = terms(time_in_force=pb.TIME_IN_FORCE_GTD, expire_time=timestamp(NOW_NS + ahead_s * 10**9))
+        rules.check_expiry(order, record, NOW_NS)
+
+
+def test_twap_may_ask_for_what_the_record_lists_and_nothing_else() -> None:
+    """A worst price of its slices, and slices that vary."""
+    schedule = pb.TwapSchedule(duration=Duration(seconds=600), randomize=True)
+    order = terms(order_type=pb.ORDER_TYPE_TWAP, price=None, time_in_force=None, twap=schedule, max_slippage_bps=50)
+    record = venue_pb2.VenueCapabilities(
+        order_types=[venue_pb2.OrderTypeSupport(order_type=pb.ORDER_TYPE_TWAP, times_in_force=[pb.TIME_IN_FORCE_GTC])],
+        min_twap_duration=Duration(seconds=300),
+        max_twap_duration=Duration(seconds=3_600),
+        twap_bounded=True,
+        twap_randomize=True,
+    )
+    rules.check_capabilities(order, record)
+    for name, field in (("twap_randomize", "order.twap.randomize"), ("twap_bounded", "order.max_slippage_bps")):
+        less = venue_pb2.VenueCapabilities()
+        less.CopyFrom(record)
+        less.ClearField(name)  # type: ignore[arg-type]
+        with pytest.raises(InvalidRequest) as caught:
+            rules.check_capabilities(order, less)
+        assert (caught.value.reason, caught.value.field) == (Reason.UNSUPPORTED_INSTRUCTION, field)

@@ -18,6 +18,7 @@ from tests.fakes_venue import BTC, MAIN, FakeVenue, Lost, instrument, levels
 from tests.unit.venuemesh.gateway.gateway_world import World, gateway, new_order
 from venuemesh import deadlines
 from venuemesh.errors import InvalidRequest, NotSupported, OutcomeUnknown, Reason
+from venuemesh.gateway.order_wire import timestamp
 from venuemesh.gateway.orders import OrderState
 from venuemesh.gateway.rules import CheckedOrder, is_valid_price
 from venuemesh.gateway.tickets import DeskSettings, Tickets
@@ -360,6 +361,31 @@ async def test_twap_goes_alone_with_its_schedule_and_belongs_to_its_fills() -> N
         assert ticket.twap is not None
         assert (ticket.twap.minutes, ticket.twap.randomize, ticket.reduce_only) == (30, False, True)
         assert response.results[1].response.order.trigger_state == pb.TRIGGER_STATE_UNSPECIFIED
+
+
+async def test_twap_of_a_venue_that_bounds_its_slices_has_a_worst_price() -> None:
+    """A wide bound, for the market moves while it runs; the caller's own goes before it."""
+    venue = FakeVenue(twap=True)
+    venue.capabilities.twap_bounded = True
+    async with gateway(venue=venue) as world:
+        world.venue.set_book(BTC, *_book())
+        for key, changes in (("ours", {}), ("callers", {"max_slippage_bps": 100})):
+            request = wire.SubmitOrderRequest(order=new_order(key, **twap(**changes)))
+            assert (await world.orders.SubmitOrder(request, None)).outcome == wire.SUBMIT_OUTCOME_ACKNOWLEDGED
+        ours, callers = (one.price for one in world.venue.placed)
+        assert 0 < abs(callers - 100) < abs(ours - 100) <= 10
+
+
+async def test_good_till_date_order_tells_the_venue_its_end() -> None:
+    """Others have none."""
+    venue = FakeVenue()
+    venue.capabilities.order_types[0].times_in_force.append(pb.TIME_IN_FORCE_GTD)
+    async with gateway(venue=venue) as world:
+        end = timestamp(world.clock.now_ns() + 3_600 * 10**9)
+        timed = new_order("timed", time_in_force=pb.TIME_IN_FORCE_GTD, expire_time=end)
+        for order in (timed, new_order("plain")):
+            await world.orders.SubmitOrder(wire.SubmitOrderRequest(order=order), None)
+        assert [one.expire_ns for one in world.venue.placed] == [end.ToNanoseconds(), 0]
 
 
 async def test_target_of_a_twap_tells_all_that_is_known_of_it() -> None:

@@ -234,6 +234,80 @@ async def test_cancel_all_cancels_what_matches_and_answers_for_each() -> None:
         assert order(world, "sell").working
 
 
+def natively(**options: Any) -> FakeVenue:
+    """A venue that cancels all orders in one request."""
+    venue = FakeVenue(batch=10, **options)
+    venue.capabilities.cancel_all = venue_pb2.PROVISION_NATIVE
+    return venue
+
+
+async def cancel_all(world: World, **scope: Any) -> list[wire.CancelOrderResponse]:
+    answer = await world.core.working.cancel_all(wire.CancelAllOrdersRequest(account_id=MAIN, **scope))
+    return list(answer.results)
+
+
+async def test_cancel_all_is_one_request_where_the_venue_has_one() -> None:
+    """Each order has its answer; no order is cancelled by itself; a second call finds nothing and still goes out."""
+    async with gateway(venue=natively()) as world:
+        for key in ("a", "b", "c"):
+            await world.submit(key)
+        results = await cancel_all(world)
+        assert [(row.outcome, row.order.status) for row in results] == [
+            (wire.CANCEL_OUTCOME_CANCELED, pb.ORDER_STATUS_CANCELED)
+        ] * 3
+        assert not any(row.already_terminal or row.order.pending_cancel for row in results)
+        assert (world.venue.cancels_of_all, world.venue.cancels) == ([""], [])
+        assert await cancel_all(world) == []
+        assert world.venue.cancels_of_all == ["", ""]
+
+
+async def test_cancel_all_of_one_symbol_is_one_request_from_the_second_order_on() -> None:
+    """Of a side there is none: its orders go by their ids."""
+    async with gateway(venue=natively()) as world:
+        for key in ("a", "b"):
+            await world.submit(key)
+        symbol = order(world, "a").terms.symbol
+        await cancel_all(world, symbol=symbol)
+        assert (world.venue.cancels_of_all, world.venue.cancels) == ([symbol], [])
+        await world.submit("one")
+        await cancel_all(world, symbol=symbol)
+        await world.submit("side")
+        await cancel_all(world, side=pb.SIDE_BUY)
+        assert world.venue.cancels_of_all == [symbol]
+        assert len(world.venue.cancels) == 2
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [Refused(reason=Reason.VENUE_REJECTED, text="no"), Down(), Lost(arrived=False), ValueError("a fault of ours")],
+)
+async def test_cancel_all_that_fails_as_a_whole_cancels_each_order_by_itself(reply: Any) -> None:
+    """Cancels always get through: the one request is only a shorter way."""
+    async with gateway(venue=natively()) as world:
+        for key in ("a", "b"):
+            await world.submit(key)
+        world.venue.script("cancel_all", reply)
+        results = await cancel_all(world)
+        assert [row.outcome for row in results] == [wire.CANCEL_OUTCOME_CANCELED] * 2
+        assert len(world.venue.cancels) == 2
+
+
+async def test_order_that_the_one_request_did_not_meet_is_cancelled_by_itself() -> None:
+    """It was on its way: what the venue says of all proves nothing of it."""
+    async with gateway(venue=natively()) as world:
+        await world.submit("a")
+        await world.submit("late")
+        late = world.venue.orders[order(world, "late").venue_client_order_id]
+
+        def misses_one(_instrument: object) -> None:
+            world.venue.end(world.venue.orders[order(world, "a").venue_client_order_id], VenueOrderState.CANCELED)
+
+        world.venue._cancel_all = misses_one  # type: ignore[method-assign]
+        results = await cancel_all(world)
+        assert [row.outcome for row in results] == [wire.CANCEL_OUTCOME_CANCELED] * 2
+        assert [target.venue_client_order_id for target in world.venue.cancels] == [late.venue_client_order_id]
+
+
 # amendments
 
 

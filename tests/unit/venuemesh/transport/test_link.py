@@ -117,3 +117,16 @@ def test_memory_when_requests_never_end_is_bounded() -> None:
     for _ in range(1000):
         stats.request_done(failed=False, latency_s=0.001)
     assert stats.snapshot().requests == 16
+
+
+def test_link_whose_end_is_announced_is_degraded_until_there_is_a_new_connection() -> None:
+    """The announcement is of one connection: it goes with it."""
+    clock = ManualClock()
+    stats = LinkStats(clock)
+    stats.connect_succeeded()
+    stats.leaving("ends soon")
+    assert (stats.snapshot().state, stats.snapshot().detail) == (LinkState.DEGRADED, "ends soon")
+    stats.disconnected("ended")
+    assert (stats.snapshot().state, stats.snapshot().detail) == (LinkState.DOWN, "ended")
+    stats.connect_succeeded()
+    assert (stats.snapshot().state, stats.snapshot().detail) == (LinkState.LIVE, "")
