@@ -82,7 +82,7 @@ def watch_core(metrics: Metrics, core: GatewayCore) -> None:
     )
     unknown = metrics.counter("venue_unknown_refusals", "Texts of the venue nobody had seen before", ("venue",))
     unknown.labels(venue)
-    core.on_unknown_text.append(lambda _text: unknown.labels(venue).inc())
+    core.intake.on_unknown_text.append(lambda _text: unknown.labels(venue).inc())
     differences = metrics.counter(
         "reconcile_discrepancies", "Differences from the venue, by account and type", ("venue", "account", "type")
     )

@@ -22,6 +22,7 @@ from venuemesh.clock import SystemClock
 from venuemesh.draining import Drain
 from venuemesh.gateway.core import CoreSettings, GatewayCore
 from venuemesh.gateway.desk import DeskSettings
+from venuemesh.gateway.instrument_refresh import RefreshSettings
 from venuemesh.gateway.orders import OrderState
 from venuemesh.gateway.reconciler import ReconcilerSettings
 from venuemesh.gateway.resolver import ResolverSettings
@@ -257,7 +258,7 @@ def _core_settings(reconcile_s: float, ask_s: float, lifetime_s: float) -> CoreS
         desk=DeskSettings(order_lifetime_s=lifetime_s, default_wait_s=CALL_S),
         resolver=ResolverSettings(first_s=ask_s, last_s=max(ask_s, 0.3)),
         reconciler=ReconcilerSettings(period_s=reconcile_s, retry_first_s=0.02, retry_last_s=0.1),
-        instrument_retry_s=0.05,
+        instruments=RefreshSettings(retry_s=0.05),
     )
 
 

@@ -45,7 +45,7 @@ async def record(gateway: Gateway) -> list[event_pb2.Event]:
             case 3:
                 gateway.venue.fund("main", f"funding-{number}", "-0.1")
                 money = account_pb2.Balance(account_id="main", asset="USDC", total=str(number), available="1")
-                gateway.core.on_balances("main", [money], account_pb2.AccountSummary())
+                gateway.core.intake.on_balances("main", [money], account_pb2.AccountSummary())
     gateway.venue.go_down()
     gateway.venue.go_up()
     while not gateway.core.desk.gates["main"].ready:

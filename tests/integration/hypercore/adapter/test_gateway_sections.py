@@ -91,7 +91,7 @@ async def test_caps_halts_and_lost_oracle_are_streamed_through_the_router(broker
             now_ms = found.simulator.now_ms()
             found.simulator.venue.set_open_interest_cap("xyz:GOLD", Decimal(0), now_ms)
             found.simulator.venue.halt("xyz:TSLA", now_ms)
-            found.gateway.core._hinted.set()  # read the listing now
+            found.gateway.core.refresh.read_now()  # read the listing now
             after = await read_until(stream, lambda section: bool(section.instruments_at_open_interest_cap))
             assert after.instruments_at_open_interest_cap == 1
             assert after.instruments_trading == before.instruments_trading - 1

@@ -175,7 +175,7 @@ async def test_words_nobody_has_seen_are_counted_and_alerted_in_full() -> None:
         watch_core(metrics, world.core)
         world.core.alerts.listeners.append(told.append)
         for _ in range(3):
-            world.core.on_unknown_words("main", "Moon is in the wrong house. asset=1")
+            world.core.intake.on_unknown_words("main", "Moon is in the wrong house. asset=1")
         assert [(alert.kind, alert.message) for alert in told] == [
             ("unknown_venue_text", "Moon is in the wrong house. asset=1")
         ]

@@ -15,6 +15,7 @@ from tests.unit.venuemesh.gateway.order_facts import fill
 from venuemesh import deadlines
 from venuemesh.errors import VenueUnavailable
 from venuemesh.gateway.core import CoreSettings, GatewayCore
+from venuemesh.gateway.instrument_refresh import RefreshSettings
 from venuemesh.gateway.venue import VenueOrder, VenueOrderState
 from venuemesh.v1 import event_pb2, venue_pb2
 from venuemesh.v1 import order_pb2 as pb
@@ -27,7 +28,7 @@ def bare_core(venue: FakeVenue, bus: MemoryBus) -> GatewayCore:
         bus=bus,  # type: ignore[arg-type]
         clock=venue.clock,
         writer_id="w",
-        settings=CoreSettings(instrument_retry_s=0.0),
+        settings=CoreSettings(instruments=RefreshSettings(retry_s=0.0)),
     )
 
 
@@ -68,8 +69,8 @@ async def test_status_listener_hears_every_change_once() -> None:
     async with gateway() as world:
         heard: list[venue_pb2.VenueStatus] = []
         world.core.on_status.append(heard.append)
-        world.core.on_account_lost(MAIN, "cut")
-        world.core.on_account_lost(MAIN, "cut")
+        world.core.intake.on_account_lost(MAIN, "cut")
+        world.core.intake.on_account_lost(MAIN, "cut")
         assert [one.cause for one in heard] == ["main: cut"]
 
 
@@ -93,7 +94,7 @@ async def test_push_about_an_order_of_somebody_else_is_left_to_reconciliation() 
             venue_time_ns=0,
         )
         before = world.core.log.sequence(MAIN)
-        world.core.on_order(MAIN, view)
+        world.core.intake.on_order(MAIN, view)
         assert world.core.log.sequence(MAIN) == before
 
 
@@ -101,7 +102,7 @@ async def test_history_that_a_stream_begins_with_is_ignored() -> None:
     """The first frame of a fill stream holds the latest thousands of all time."""
     async with gateway() as world:
         for number in range(5):
-            world.core.on_fill(MAIN, fill(f"old-{number}", 1, time_ns=world.clock.now_ns() - 10**12 + number))
+            world.core.intake.on_fill(MAIN, fill(f"old-{number}", 1, time_ns=world.clock.now_ns() - 10**12 + number))
         assert world.account.positions == {}
 
 

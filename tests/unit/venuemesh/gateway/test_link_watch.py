@@ -48,7 +48,7 @@ def pausing(world: World) -> LinkWatch:
         accounts=[MAIN],
         settings=LinkWatchSettings(pause_orders=True),
     )
-    watch.on_change = world.core._publish_status
+    watch.on_change = world.core.health.publish
     world.core.link_watch = watch
     return watch
 

@@ -118,7 +118,7 @@ async def test_venue_that_shows_an_order_declared_rejected_is_believed_and_a_per
         told: list[Any] = []
         world.core.alerts.listeners.append(told.append)
         await act(world, DECLARE)
-        world.core.on_order(MAIN, world.venue.order_of(world.venue.placed[0]))
+        world.core.intake.on_order(MAIN, world.venue.order_of(world.venue.placed[0]))
         assert order(world).working
         assert order(world).reject is None
         assert [alert.kind for alert in told] == [ORDER_REVIVED]

@@ -124,7 +124,7 @@ async def test_comparison_that_fails_keeps_the_gate_shut_and_is_tried_again(monk
 async def test_comparison_on_request_while_the_link_is_down_does_not_open_the_gate() -> None:
     """Answers by HTTP do not make the stream live."""
     async with gateway(venue=Quick()) as world:
-        world.core.on_account_lost(MAIN, "cut")
+        world.core.intake.on_account_lost(MAIN, "cut")
         report = await world.core.reconciler.reconcile(MAIN)
         assert (report.error, ready(world)) == ("", False)
         assert report.trigger == rec.RECONCILIATION_TRIGGER_OPERATOR
@@ -142,7 +142,7 @@ async def test_fill_missed_over_a_reconnect_is_recovered_once() -> None:
         fill = world.venue.fill(world.venue.order_of(world.venue.placed[0]), "0.5", "100", push=False)
         world.clock.advance(300)
         await back(world)
-        world.core.on_fill(MAIN, fill)
+        world.core.intake.on_fill(MAIN, fill)
         assert order(world).filled == Decimal("0.5")
         assert world.account.positions[BTC].quantity == Decimal("0.5")
         assert (
@@ -376,7 +376,7 @@ async def test_comparison_of_two_accounts_does_not_mix_them() -> None:
     venue = FakeVenue(accounts=("main", "other"))
     async with gateway(venue=venue) as world:
         await until(lambda: world.core.desk.gates["other"].ready)
-        world.core.on_account_lost("other", "cut")
+        world.core.intake.on_account_lost("other", "cut")
         assert ready(world)
         assert not world.core.desk.gates["other"].ready
         with pytest.raises(Reconciling):
@@ -480,7 +480,7 @@ async def test_balance_that_is_told_between_the_two_readings_is_none() -> None:
         world.venue.script("fetch_snapshot", None, Held(release))
         call = asyncio.create_task(with_balance(world, usdc("990")))
         await until(lambda: world.venue.calls[-1] == "fetch_snapshot" and world.venue.calls.count("fetch_snapshot") > 2)
-        world.core.on_balances(MAIN, [usdc("990")], account_pb2.AccountSummary())
+        world.core.intake.on_balances(MAIN, [usdc("990")], account_pb2.AccountSummary())
         release.set()
         assert list((await call).discrepancies) == []
 
@@ -496,7 +496,7 @@ async def test_contradiction_is_counted_alerted_and_stored_once_as_a_discrepancy
         world.venue._rest(world.venue.placed[0])
         there = world.venue.order_of(world.venue.placed[0])
         for _ in range(2):
-            world.core.on_order(MAIN, there)
+            world.core.intake.on_order(MAIN, there)
         assert order(world).status == pb.ORDER_STATUS_REJECTED
         assert world.account.illegal_transitions >= 2
         (found,) = await discrepancies(world)

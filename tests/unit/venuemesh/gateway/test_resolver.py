@@ -123,7 +123,7 @@ async def test_late_fill_on_an_order_held_to_be_lost_brings_it_back() -> None:
         assert order(world).terminal
         world.venue._rest(world.venue.placed[0])
         fill = world.venue.fill(world.venue.order_of(world.venue.placed[0]), "0.4", "100", push=False)
-        world.core.on_fill(MAIN, fill)
+        world.core.intake.on_fill(MAIN, fill)
         assert (order(world).status, order(world).filled) == (pb.ORDER_STATUS_PARTIALLY_FILLED, Decimal("0.4"))
         assert order(world) in world.account.open_orders()
         assert world.account.positions["BTC/USDC:USDC"].quantity == Decimal("0.4")
@@ -158,7 +158,7 @@ async def test_fill_long_missed_is_fetched_from_where_the_order_began() -> None:
         world.clock.advance(300)
         world.venue.fill(second, "1", "100")
         assert order(world).filled == 0
-        world.core.on_order(MAIN, world.venue.order_of(world.venue.placed[0]))
+        world.core.intake.on_order(MAIN, world.venue.order_of(world.venue.placed[0]))
         assert order(world).working
         doubt = world.core.resolver.doubts[order(world).order_id]
         await world.core.resolver.ask(doubt)
@@ -172,10 +172,10 @@ async def test_end_told_before_its_fill_is_not_asked_about_at_once() -> None:
         there = world.venue.order_of(world.venue.placed[0])
         fill = world.venue.fill(there, "1", "100", push=False)
         before = len(world.venue.calls)
-        world.core.on_order(MAIN, world.venue.order_of(world.venue.placed[0]))
+        world.core.intake.on_order(MAIN, world.venue.order_of(world.venue.placed[0]))
         for _ in range(50):
             await asyncio.sleep(0)
-        world.core.on_fill(MAIN, fill)
+        world.core.intake.on_fill(MAIN, fill)
         assert order(world).status == pb.ORDER_STATUS_FILLED
         world.clock.advance(1)
         world.core.resolver.hurry(MAIN)

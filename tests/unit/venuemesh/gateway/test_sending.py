@@ -306,7 +306,7 @@ async def test_refusal_told_by_the_stream_waits_for_the_answers_words(lost: bool
             venue_time_ns=0,
         )
         world.venue.orders[state.venue_client_order_id] = shown
-        world.core.on_order("main", shown)
+        world.core.intake.on_order("main", shown)
         assert world.account.order_by_key("key-1") == state
         release.set()
         await call

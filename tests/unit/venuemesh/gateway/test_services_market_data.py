@@ -181,7 +181,7 @@ async def test_get_statistics_prefers_the_feed_and_marks_what_is_old() -> None:
         first = (await world.market_data.GetStatistics(request, CALLER)).statistics
         assert (first.mark_price, first.freshness) == ("100", FRESH)
         await until(lambda: world.venue.watching == {(Feed.STATISTICS, BTC, 0)})
-        world.core.on_statistics(market_data_pb2.MarketStatistics(venue=VENUE, symbol=BTC, mark_price="101"))
+        world.core.intake.on_statistics(market_data_pb2.MarketStatistics(venue=VENUE, symbol=BTC, mark_price="101"))
         assert (await world.market_data.GetStatistics(request, CALLER)).statistics.mark_price == "101"
         world.venue.go_down()
         old = (await world.market_data.GetStatistics(request, CALLER)).statistics
@@ -216,7 +216,7 @@ async def test_stream_order_book_gives_snapshot_then_changes_then_a_snapshot_aft
             client.take(delta)
             assert [(row.price, row.quantity) for row in delta.delta.bids] == [("99.5", "0"), ("100", "3")]
             assert list(delta.delta.asks) == []
-            world.core.on_feed_lost(BTC, "socket closed")
+            world.core.intake.on_feed_lost(BTC, "socket closed")
             assert (await anext(stream)).status.cause == "socket closed"
             world.venue.set_book(BTC, BIDS, ASKS)
             assert (await anext(stream)).status.freshness == FRESH
@@ -324,13 +324,13 @@ async def test_streams_of_top_trades_statistics_and_candles_carry_their_values()
             assert (Feed.CANDLES, BTC, MINUTE) in world.venue.watching
             world.venue.set_book(BTC, BIDS, ASKS)
             assert (await take(top, "top_of_book")).top_of_book.bid.price == "100"
-            world.core.on_trades(BTC, [market_data_pb2.Trade(symbol=BTC, trade_id="1")])
+            world.core.intake.on_trades(BTC, [market_data_pb2.Trade(symbol=BTC, trade_id="1")])
             assert (await take(trades, "trade")).trade.trade_id == "1"
-            world.core.on_statistics(market_data_pb2.MarketStatistics(symbol=BTC, mark_price="7"))
+            world.core.intake.on_statistics(market_data_pb2.MarketStatistics(symbol=BTC, mark_price="7"))
             assert (await take(statistics, "statistics")).statistics.mark_price == "7"
             other = market_data_pb2.Candle(symbol=BTC, interval=market_data_pb2.CANDLE_INTERVAL_1H, close="0")
-            world.core.on_candle(other)
-            world.core.on_candle(_candles([5])[0])
+            world.core.intake.on_candle(other)
+            world.core.intake.on_candle(_candles([5])[0])
             assert (await take(candles, "candle")).candle.close == "1"
 
 

@@ -90,8 +90,8 @@ async def test_cancel_passes_whatever_stands_in_the_way_of_orders(obstacle: str)
         await world.submit("key-1")
         if obstacle == "reconciling":
             world.venue.script("fetch_snapshot", Held(asyncio.Event()))
-            world.core.on_account_lost(MAIN, "cut")
-            world.core.on_account_live(MAIN)
+            world.core.intake.on_account_lost(MAIN, "cut")
+            world.core.intake.on_account_live(MAIN)
         elif obstacle == "draining":
             world.core.drain()
         elif obstacle == "journal down":
@@ -465,7 +465,7 @@ async def test_fill_racing_an_amendment_to_more_does_not_end_the_order() -> None
         call = tasks.create_task(amend(world, quantity="3"))
         await until(lambda: world.venue.amendments)
         fill = world.venue.fill(world.venue.order_of(world.venue.placed[0]), "1", "100", push=False)
-        world.core.on_fill(MAIN, fill)
+        world.core.intake.on_fill(MAIN, fill)
         assert order(world).working
         release.set()
         answer = await call
