@@ -12,8 +12,8 @@ import inspect
 import logging
 import random
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +29,6 @@ from venuemesh.clock import Clock
 from venuemesh.deadlines import REQUEST_ID, Deadline, set_deadline, set_request_id
 from venuemesh.draining import Drain, OpenStreams
 from venuemesh.errors import (
-    AuthenticationFailed,
     DeadlineTooShort,
     Draining,
     InvalidRequest,
@@ -40,11 +39,10 @@ from venuemesh.errors import (
 )
 from venuemesh.limits import CallerLimits, CallLimits
 from venuemesh.metrics import Metrics
-from venuemesh.security import grants
 from venuemesh.security.authority import Authority
-from venuemesh.security.grants import Grant
-from venuemesh.security.passing import set_caller_token
-from venuemesh.security.requests import RequestRules, rules_of
+from venuemesh.security.door import Door, permit, permit_each, while_granted
+from venuemesh.security.grants import READ, Grant
+from venuemesh.security.requests import rules_of
 from venuemesh.status import to_grpc_status
 from venuemesh.telemetry import TRACEPARENT, TRACESTATE, Tracing, make_current, parse_traceparent
 
@@ -55,7 +53,6 @@ BUILT_IN = ("/grpc.health.v1.", "/grpc.reflection.v1.", "/grpc.reflection.v1alph
 HEALTH = "/grpc.health.v1."
 """Open to everybody: the kubelet has no token."""
 DRAIN_RETRY_S = 1.0
-_CERTIFICATE_NAMES = "x509_subject_alternative_name"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 
 # The stub package types handlers and contexts of the synchronous kind only.
@@ -125,6 +122,17 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
         self.callers = CallerLimits(policy.limits)
         self.metrics = CallMetrics(metrics)
         self._served: dict[str, _Served] = {}
+
+    def door(self, method: str, *, reflection: bool) -> Door | None:
+        """What callers of a method must pass; None where everybody is admitted."""
+        policy = self.policy
+        if policy.authority is None:
+            return None
+        # Reflection tells the contract to whoever may read.
+        scope = READ if reflection else policy.scopes.get(method, 0)
+        request = policy.request_types.get(method)
+        rules = None if request is None else rules_of(method, request)
+        return Door(method, scope, rules, policy.own_venue, policy.authority, self.callers, self.clock)
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Handler]], handler_call_details: Any
@@ -216,11 +224,7 @@ class _Served:
         self.original = handler
         self.streaming: bool = handler.response_streaming or handler.request_streaming
         self.built_in = method.startswith(BUILT_IN)
-        self.authority = None if method.startswith(HEALTH) else policy.authority
-        # Reflection tells the contract to whoever may read.
-        self.scope = grants.READ if self.built_in else policy.scopes.get(method, 0)
-        request = policy.request_types.get(method)
-        self.rules: RequestRules | None = None if request is None else rules_of(method, request)
+        self.door = None if method.startswith(HEALTH) else mesh.door(method, reflection=self.built_in)
         self.is_read = method in policy.reads or self.built_in
         self.safety = method in policy.safety
         self.default_deadline_s = policy.deadlines_s.get(method, policy.default_deadline_s)
@@ -260,7 +264,7 @@ class _Served:
         call = self._begin(context)
         try:
             self._admit(call, context)
-            request = self._permit(call, self._parse(raw))
+            request = permit(self.door, call.grant, self._parse(raw))
             if context.time_remaining() is None:
                 response = await self._within_default(self._inner(request, context))
             else:
@@ -278,7 +282,7 @@ class _Served:
         call = self._begin(context)
         try:
             self._admit_stream(call, context)
-            response = await self._inner(self._permit_each(call, requests), context)
+            response = await self._inner(permit_each(self.door, call.grant, requests), context)
             code = context.code() or grpc.StatusCode.OK
             encoded: bytes = self._serialize(response) if code is grpc.StatusCode.OK else b""
         except BaseException as error:
@@ -292,17 +296,17 @@ class _Served:
         return encoded
 
     async def _unary_stream(self, raw: bytes, context: Context) -> None:
-        await self._stream(raw, lambda call, request: self._permit(call, self._parse(request)), context)
+        await self._stream(raw, lambda call, sent: permit(self.door, call.grant, self._parse(sent)), context)
 
     async def _stream_stream(self, requests: Any, context: Context) -> None:
-        await self._stream(requests, self._permit_each, context)
+        await self._stream(requests, lambda call, sent: permit_each(self.door, call.grant, sent), context)
 
     async def _stream(self, request: Any, take: Callable[[_Call, Any], Any], context: Context) -> None:
         call = self._begin(context)
         try:
             self._admit_stream(call, context)
             parsed = take(call, request)
-            async with self._while_granted(call):
+            async with while_granted(call.grant, self.mesh.clock):
                 if self.yields:
                     async with aclosing(self._inner(parsed, context)) as messages:
                         async for message in messages:
@@ -329,54 +333,10 @@ class _Served:
 
     def _admit(self, call: _Call, context: Context) -> None:
         """Who calls, rate, and for streams the drain and a slot; before a byte of the request is looked at."""
-        if self.authority is not None:
-            self._authorize(self.authority, call, context)
+        if self.door is not None:
+            call.grant = self.door.admit(call.host, call.started_s, call.authorization, context)
+            call.span.set_attribute("enduser.id", call.grant.subject)
         self.mesh.callers.admit_call(call.host, call.started_s, safety=self.safety)
-
-    def _authorize(self, authority: Authority, call: _Call, context: Context) -> None:
-        """Identify the caller and hold it to scope and method; its grant and token then go with the call."""
-        callers = self.mesh.callers
-        callers.admit_identification(call.host, call.started_s)
-        names = context.auth_context().get(_CERTIFICATE_NAMES, ())
-        try:
-            grant = authority.identify(call.authorization, [name.decode(errors="replace") for name in names])
-            grant.require(self.method, self.scope, self.mesh.clock.now_ns())
-        except AuthenticationFailed:
-            callers.identification_failed(call.host, call.started_s)
-            raise
-        call.grant = grant
-        call.span.set_attribute("enduser.id", grant.subject)
-        grants.set_current(grant)
-        set_caller_token(call.authorization)
-
-    def _permit(self, call: _Call, request: Any) -> Any:
-        """The request, once it is known to stay within what the caller is limited to."""
-        if call.grant is not None and call.grant.limited and self.rules is not None:
-            self.rules.require(call.grant, request, self.mesh.policy.own_venue)
-        return request
-
-    async def _permit_each(self, call: _Call, requests: AsyncIterable[Any]) -> AsyncIterator[Any]:
-        async for request in requests:
-            yield self._permit(call, request)
-
-    @asynccontextmanager
-    async def _while_granted(self, call: _Call) -> AsyncIterator[None]:
-        """End a stream when its caller's token expires: a long-lived one must not outlive its permission."""
-        expires_ns = None if call.grant is None else call.grant.expires_ns
-        if expires_ns is None:
-            yield
-            return
-        left_s = (expires_ns - self.mesh.clock.now_ns()) / 1e9
-        try:
-            async with asyncio.timeout(left_s) as scope:
-                yield
-        except TimeoutError:
-            if not scope.expired():
-                raise
-            raise AuthenticationFailed(
-                "the token has expired: resume with a new one",
-                metadata={"expired": grants.time_text(expires_ns)},
-            ) from None
 
     def _admit_stream(self, call: _Call, context: Context) -> None:
         mesh = self.mesh
