@@ -21,11 +21,13 @@ from deploy.local.ports import PortBusy, require_free
 from deploy.local.routing_walk import RoutedSetting
 from deploy.local.security import LocalSecurity
 from deploy.local.services import Known, Service
+from deploy.local.split_walk import SplitWalk
 from deploy.local.state import StateBusy, StateFolder
 from deploy.local.summary import example_calls, service_table, warning_table
 from deploy.local.supervisor import MeshFailure, Policy, Supervisor
 from deploy.local.walkthrough import Setting, walk
 from deploy.local.watching import StepFailed
+from venuemesh.channels import open_channel
 from venuemesh.clock import Clock, SystemClock
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -170,6 +172,9 @@ class LocalMesh:
             run_id=self._run_id,
         )
         await walk(first, say, others, routed)
+        say(f"divided over {' and '.join(routed.venues)}, and refused by a limit:")
+        async with open_channel(first.router, tls=first.tls, token=first.token) as router:
+            await SplitWalk(routed, say, router).run()
 
     def _say_serving(self) -> None:
         say(f"{len(self._services)} services are SERVING after {self._clock.monotonic_s() - self._began_s:.1f} s")

@@ -19,7 +19,10 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, MethodDescriptor
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from deploy.local.mesh import secured_services
-from tests.e2e.mesh import ACCOUNT_ID, Mesh, by_key, limit_order, market_order, running_mesh
+from deploy.local.routing_walk import RoutedSetting
+from deploy.local.split_walk import SplitWalk
+from deploy.local.walkthrough import Setting, walk
+from tests.e2e.mesh import ACCOUNT_ID, SYMBOL, VENUE, Mesh, by_key, limit_order, market_order, running_mesh
 from venuemesh.channels import open_channel
 from venuemesh.clock import SystemClock
 from venuemesh.secrets import Secret
@@ -221,6 +224,8 @@ REFLECTED_CALLS = (
     ("router", "OrderService/ListOrders", '{"account_id": "main", "venue": "hyperliquid"}'),
     ("router", "AccountService/ListAccounts", "{}"),
     ("router", "RoutingService/PlanRoute", PLAN),
+    ("router", "RiskService/GetRiskState", "{}"),
+    ("router", "ReconciliationService/ListUncertainOrders", '{"account_id": "main"}'),
     ("router", "OperationsService/GetQuota", '{"venue": "hyperliquid"}'),
     ("aggregator", "PortfolioService/GetPortfolio", "{}"),
 )
@@ -270,3 +275,28 @@ async def run_tool(*command: str) -> str:
         out, err = await process.communicate()
     assert process.returncode == 0, err.decode()
     return out.decode()
+
+
+async def test_walk_through_holds_over_tls_with_a_token(mesh: Mesh) -> None:
+    """Everything `make run ARGS=--tls` shows: order, best price, split, refusal by a limit."""
+    assert mesh.security is not None
+    known, run_id = mesh.known, "walk"
+    first = Setting(
+        router=known["router"]["grpc_address"],
+        aggregator=known["aggregator"]["grpc_address"],
+        venue=VENUE,
+        account_id=ACCOUNT_ID,
+        symbol=SYMBOL,
+        run_id=run_id,
+        tls=mesh.security.channel,
+        token=mesh.security.token,
+    )
+    routed = RoutedSetting(
+        venues=("hyperliquid", "lighter"), account_id=ACCOUNT_ID, symbol=SYMBOL, quantity="0.01", run_id=run_id
+    )
+    said: list[str] = []
+    async with asyncio.timeout(60):
+        await walk(first, said.append, (), routed)
+        async with open_channel(first.router, tls=first.tls, token=first.token) as router:
+            await SplitWalk(routed, said.append, router).run()
+    assert any("over the limit" in line for line in said)
