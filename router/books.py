@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import grpc
 import grpc.aio
@@ -57,6 +57,8 @@ class BookFeeds:
         self._clock = clock
         self._tasks = tasks
         self._feeds: OrderedDict[tuple[str, str], _Feed] = OrderedDict()
+        self.on_change: list[Callable[[str], None]] = []
+        """Called with the symbol of each book that changed or was lost."""
 
     @property
     def followed(self) -> list[tuple[str, str]]:
@@ -84,6 +86,12 @@ class BookFeeds:
             )
         read, fault = await asyncio.shield(feed.reading)
         return (read, "") if read is not None else (book, fault)
+
+    def peek(self, link: VenueLink, symbol: str) -> Seen:
+        """The same without waiting: what the stream has told so far. Keeps the stream open."""
+        feed = self._feed(link, symbol)
+        now_s = feed.used_s = self._clock.monotonic_s()
+        return feed.fold.view(now_s), "no book yet"
 
     async def seen_all(self, links: Iterable[VenueLink], symbol: str) -> dict[str, Seen]:
         """The same for several venues at once, by venue name."""
@@ -128,6 +136,7 @@ class BookFeeds:
             began_s = self._clock.monotonic_s()
             cause = await self._stream(feed)
             feed.fold.lost()
+            self._tell(feed)
             if self._idle(feed):
                 break
             log.info("book_lost", extra={"venue": feed.link.name, "symbol": feed.symbol, "cause": cause})
@@ -151,6 +160,7 @@ class BookFeeds:
                 if refused:
                     return refused
                 feed.fold.apply(message, wall_ns=self._clock.now_ns(), mono_s=self._clock.monotonic_s())
+                self._tell(feed)
                 if self._idle(feed):
                     return "not used"
         except grpc.aio.AioRpcError as error:
@@ -160,6 +170,10 @@ class BookFeeds:
         finally:
             call.cancel()
         return "ended"
+
+    def _tell(self, feed: _Feed) -> None:
+        for listener in self.on_change:
+            listener(feed.symbol)
 
     def _idle(self, feed: _Feed) -> bool:
         return self._clock.monotonic_s() - feed.used_s > self._settings.idle_s

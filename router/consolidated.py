@@ -69,6 +69,22 @@ def consolidate(
     )
 
 
+def best(symbol: str, books: Mapping[str, BookView], *, now_ns: int) -> market_data_pb2.TopOfBook:
+    """The best bid and offer of all books, at equal prices by venue name; `received_unix_nanos` is of the older one."""
+    bids = [(venue, book.bids[0], book.age_s) for venue, book in sorted(books.items()) if book.bids]
+    asks = [(venue, book.asks[0], book.age_s) for venue, book in sorted(books.items()) if book.asks]
+    bid = max(bids, key=lambda one: one[1].price, default=None)
+    ask = min(asks, key=lambda one: one[1].price, default=None)
+    oldest_s = max((one[2] for one in (bid, ask) if one is not None), default=0.0)
+    return market_data_pb2.TopOfBook(
+        symbol=symbol,
+        bid=None if bid is None else _messages([bid[:2]])[0],
+        ask=None if ask is None else _messages([ask[:2]])[0],
+        received_unix_nanos=now_ns - round(oldest_s * 1e9),
+        freshness=stream_pb2.FRESHNESS_FRESH if books else stream_pb2.FRESHNESS_STALE,
+    )
+
+
 def _messages(levels: Sequence[tuple[str, Level]]) -> list[market_data_pb2.PriceLevel]:
     return [
         market_data_pb2.PriceLevel(price=_text(level.price), quantity=_text(level.quantity), venue=venue)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from router.books import BookFeeds
 from router.calls import StreamProxy
+from router.consolidated_feed import ConsolidatedFeed
 from router.facade import Facade
 from router.facts import AccountFacts
 from router.instructions import first_policy
@@ -31,7 +32,7 @@ from router.service_operations import OperationsServicer, ReconciliationServicer
 from router.service_orders import OrderServicer
 from router.service_reads import AccountServicer, InstrumentServicer, VenueServicer
 from router.service_routing import RoutingServicer
-from router.settings import RouterSettings
+from router.settings import BookSettings, RouterSettings
 from router.venues import Venues
 from venuemesh.bus import Bus
 from venuemesh.clock import Clock
@@ -102,7 +103,9 @@ async def build(
         parts = _routing(settings, venues, feeds, facts, journal, bus, clock, measures, risk.desk)
         facade = Facade(venues=venues, proxy=StreamProxy(server.drain, clock), pager=_pager(settings), clock=clock)
         hub = StreamHub(clock, server.drain, metrics=metrics)
-        _add_services(server, settings, facade, feeds, journal, parts, DeadLetters(bus, clock), bus, hub, risk)
+        consolidated = _consolidated(settings.books, venues, feeds, clock)
+        _add_services(server, facade, consolidated, journal, parts, DeadLetters(bus, clock), bus, hub, risk)
+        books = tasks.create_task(endless(consolidated.run(), name="consolidated"), name="consolidated")
         risks = tasks.create_task(endless(risk.run(), name="risk"), name="risk")
         states = tasks.create_task(endless(parts.log.run(), name="routes"), name="routes")
         policy = tasks.create_task(endless(parts.policy.run(), name="policy"), name="policy")
@@ -114,7 +117,7 @@ async def build(
         finally:
             feeds.close()
             facts.close()
-            for task in (watch, health, states, policy, risks):
+            for task in (watch, health, states, policy, risks, books):
                 task.cancel()
 
 
@@ -162,6 +165,18 @@ async def _connect(settings: RouterSettings, clock: Clock) -> AsyncIterator[Venu
         yield venues
 
 
+def _consolidated(settings: BookSettings, venues: Venues, feeds: BookFeeds, clock: Clock) -> ConsolidatedFeed:
+    """Half of the followed books may be of consolidated symbols, so that decisions find room for theirs."""
+    return ConsolidatedFeed(
+        venues,
+        feeds,
+        clock,
+        max_age_s=settings.max_age_s,
+        max_distance_bps=settings.max_distance_bps,
+        max_symbols=max(1, settings.max_feeds // (2 * max(1, len(venues.all())))),
+    )
+
+
 def _risk(settings: RouterSettings, venues: Venues, bus: Bus, clock: Clock) -> Risk:
     try:
         return Risk.build(venues, bus, clock, settings.risk, uuid.uuid4().hex)
@@ -180,9 +195,8 @@ def _pager(settings: RouterSettings) -> Pager:
 
 def _add_services(
     server: GrpcServer,
-    settings: RouterSettings,
     facade: Facade,
-    feeds: BookFeeds,
+    consolidated: ConsolidatedFeed,
     journal: RouteJournal,
     parts: Routing,
     dead_letters: DeadLetters,
@@ -202,7 +216,7 @@ def _add_services(
             market_data_service_pb2,
             market_data_service_pb2_grpc,
             "MarketDataService",
-            MarketDataServicer(facade, feeds, settings.books.max_age_s, settings.books.max_distance_bps),
+            MarketDataServicer(facade, consolidated, hub),
         ),
         (order_service_pb2, order_service_pb2_grpc, "OrderService", orders),
         (account_service_pb2, account_service_pb2_grpc, "AccountService", AccountServicer(facade)),

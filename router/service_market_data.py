@@ -2,64 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
-from router.books import BookFeeds
 from router.calls import Context, read
-from router.consolidated import consolidate, outliers
+from router.consolidated_feed import Consolidated, ConsolidatedFeed
 from router.facade import Facade, at_venue, fill_in, stream_at_venue
 from router.fanout import ask_all
 from router.venues import VenueLink
-from router.views import BookView
-from venuemesh.errors import GatewayUnavailable, InstrumentNotFound, NotYetImplemented, Reason
+from venuemesh.errors import InvalidRequest, MeshError, Reason
+from venuemesh.gateway.services.requests import check_symbols
+from venuemesh.gateway.services.streams import accepted, refused, snapshot_only
+from venuemesh.stream_options import PRICES, parse_stream_options
+from venuemesh.streaming import Respond, StreamHub, StreamPlan, responder
 from venuemesh.v1 import market_data_service_pb2 as pb
+
+METHOD = "/venuemesh.v1.MarketDataService/"
+MAX_DEPTH = 1_000
 
 
 @fill_in(pb.DESCRIPTOR.services_by_name["MarketDataService"])
 class MarketDataServicer:
     """Books, trades, candles and statistics."""
 
-    def __init__(self, facade: Facade, feeds: BookFeeds, max_book_age_s: float, max_distance_bps: int) -> None:
+    def __init__(self, facade: Facade, consolidated: ConsolidatedFeed, hub: StreamHub) -> None:
         self.facade = facade
-        self._feeds = feeds
-        self._max_book_age_s = max_book_age_s
-        self._max_distance_bps = max_distance_bps
+        self._consolidated = consolidated
+        self._hub = hub
 
     async def GetOrderBook(self, request: pb.GetOrderBookRequest, context: Context) -> Any:  # noqa: N802
         if request.venue:
             link = self.facade.link(request.venue)
             return await read(link, link.market_data.GetOrderBook, request, context)
-        return pb.GetOrderBookResponse(order_book=await self._consolidated(request))
-
-    async def _consolidated(self, request: pb.GetOrderBookRequest) -> Any:
-        books: dict[str, BookView] = {}
-        left_out: list[str] = []
-        listing: list[VenueLink] = []
-        for link in self.facade.venues.all():
-            view = link.view(request.symbol)
-            if view.unreachable:
-                left_out.append(f"{link.name}: {view.unreachable}")
-            elif view.instrument is not None:
-                listing.append(link)
-        if not listing:
-            if left_out:
-                raise GatewayUnavailable(f"no venue with {request.symbol!r} can be reached: {'; '.join(left_out)}")
-            raise InstrumentNotFound(f"symbol: no venue lists {request.symbol[:48]!r}", field="symbol")
-        for venue, (book, fault) in (await self._feeds.seen_all(listing, request.symbol)).items():
-            if book is None:
-                left_out.append(f"{venue}: {fault}")
-            elif book.stale_cause:
-                left_out.append(f"{venue}: stale: {book.stale_cause}")
-            elif book.age_s > self._max_book_age_s:
-                left_out.append(f"{venue}: {book.age_s:.3f} s old")
-            else:
-                books[venue] = book
-        for venue, why in outliers(books, max_distance_bps=self._max_distance_bps).items():
-            left_out.append(f"{venue}: {why}")
-            del books[venue]
-        now_ns = self.facade.clock.now_ns()
-        return consolidate(request.symbol, books, sorted(left_out), depth=request.depth, now_ns=now_ns)
+        found = await self._consolidated.read(request.symbol)
+        return pb.GetOrderBookResponse(order_book=found.book(_depth(request.depth)))
 
     ListTrades = at_venue("market_data", "ListTrades")
     ListCandles = at_venue("market_data", "ListCandles")
@@ -68,22 +45,77 @@ class MarketDataServicer:
     async def StreamOrderBook(  # noqa: N802
         self, request: pb.StreamOrderBookRequest, context: Context
     ) -> AsyncIterator[Any]:
-        async for message in self._stream(request, "StreamOrderBook", pb.StreamOrderBookResponse):
-            yield message
+        """Of a venue as its gateway tells it; without one each message is a whole consolidated book."""
+        if request.venue:
+            messages = self._of_venue(request, "StreamOrderBook", pb.StreamOrderBookResponse)
+        else:
+            depth = _depth(request.depth)
+
+            def fields(found: Consolidated) -> dict[str, Any]:
+                return {"snapshot": found.book(depth)}
+
+            messages = self._of_all(request, "StreamOrderBook", context, responder(pb.StreamOrderBookResponse, fields))
+        async with aclosing(messages):
+            async for message in messages:
+                yield message
 
     async def StreamTopOfBook(  # noqa: N802
         self, request: pb.StreamTopOfBookRequest, context: Context
     ) -> AsyncIterator[Any]:
-        async for message in self._stream(request, "StreamTopOfBook", pb.StreamTopOfBookResponse):
-            yield message
+        """Of a venue as its gateway tells it; without one the best over all venues."""
+        if request.venue:
+            messages = self._of_venue(request, "StreamTopOfBook", pb.StreamTopOfBookResponse)
+        else:
 
-    async def _stream(self, request: Any, method: str, response: type[Any]) -> AsyncIterator[Any]:
-        if not request.venue:
-            raise NotYetImplemented(f"{method} without a venue: the consolidated stream is not served yet")
+            def fields(found: Consolidated) -> dict[str, Any]:
+                return {"top_of_book": found.top()}
+
+            messages = self._of_all(request, "StreamTopOfBook", context, responder(pb.StreamTopOfBookResponse, fields))
+        async with aclosing(messages):
+            async for message in messages:
+                yield message
+
+    async def _of_venue(self, request: Any, method: str, response: type[Any]) -> AsyncGenerator[Any, None]:
         link = self.facade.link(request.venue)
         call = getattr(link.market_data, method)
         async for message in self.facade.proxy.follow(link, call, request, response, resumable=False):
             yield message
+
+    async def _of_all(
+        self, request: Any, method: str, context: Context, respond: Respond[Any]
+    ) -> AsyncGenerator[Any, None]:
+        """A whole message per change: a price may stand at several venues, so no change by price can be told."""
+        symbols = check_symbols(request.symbols, needed=True)
+        terms = parse_stream_options(request.options, PRICES)
+        outcome, note = snapshot_only(terms)
+        async with AsyncExitStack() as held:
+            known: list[Consolidated] = []
+            results = []
+            for symbol in symbols:
+                try:
+                    found = await self._consolidated.read(symbol)
+                    self._consolidated.hold(symbol)
+                except MeshError as error:
+                    # One bad symbol is told in its own result and does not end the others.
+                    results.append(refused(symbol, error.reason, error.message))
+                    continue
+                held.callback(self._consolidated.release, symbol)
+                known.append(found)
+                results.append(accepted(symbol))
+            plan: StreamPlan[Consolidated] = StreamPlan(
+                terms=terms,
+                method=f"{METHOD}{method}",
+                peer=context.peer(),
+                keys=[one.symbol for one in known],
+                results=results,
+                snapshot=lambda: self._consolidated.snapshot(known),
+                resume_outcome=outcome,
+                resume_note=note,
+                resumable=False,
+            )
+            async with aclosing(self._hub.serve(self._consolidated.topic, plan, respond)) as messages:
+                async for message in messages:
+                    yield message
 
     StreamTrades = stream_at_venue("market_data", "StreamTrades", pb.StreamTradesResponse)
     StreamCandles = stream_at_venue("market_data", "StreamCandles", pb.StreamCandlesResponse)
@@ -102,3 +134,9 @@ class MarketDataServicer:
         if unknown and len(unknown) == len(answers.failed):
             raise unknown[0]
         raise next(error for error in answers.failed.values() if error.reason is not Reason.STREAM_NOT_FOUND)
+
+
+def _depth(asked: int) -> int:
+    if asked > MAX_DEPTH:
+        raise InvalidRequest(f"depth: {asked}, at most {MAX_DEPTH}", field="depth")
+    return asked

@@ -55,7 +55,7 @@ class BookSettings(Section):
     fetch_timeout_s: Positive = 0.25
     """Bound of the one reading made when no live book is there yet."""
     depth: Annotated[int, Field(ge=1, le=1_000)] = 20
-    max_feeds: Annotated[int, Field(ge=1, le=1_000)] = 64
+    max_feeds: Annotated[int, Field(ge=1, le=1_000)] = 256
     """Books followed at once over all venues; the one used least recently makes room."""
     idle_s: Positive = 300.0
     """A book that no decision used for this long is no longer followed."""

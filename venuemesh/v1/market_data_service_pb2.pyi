@@ -271,7 +271,9 @@ class StreamOrderBookRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     SCALED_FIELD_NUMBER: _builtins.int
     venue: _builtins.str
-    """Venue name. Empty: the only venue of a gateway, the consolidated book at the router."""
+    """Venue name. Empty: the only venue of a gateway; at the router the consolidated book, of which every message is a
+    snapshot (a price may stand at several venues), told within 100 ms of a change at any venue.
+    """
     depth: _builtins.int
     """Levels per side; 0 for 20, at most what the venue gives."""
     scaled: _builtins.bool
