@@ -10,26 +10,26 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Self
+from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from gateway_lighter.limits import Tier
 from gateway_lighter.signing import CHAIN_IDS
 from gateway_lighter.transactions import MAX_ACCOUNT, MAX_API_KEY
-from venuemesh.crashpoints import CrashPoint
-from venuemesh.gateway.link_settings import LinkSettings
-from venuemesh.settings import Positive, Section, ServiceSettings
-from venuemesh.transport.environment import Environment, EnvironmentViolation, HostGuard
+from venuemesh.gateway.settings import Hosts, VenueGatewaySettings
+from venuemesh.settings import Positive, Section
+from venuemesh.transport.environment import Environment
 
-TESTNET_HOSTS: Final = frozenset({"testnet.zklighter.elliot.ai"})
-MAINNET_HOSTS: Final = frozenset({"mainnet.zklighter.elliot.ai"})
-
-DEFAULT_URLS: Final = {
-    Environment.SIMULATOR: "http://127.0.0.1:3002",
-    Environment.TESTNET: "https://testnet.zklighter.elliot.ai",
-    Environment.MAINNET: "https://mainnet.zklighter.elliot.ai",
-}
+HOSTS: Final = Hosts(
+    urls={
+        Environment.SIMULATOR: "http://127.0.0.1:3002",
+        Environment.TESTNET: "https://testnet.zklighter.elliot.ai",
+        Environment.MAINNET: "https://mainnet.zklighter.elliot.ai",
+    },
+    testnet=frozenset({"testnet.zklighter.elliot.ai"}),
+    mainnet=frozenset({"mainnet.zklighter.elliot.ai"}),
+)
 MAX_ACCOUNTS: Final = 50
 """The venue takes 255 connections per IP address, 80 new ones a minute; one is for market data."""
 FIRST_USER_KEY: Final = 2
@@ -105,14 +105,10 @@ class AccountSettings(Section):
         return keys
 
 
-class GatewaySettings(ServiceSettings):
-    """Everything that can be set; durations in seconds.
+class GatewaySettings(VenueGatewaySettings):
+    """What this venue adds; durations in seconds.
 
     Attributes:
-        venue: name of the venue in the mesh.
-        environment: which deployment this gateway may reach; nothing else is ever connected to.
-        allow_mainnet: the explicit opt-in without which `mainnet` refuses to start.
-        api_url: origin of the venue's HTTP interface; the environment's own when absent.
         tier: of the accounts' owner at the venue; it decides the limits. Checked at start.
         native_signer: sign with the library of the venue's SDK where it is installed and passes its checks. It sets
             an expiry of ten minutes, so that a lost answer is settled only then.
@@ -120,22 +116,13 @@ class GatewaySettings(ServiceSettings):
         resting_days: how long a good-till-cancelled order lives; the venue takes at most 30 days.
         action_timeout_s: most time to wait for the answer to a transaction, and then for its verdict.
         verdict_poll_s: when the stream has said nothing for so long, the venue is asked about a transaction.
-        settle_delay_s: after the last moment an order could arrive, its absence is proof this much later.
-        max_slippage_bps: worst price of a market order that names no bound.
         book_stale_after_s: silence after which a book is stale. The venue sends nothing while nothing changes.
-        account_interval_s: least time between two pushes of balances and marks of one account.
-        reconcile_period_s: between two comparisons of an account with the venue while its stream is live.
-        links: when a link counts as degraded, and whether orders are paused then.
-        crash_point: where a test wants the process to die; the simulator only.
-        crash_passes: how often it comes past there unharmed first.
     """
 
     env_prefix: ClassVar[str] = "GATEWAY_LIGHTER_"
+    hosts: ClassVar[Hosts] = HOSTS
 
     venue: str = "lighter"
-    environment: Environment = Environment.SIMULATOR
-    allow_mainnet: bool = False
-    api_url: str | None = None
     accounts: Annotated[
         tuple[AccountSettings, ...],
         BeforeValidator(lambda value: _list(value, "account_id")),
@@ -143,18 +130,9 @@ class GatewaySettings(ServiceSettings):
     ] = ()
     tier: Tier = Tier.STANDARD
     native_signer: bool = False
-    order_expiry_s: Positive = 15.0
     resting_days: Annotated[int, Field(ge=1, le=29)] = 28
-    action_timeout_s: Positive = 10.0
     verdict_poll_s: Positive = 2.0
-    settle_delay_s: Positive = 5.0
-    max_slippage_bps: Annotated[int, Field(ge=1, le=5_000)] = 100
     book_stale_after_s: Positive = 60.0
-    account_interval_s: Positive = 1.0
-    reconcile_period_s: Positive = 60.0
-    links: LinkSettings = Field(default_factory=LinkSettings)
-    crash_point: CrashPoint = CrashPoint.NONE
-    crash_passes: Annotated[int, Field(ge=0)] = 0
 
     @field_validator("accounts")
     @classmethod
@@ -165,35 +143,10 @@ class GatewaySettings(ServiceSettings):
             raise ValueError("two accounts are the same account at the venue")
         return accounts
 
-    @model_validator(mode="after")
-    def _inside_environment(self) -> Self:
-        if self.crash_point is not CrashPoint.NONE and self.environment is not Environment.SIMULATOR:
-            raise ValueError("crash_point: only with the simulator")
-        try:
-            self.guard.check(self.url)
-        except EnvironmentViolation as error:
-            raise ValueError(error.message) from None
-        return self
-
-    @property
-    def url(self) -> str:
-        """Origin of the HTTP interface, without a trailing slash."""
-        return (self.api_url or DEFAULT_URLS[self.environment]).rstrip("/")
-
     @property
     def ws_url(self) -> str:
         """Address of the WebSocket."""
         return "ws" + self.url.removeprefix("http") + "/stream"
-
-    @property
-    def guard(self) -> HostGuard:
-        """Refuses every host outside the environment."""
-        return HostGuard(
-            environment=self.environment,
-            testnet_hosts=TESTNET_HOSTS,
-            mainnet_hosts=MAINNET_HOSTS,
-            allow_mainnet=self.allow_mainnet,
-        )
 
     @property
     def chain_id(self) -> int:

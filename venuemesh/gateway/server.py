@@ -12,18 +12,16 @@ from functools import partial
 
 from venuemesh import crashpoints
 from venuemesh.clock import Clock
-from venuemesh.crashpoints import CrashPoint
 from venuemesh.gateway.audit import AuditTrail
 from venuemesh.gateway.audit_entry import Refuses
-from venuemesh.gateway.core import CoreSettings, GatewayCore
+from venuemesh.gateway.core import GatewayCore
 from venuemesh.gateway.measures import LinkMetrics, watch_core
 from venuemesh.gateway.services.register import add_services
+from venuemesh.gateway.settings import ENVIRONMENTS, VenueGatewaySettings
 from venuemesh.gateway.venue import Venue
 from venuemesh.running import Running, surroundings
 from venuemesh.serving import endless, serve_until_stopped
-from venuemesh.settings import ServiceSettings
 from venuemesh.transport.observer import Observer, SafeObserver
-from venuemesh.v1 import venue_pb2
 
 log = logging.getLogger(__name__)
 
@@ -35,26 +33,12 @@ BuildVenue = Callable[[Clock, Observer], Awaitable[Venue]]
 """Makes the adapter; every attempt to ask the venue is told to the observer."""
 
 
-class CrashPointRefused(Exception):
-    """A crash point is set where real orders are at stake."""
-
-
 def writer_id() -> str:
     """Names this process in the journal: host, process and a random part."""
     return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
-async def serve_gateway(
-    venue_name: str,
-    settings: ServiceSettings,
-    build_venue: BuildVenue,
-    *,
-    environment: venue_pb2.Environment.ValueType,
-    core_settings: CoreSettings,
-    refuses: Refuses,
-    crash_point: CrashPoint = CrashPoint.NONE,
-    crash_passes: int = 0,
-) -> None:
+async def serve_gateway(settings: VenueGatewaySettings, build_venue: BuildVenue, *, refuses: Refuses) -> None:
     """Run a gateway until SIGTERM, then drain.
 
     Order of the end: new orders are refused, health turns NOT_SERVING, streams say goodbye, calls in flight finish,
@@ -63,23 +47,21 @@ async def serve_gateway(
     Args:
         refuses: whether an answer of the venue declines what was asked, for the audit trail.
     Raises:
-        CrashPointRefused: a crash point outside the simulator.
         JournalUnavailable: the broker does not answer at the start.
     """
-    if crash_point is not CrashPoint.NONE and environment != venue_pb2.ENVIRONMENT_SIMULATOR:
-        raise CrashPointRefused(f"crash point {crash_point} needs the simulator environment")
-    crashpoints.arm(crash_point, passes=crash_passes)
+    crashpoints.arm(settings.crash_point, passes=settings.crash_passes)
+    venue_name = settings.venue
     async with surroundings(f"gateway_{venue_name}", settings) as running:
         process = writer_id()
         audit = AuditTrail(running.bus, venue=venue_name, writer_id=process, clock=running.clock, refuses=refuses)
         venue = await build_venue(running.clock, SafeObserver(LinkMetrics(running.metrics, venue_name), audit))
         core = GatewayCore(
             venue=venue,
-            environment=environment,
+            environment=ENVIRONMENTS[settings.environment],
             bus=running.bus,
             clock=running.clock,
             writer_id=process,
-            settings=core_settings,
+            settings=settings.core,
             audit=audit,
         )
         watch_core(running.metrics, core)

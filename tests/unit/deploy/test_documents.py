@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -11,16 +13,15 @@ from pathlib import Path
 import pytest
 from google.protobuf import descriptor_pool, json_format, message_factory
 
+import venuemesh.v1
 from deploy.local.mesh import Ports, make_accounts, mesh_services
 from deploy.local.state import StateFolder
 from deploy.local.summary import example_calls
 from venuemesh.errors import Reason
-from venuemesh.v1 import (  # noqa: F401 - registers the methods that the examples call
-    market_data_service_pb2,
-    order_service_pb2,
-    portfolio_service_pb2,
-    risk_service_pb2,
-)
+
+for _module in pkgutil.iter_modules(venuemesh.v1.__path__):
+    # The examples may call any method there is.
+    importlib.import_module(f"venuemesh.v1.{_module.name}")
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCUMENTS = ("README.md", "CHANGELOG.md", "docs/architecture.md", "docs/runbook.md")
