@@ -73,8 +73,8 @@ def build_entry(seen: Observed, *, venue: str, writer_id: str, refuses: Refuses 
         attempt=record.attempt,
         detail=redact_prose(record.detail)[:MAX_DETAIL_CHARACTERS],
         other_order_ids=seen.order_ids[1:],
-        request_bytes=seen.request_bytes,
-        response_bytes=seen.response_bytes,
+        request_length=seen.request_bytes,
+        response_length=seen.response_bytes,
     )
     if record.status:
         entry.http_status = record.status

@@ -338,8 +338,8 @@ class AuditEntry(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
     OTHER_ORDER_IDS_FIELD_NUMBER: _builtins.int
-    REQUEST_BYTES_FIELD_NUMBER: _builtins.int
-    RESPONSE_BYTES_FIELD_NUMBER: _builtins.int
+    REQUEST_LENGTH_FIELD_NUMBER: _builtins.int
+    RESPONSE_LENGTH_FIELD_NUMBER: _builtins.int
     audit_entry_id: _builtins.str
     """Unique id."""
     venue: _builtins.str
@@ -368,10 +368,10 @@ class AuditEntry(_message.Message):
     """Repeats of a read that came before this one."""
     detail: _builtins.str
     """Why there is no readable answer, for people; empty when there is one."""
-    request_bytes: _builtins.int
-    """Length of the request body as sent; `request` is shorter when it was left out for its size."""
-    response_bytes: _builtins.int
-    """Length of the answer's body as received."""
+    request_length: _builtins.int
+    """Bytes of the request body as sent; `request` is shorter when it was left out for its size."""
+    response_length: _builtins.int
+    """Bytes of the answer's body as received."""
     @_builtins.property
     def request_time(self) -> _timestamp_pb2.Timestamp:
         """When it was sent."""
@@ -404,12 +404,12 @@ class AuditEntry(_message.Message):
         attempt: _builtins.int = ...,
         detail: _builtins.str = ...,
         other_order_ids: _abc.Iterable[_builtins.str] | None = ...,
-        request_bytes: _builtins.int = ...,
-        response_bytes: _builtins.int = ...,
+        request_length: _builtins.int = ...,
+        response_length: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_http_status", b"_http_status", "_latency", b"_latency", "http_status", b"http_status", "latency", b"latency", "request_time", b"request_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_http_status", b"_http_status", "_latency", b"_latency", "account_id", b"account_id", "attempt", b"attempt", "audit_entry_id", b"audit_entry_id", "correlation_id", b"correlation_id", "detail", b"detail", "endpoint", b"endpoint", "http_status", b"http_status", "latency", b"latency", "link_id", b"link_id", "order_id", b"order_id", "other_order_ids", b"other_order_ids", "outcome", b"outcome", "request", b"request", "request_bytes", b"request_bytes", "request_time", b"request_time", "response", b"response", "response_bytes", b"response_bytes", "venue", b"venue", "write", b"write"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_http_status", b"_http_status", "_latency", b"_latency", "account_id", b"account_id", "attempt", b"attempt", "audit_entry_id", b"audit_entry_id", "correlation_id", b"correlation_id", "detail", b"detail", "endpoint", b"endpoint", "http_status", b"http_status", "latency", b"latency", "link_id", b"link_id", "order_id", b"order_id", "other_order_ids", b"other_order_ids", "outcome", b"outcome", "request", b"request", "request_length", b"request_length", "request_time", b"request_time", "response", b"response", "response_length", b"response_length", "venue", b"venue", "write", b"write"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__http_status: _TypeAlias = _typing.Literal["http_status"]  # noqa: Y015
     _WhichOneofArgType__http_status: _TypeAlias = _typing.Literal["_http_status", b"_http_status"]  # noqa: Y015

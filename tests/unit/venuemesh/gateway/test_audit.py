@@ -118,7 +118,7 @@ async def test_a_long_body_is_left_out_and_its_length_kept() -> None:
         trail.on_request(record(response_body=b"[" + b"1," * 200 + b"1]"))
         await trail.flush()
     (entry,) = bus.entries()
-    assert (entry.response, entry.response_bytes) == ("[403 bytes, left out for their size]", 403)
+    assert (entry.response, entry.response_length) == ("[403 bytes, left out for their size]", 403)
     assert entry.request == '{"a":1}'
 
 
