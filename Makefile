@@ -25,7 +25,7 @@ PYTEST := $(PY) -m pytest $(PYTEST_ARGS)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-dev proto proto-check breaking fmt lint types unit contract integration e2e soak test cover \
-	conformance run demo up down certs check check-static clean lock
+	conformance clients clients-test run demo up down certs check check-static clean lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,11 +79,13 @@ down: setup ## stop the mesh that `make run` started
 
 # --- contract
 
-proto: setup-dev ## generate venuemesh/v1 from protos/
+proto: setup-dev ## generate venuemesh/v1 and clients/service_config.json from protos/
 	@$(PY) protos/generate.py
+	@$(PY) clients/service_config.py
 
 proto-check: setup-dev ## generated code is current; protos are linted and formatted
 	@$(PY) protos/generate.py --check
+	@$(PY) clients/service_config.py --check
 	@$(BIN)/buf lint protos
 	@$(BIN)/buf format protos --diff --exit-code
 
@@ -138,6 +140,12 @@ e2e: setup-dev ## the whole mesh
 
 soak: setup-dev ## kill everything under load: MINUTES=.. [SEED=..]; a summary, exits 1 on any loss or duplicate
 	@$(PY) -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+clients: setup-dev ## build the example clients in clients/ whose toolchain is here
+	@$(PY) clients/toolchains.py
+
+clients-test: clients ## run each of them against a mesh of its own
+	@$(PYTEST) -rs clients/test_examples.py
 
 # Two workers; tests that must not run beside each other carry the same `xdist_group` mark.
 test: setup-dev ## all tests

@@ -18,7 +18,9 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 FILE = Path(__file__).resolve().parent / "service_config.json"
@@ -41,9 +43,6 @@ RETRY_THROTTLING = {"maxTokens": 100, "tokenRatio": 0.1}
 
 def contract_services() -> list[ServiceDescriptor]:
     """Every service of the contract, by name."""
-    from importlib import import_module  # noqa: PLC0415
-    from pkgutil import iter_modules  # noqa: PLC0415
-
     modules = [f"venuemesh.v1.{module.name}" for module in iter_modules(venuemesh.v1.__path__)]
     found = [
         service
@@ -103,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if FILE.exists() and FILE.read_text() == rendered():
         return 0
-    print(f"stale: {FILE.name}; run `make clients-config`", file=sys.stderr)
+    print(f"stale: {FILE.name}; run `make proto`", file=sys.stderr)
     return 1
 
 

@@ -8,9 +8,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
+
+# The stubs made by generate.py; a project of its own would install them as a package.
+sys.path.insert(0, str(Path(__file__).resolve().parent / "gen"))
+
 from mesh import STREAM_LIMIT_S, Executions, Orders, OutcomeUnknown, Settings, open_channel
 
 from venuemesh.v1 import (
@@ -154,7 +159,10 @@ def require(holds: bool, otherwise: str) -> None:
 def main() -> int:
     settings = Settings.from_environment()
     try:
-        with open_channel(settings.router, settings) as router, open_channel(settings.aggregator, settings) as aggregator:
+        with (
+            open_channel(settings.router, settings) as router,
+            open_channel(settings.aggregator, settings) as aggregator,
+        ):
             run(settings, router, aggregator)
     except (ExampleFailed, OutcomeUnknown, ValueError, OSError) as error:
         print(f"failed: {error}", file=sys.stderr)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,7 +139,9 @@ class Orders:
         )
         for _ in range(READ_BACK_ATTEMPTS):
             try:
-                found: order_pb2.Order = self._stub.GetOrder(order_service_pb2.GetOrderRequest(reference=reference)).order
+                found: order_pb2.Order = self._stub.GetOrder(
+                    order_service_pb2.GetOrderRequest(reference=reference)
+                ).order
             except grpc.RpcError as error:
                 # NOT_FOUND proves nothing: the submit may still be on its way.
                 print(f"submit: {order.client_order_id} read back failed, {error.code().name}")
