@@ -2,8 +2,8 @@
 
 python old_client.py STUBS ADDRESS VENUE KEY
 
-Submits a limit order under KEY, sees it on the stream, reads it, cancels it and sees that too. Prints one JSON object of
-what it saw, and fails when the stubs are not those below STUBS.
+Submits a limit order under KEY, sees it on the stream, reads it, cancels it and sees that too. Prints one JSON object
+of what it saw, and fails when the stubs are not those below STUBS.
 """
 
 from __future__ import annotations
