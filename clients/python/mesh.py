@@ -7,7 +7,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from google.rpc import error_details_pb2
@@ -81,7 +81,7 @@ def open_channel(target: str, settings: Settings) -> grpc.Channel:
     return grpc.intercept_channel(grpc.secure_channel(target, credentials, options), deadlines)
 
 
-class Deadlines(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]
+class Deadlines(grpc.UnaryUnaryClientInterceptor):
     """Gives every unary call without a time-out that of the service config.
 
     grpcio fails calls early that take their time-out from the config itself (grpc/grpc#40633, seen with 1.82.3), so
@@ -154,11 +154,11 @@ class Orders:
 
 def proved_not_sent(error: grpc.RpcError) -> bool:
     """Whether the mesh itself says that no order was attempted; anything else counts as unknown."""
-    status = rpc_status.from_call(error)
+    status = rpc_status.from_call(cast(grpc.Call, error))
     for detail in status.details if status is not None else ():
         info = error_details_pb2.ErrorInfo()
         if detail.Is(info.DESCRIPTOR) and detail.Unpack(info) and info.domain == "venuemesh":
-            return info.metadata["sent"] == "no"
+            return bool(info.metadata["sent"] == "no")
     return False
 
 
@@ -209,7 +209,7 @@ class Executions:
                 self._call = self._open()
             why = "the server closed the stream"
             try:
-                message = next(self._call, None)
+                message: order_service_pb2.StreamExecutionReportsResponse | None = next(self._call, None)
             except grpc.RpcError as error:
                 failures += 1
                 if error.code() != grpc.StatusCode.UNAVAILABLE or failures > RECONNECT_ATTEMPTS:
