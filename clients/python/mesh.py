@@ -15,6 +15,7 @@ from grpc_status import rpc_status
 
 from venuemesh.v1 import order_pb2, order_service_pb2, stream_pb2
 
+SERVICE_CONFIG = Path(__file__).resolve().parents[1] / "service_config.json"
 STREAM_LIMIT_S = 60.0
 """An example ends; a real follower sets no deadline."""
 READ_BACK_ATTEMPTS = 10
@@ -31,7 +32,6 @@ class Settings:
     aggregator: str
     ca_file: str
     token_file: str
-    service_config: str
     account_id: str
     venue: str
     symbol: str
@@ -49,7 +49,6 @@ class Settings:
             aggregator=setting("AGGREGATOR", "127.0.0.1:50060"),
             ca_file=setting("CA_FILE", ""),
             token_file=setting("TOKEN_FILE", ""),
-            service_config=setting("SERVICE_CONFIG", str(Path(__file__).parents[1] / "service_config.json")),
             account_id=setting("ACCOUNT", "main"),
             venue=setting("VENUE", "hyperliquid"),
             symbol=setting("SYMBOL", "BTC/USDC:USDC"),
@@ -63,7 +62,7 @@ def open_channel(target: str, settings: Settings) -> grpc.Channel:
     Raises:
         ValueError: a token without TLS, which anybody on the way could read.
     """
-    config = json.loads(Path(settings.service_config).read_text())
+    config = json.loads(SERVICE_CONFIG.read_text())
     deadlines = Deadlines(config)
     options = [
         ("grpc.service_config", json.dumps(config)),
