@@ -61,8 +61,11 @@ class Link:
                 else:
                     return
         except TimeoutError:
-            pass
-        raise GatewayUnavailable(f"{self.name} at {self.address} cannot be reached", metadata={"address": self.address})
+            raise self._unreachable(f"no connection within {CONNECT_S:g} s") from None
+        raise self._unreachable("no connection")
+
+    def _unreachable(self, cause: str) -> GatewayUnavailable:
+        return GatewayUnavailable(f"{self.name} at {self.address} cannot be reached", metadata={"cause": cause})
 
     async def call(self, request: Message, answer: type[Answer]) -> Answer:
         """Call the method whose request this is.
@@ -109,7 +112,8 @@ class Link:
         if not write:
             error.sent = Sent.NO  # whatever was asked of a venue on the way changed nothing
         if error.reason is Reason.GATEWAY_UNAVAILABLE and "grpc_code" in error.metadata:
-            error.metadata = {"service": self.name, "address": self.address}
+            # gRPC's own words, not an answer: what is away is the service itself.
+            return self._unreachable(str(error))
         return error
 
     async def pages(self, request: Any, answer: type[Answer], rows: str, limit: int) -> Answer:

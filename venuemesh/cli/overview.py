@@ -170,11 +170,13 @@ def _trading(answer: Any) -> str:
 
 
 def _switch(answer: Any) -> str:
-    switch = answer.risk_state.kill_switch
-    if not switch.engaged:
-        return "released"
-    since = moment(switch.engaged_time)
-    return f"ENGAGED for {scope(switch.scope)} by {switch.engaged_by} since {since}: {switch.reason}"
+    state = answer.risk_state
+    engaged = [
+        f"ENGAGED for {scope(one.scope)} by {one.engaged_by} since {moment(one.engaged_time)}: {one.reason}"
+        for one in state.kill_switches or [state.kill_switch]
+        if one.engaged
+    ]
+    return "; ".join(engaged) or "released"
 
 
 def _doubts(answer: Any) -> str:

@@ -83,10 +83,15 @@ class Session:
         """
         if given:
             return given
+        from venuemesh.errors import MeshError
         from venuemesh.v1 import account_service_pb2
 
         request = account_service_pb2.ListAccountsRequest()
-        answer = await self.router.call(request, account_service_pb2.ListAccountsResponse)
+        try:
+            answer = await self.router.call(request, account_service_pb2.ListAccountsResponse)
+        except MeshError:
+            self.out.note("the accounts cannot be listed now: name yours with --account to go on without asking")
+            raise
         names = sorted({account.account_id for account in answer.accounts})
         if len(names) == 1:
             return names[0]

@@ -283,19 +283,29 @@ async def list_orders(
 
 
 async def _watch(session: Session, account: str, venue: str | None, updates: int | None) -> None:
+    """Of one venue from the router, working orders first; of all venues from the aggregator."""
     from venuemesh.cli.following import follow
     from venuemesh.cli.views.orders import report
-    from venuemesh.v1 import order_service_pb2 as pb
-    from venuemesh.v1 import stream_pb2
+    from venuemesh.v1 import order_service_pb2, portfolio_service_pb2, stream_pb2
 
     position: Any = None
 
-    def request() -> Any:
+    def at_router() -> Any:
         options = stream_pb2.StreamOptions(resume_after=position)
-        return pb.StreamExecutionReportsRequest(account_id=account, venue=venue or "", options=options)
+        return order_service_pb2.StreamExecutionReportsRequest(account_id=account, venue=venue, options=options)
 
+    def at_aggregator() -> Any:
+        options = stream_pb2.StreamOptions(resume_after=position)
+        wanted = portfolio_service_pb2.PortfolioFilter(account_ids=[account])
+        return portfolio_service_pb2.StreamExecutionsRequest(filter=wanted, options=options)
+
+    messages = (
+        follow(session, session.router, at_router, order_service_pb2.StreamExecutionReportsResponse)
+        if venue
+        else follow(session, session.aggregator, at_aggregator, portfolio_service_pb2.StreamExecutionsResponse)
+    )
     seen = 0
-    async with aclosing(follow(session, session.router, request, pb.StreamExecutionReportsResponse)) as messages:
+    async with aclosing(messages):
         async for message in messages:
             if message.header.sequence:
                 position = stream_pb2.StreamPosition(epoch=message.header.epoch, sequence=message.header.sequence)

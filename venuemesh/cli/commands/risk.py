@@ -110,7 +110,7 @@ async def show_switch(session: Session) -> None:
     """Show whether it is engaged, and what is left at each venue."""
     from venuemesh.cli.views import control as views
 
-    session.out.show(await _state(session), lambda answer: views.kill_switch(answer.risk_state.kill_switch))
+    session.out.show(await _state(session), lambda answer: views.kill_switches(answer.risk_state))
 
 
 async def engage(

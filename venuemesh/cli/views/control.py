@@ -112,7 +112,7 @@ def risk(answer: Any) -> list[Part]:
         for one in found.dead_mans_switches
     ]
     return [
-        *kill_switch(found.kill_switch),
+        *kill_switches(found),
         Grid(columns=("scope", "trading", "by", "why", "since"), rows=states, title="trading", empty="ACTIVE"),
         Grid(columns=("scope", "limit", ">bound", ">used", ">version"), rows=limits, title="limits"),
         Grid(
@@ -125,6 +125,11 @@ def risk(answer: Any) -> list[Part]:
 
 def _switch_venues(venues: Sequence[Any]) -> str:
     return " ".join(f"{one.venue}:{word(one, 'provision').lower()}" for one in venues)
+
+
+def kill_switches(state: Any) -> list[Part]:
+    """Every kill switch that is engaged, widest scope first."""
+    return [part for one in state.kill_switches or [state.kill_switch] for part in kill_switch(one)]
 
 
 def kill_switch(found: Any) -> list[Part]:
