@@ -93,7 +93,10 @@ class Link:
             except grpc.aio.AioRpcError as failed:
                 error = error_from_rpc(failed, is_write=write)
                 pause_s = PAUSE_S * 2 ** (TRIES - left)
-                again = failed.code() is grpc.StatusCode.UNAVAILABLE and left
+                # What a service of the mesh answered to a read will not be other in a moment.
+                again = (
+                    left and failed.code() is grpc.StatusCode.UNAVAILABLE and (write or "grpc_code" in error.metadata)
+                )
                 if again and self._clock.monotonic_s() + pause_s < until_s:
                     await asyncio.sleep(pause_s)
                     continue

@@ -89,7 +89,7 @@ def tags_of(texts: list[str], option: str = "--tag") -> dict[str, str]:
 
 
 def one_of(**given: object) -> str:
-    """The name of the one option that is set.
+    """The name of the one that is set; names without an underscore are arguments, the others options.
 
     Raises:
         UsageFault: none is, or several are.
@@ -97,5 +97,5 @@ def one_of(**given: object) -> str:
     names = [name for name, value in given.items() if value]
     if len(names) == 1:
         return names[0]
-    spelt = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+    spelt = ", ".join(f"--{name.replace('_', '-')}" if "_" in name else name.upper() for name in given)
     raise UsageFault(f"give exactly one of {spelt}")

@@ -47,9 +47,9 @@ class PortfolioCopy:
         key = (change.venue, change.account_id)
         mine = next((one for one in accounts if (one.venue, one.account_id) == key), None)
         if mine is None:
-            accounts.add().CopyFrom(change)
+            accounts.add(venue=change.venue, account_id=change.account_id)
             accounts.sort(key=lambda one: (one.venue, one.account_id))
-            return
+            mine = next(one for one in accounts if (one.venue, one.account_id) == key)
         _lay_over(mine.balances, change.balances, lambda one: (one.venue_section, one.asset))
         _lay_over(mine.positions, change.positions, lambda one: one.symbol)
         _lay_over(mine.orders, change.orders, lambda one: one.order_id)

@@ -233,7 +233,8 @@ def test_positions_balances_and_portfolio_tell_the_same(cli: Cli) -> None:
 
 
 def test_portfolio_watch_begins_with_a_snapshot_and_stops_after_the_updates_asked_for(cli: Cli) -> None:
-    """One message a line for scripts, a table a change for a file."""
+    """One message a line for scripts, a table a change for a file; an open position changes with its mark."""
+    cli("order", "submit", "buy", "0.001", SYMBOL, "-v", VENUE)
     seen = cli("portfolio", "watch", "--updates", "2", "--every-ms", "50", "-o", "json").lines
     messages = [json_format.ParseDict(line, portfolio_service_pb2.StreamPortfolioResponse()) for line in seen]
     assert "snapshot" in [message.WhichOneof("body") for message in messages]
