@@ -9,6 +9,7 @@ import select
 import signal
 import struct
 import subprocess
+import sys
 import termios
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 BOUND_S = 60.0
+# Only the leader of a session can take a terminal, and only with one does Ctrl-C become a signal.
+TAKE_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+)
 _SEQUENCES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -66,13 +71,13 @@ def terminal(*command: str, environ: Mapping[str, str]) -> Iterator[Terminal]:
     master, slave = pty.openpty()
     ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 120, 0, 0))
     process = subprocess.Popen(
-        ("setsid", "--ctty", "--wait", *command),
+        (sys.executable, "-I", "-S", "-c", TAKE_TERMINAL, *command),
         cwd=ROOT,
         env={**os.environ, "TERM": "xterm-256color", **environ},
         stdin=slave,
         stdout=slave,
         stderr=slave,
-        start_new_session=False,
+        start_new_session=True,
     )
     os.close(slave)
     try:

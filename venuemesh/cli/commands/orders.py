@@ -292,7 +292,7 @@ async def _watch(session: Session, account: str, venue: str | None, updates: int
 
     def at_router() -> Any:
         options = stream_pb2.StreamOptions(resume_after=position)
-        return order_service_pb2.StreamExecutionReportsRequest(account_id=account, venue=venue, options=options)
+        return order_service_pb2.StreamExecutionReportsRequest(account_id=account, venue=venue or "", options=options)
 
     def at_aggregator() -> Any:
         options = stream_pb2.StreamOptions(resume_after=position)
