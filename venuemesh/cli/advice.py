@@ -58,7 +58,7 @@ ADVICE: dict[str, str] = {
     "VENUE_UNAVAILABLE": "Check the venue's status page; nothing to restart.",
     "CIRCUIT_OPEN": "The router leaves the venue alone for a while: see `venuemesh status`. Cancels pass.",
     "GATEWAY_DRAINING": "The service is stopping; try again once it is back.",
-    "GATEWAY_UNAVAILABLE": "Is it running, at this address? See `venuemesh status`, and --router or --aggregator.",
+    "GATEWAY_UNAVAILABLE": "Is it running, at this address, and does it want TLS (--ca)? See `venuemesh status`.",
     "JOURNAL_UNAVAILABLE": "Look at NATS: disk full, or not running. Orders pass again by themselves.",
     "OUTCOME_UNKNOWN": SAME_KEY,
     "DEADLINE_TOO_SHORT": "Give the call more time with --timeout.",
