@@ -9,7 +9,7 @@ import pytest
 from tests.integration.cli.runs import Cli, LocalMesh, running_mesh
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def local_mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalMesh]:
     """Up until the last test that wants it."""
     with running_mesh(tmp_path_factory.mktemp("cli") / "state") as mesh:
