@@ -42,6 +42,7 @@ class CallGuard:
         """Called after each change, with the breaker as it is then."""
         self._breaker = Breaker(settings.rules, clock.monotonic_s())
         self._shown = State.CLOSED, False, ""
+        self._anchor_ns = self._anchor()
 
     # --- calls ---
 
@@ -124,7 +125,11 @@ class CallGuard:
 
     def wall_ns(self, at_s: float) -> int:
         """Wall time of a moment on the breaker's clock."""
-        return self._clock.now_ns() + round((at_s - self._clock.monotonic_s()) * 1e9)
+        return self._anchor_ns + round(at_s * 1e9)
+
+    def _anchor(self) -> int:
+        """Wall time at which the monotonic clock was 0. Taken per change, so that what is shown stays as it was."""
+        return self._clock.now_ns() - round(self._clock.monotonic_s() * 1e9)
 
     # --- operating it ---
 
@@ -143,6 +148,7 @@ class CallGuard:
         seen = self.view()
         if (seen.state, seen.forced, seen.cause) != self._shown:
             self._shown = seen.state, seen.forced, seen.cause
+            self._anchor_ns = self._anchor()
             for tell in self.on_change:
                 tell()
 

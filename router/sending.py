@@ -95,8 +95,9 @@ class ChildSender:
         """
         async with self._admission.covering([request.order]) as room:
             try:
+                known = any(await self.known(link, [request.order]) or ())
                 answer: order_service_pb2.SubmitOrderResponse = await submit(
-                    link, link.orders.SubmitOrder, request, context
+                    link, link.orders.SubmitOrder, request, context, known=known
                 )
             except OutcomeUnknown as error:
                 self._measures.failed(link.name, LOST)
@@ -109,6 +110,15 @@ class ChildSender:
             room.answered(request.order, answer)
         self._measures.submitted(link.name, answer.outcome)
         return answer
+
+    async def known(self, link: VenueLink, orders: Sequence[order_pb2.NewOrder]) -> list[bool] | None:
+        """Which orders their gateway has already; None while the venue's breaker lets new ones pass.
+
+        A repeat must not read CIRCUIT_OPEN: its caller would take an order that may be live for one that is not there.
+        """
+        if link.guard.refusal() is None:
+            return None
+        return [await self._journal.known(order) for order in orders]
 
     async def dispatch(
         self,

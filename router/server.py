@@ -131,6 +131,7 @@ class Routing:
     """What routes orders."""
 
     orders: OrderRouter
+    sender: ChildSender
     parents: ParentOrders
     policy: PolicyStore
     log: RouteLog
@@ -163,7 +164,8 @@ def _routing(
     log = RouteLog(bus, journal, clock, max_open=settings.routing.max_open_routes)
     sender = ChildSender(venues, journal, risk, clock, measures)
     orders = OrderRouter(venues, planner, journal, sender, risk, clock, measures, log.announce)
-    return Routing(orders=orders, parents=ParentOrders(venues, journal, clock, risk), policy=policy, log=log)
+    parents = ParentOrders(venues, journal, clock, risk)
+    return Routing(orders=orders, sender=sender, parents=parents, policy=policy, log=log)
 
 
 @asynccontextmanager
@@ -223,7 +225,7 @@ def _add_services(
     locator = Locator(facade.venues, journal)
     lists = RouteLists(bus, parts.log, facade.pager, facade.clock)
     routing = RoutingServicer(facade, parts.orders, journal, parts.parents, parts.policy, parts.log, lists, hub)
-    orders = OrderServicer(facade, parts.orders, locator, parts.parents, risk.desk)
+    orders = OrderServicer(facade, parts.orders, parts.sender, locator, parts.parents, risk.desk)
     for module, stubs, name, servicer in (
         (venue_service_pb2, venue_service_pb2_grpc, "VenueService", VenueServicer(facade, server.drain)),
         (instrument_service_pb2, instrument_service_pb2_grpc, "InstrumentService", InstrumentServicer(facade)),
