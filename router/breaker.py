@@ -47,6 +47,8 @@ class BreakerRules:
         failure_ratio: opens at this share of failed calls, time-outs among them.
         min_timeouts: with fewer time-outs their rate is not looked at.
         timeout_ratio: opens at this share of time-outs; lower than that of failures, as each leaves an order in doubt.
+        timeouts_in_row: opens at so many time-outs with nothing answered between them: a venue that hangs slows its
+            callers down, so that in the window what went well before outweighs it for long.
         slow_ratio: opens at this share of slow calls.
         slow_s: a call that takes this long is slow.
         min_timeout_s: a time-out counts if the call was given so long: a caller in a hurry proves nothing.
@@ -60,11 +62,12 @@ class BreakerRules:
     failure_ratio: float = 0.5
     min_timeouts: int = 3
     timeout_ratio: float = 0.25
+    timeouts_in_row: int = 5
     slow_ratio: float = 0.8
     slow_s: float = 1.0
     min_timeout_s: float = 0.5
     open_s: float = 5.0
-    open_cap_s: float = 30.0
+    open_cap_s: float = 15.0
     probes: int = 3
 
 
@@ -150,6 +153,7 @@ class Breaker:
         self._forced = False
         self._era = 0
         self._open_for_s = rules.open_s
+        self._in_row = 0
         self._probing = 0
         self._passed = 0
 
@@ -191,6 +195,7 @@ class Breaker:
             self._end_probe(one, now_s)
         elif one is not None:
             self._window.add(one, now_s)
+            self._in_row = self._in_row + 1 if one.timeouts else 0
             if self._state is State.CLOSED and not self._forced:
                 cause = self._reason_to_open(now_s)
                 if cause:
@@ -224,6 +229,8 @@ class Breaker:
         of = f"of {seen.calls} calls in {rules.window_s:g} s"
         if seen.timeouts >= rules.min_timeouts and seen.timeouts >= rules.timeout_ratio * seen.calls:
             return f"{seen.timeouts} {of} timed out"
+        if self._in_row >= rules.timeouts_in_row:
+            return f"{self._in_row} calls in a row timed out"
         if seen.calls < rules.min_calls:
             return ""
         if seen.failures >= rules.failure_ratio * seen.calls:
@@ -237,7 +244,7 @@ class Breaker:
     def _enter(self, state: State, cause: str, now_s: float) -> None:
         self._state, self._cause, self._since_s = state, cause, now_s
         self._era += 1
-        self._probing = self._passed = 0
+        self._in_row = self._probing = self._passed = 0
 
     def _open(self, cause: str, now_s: float) -> None:
         self._enter(State.OPEN, cause, now_s)

@@ -88,6 +88,7 @@ class OrderServicer:
                     link, link.orders.SubmitOrderList, request, context, known=known
                 )
             except OutcomeUnknown:
+                self._sender.note_doubt(request.orders)
                 now_ns = self.facade.clock.now_ns()
                 return pb.SubmitOrderListResponse(results=[unknown_submit(order, now_ns) for order in request.orders])
             for order, result in zip(request.orders, answer.results, strict=False):
@@ -145,6 +146,7 @@ class OrderServicer:
                     link, link.orders.BatchSubmitOrders, part, known=known
                 )
             except OutcomeUnknown:
+                self._sender.note_doubt(part.orders)
                 now_ns = self.facade.clock.now_ns()
                 return [pb.BatchSubmitResult(response=unknown_submit(order, now_ns)) for order in part.orders]
             except MeshError as error:

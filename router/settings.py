@@ -35,6 +35,8 @@ class BreakerSettings(Section):
     """Of fewer time-outs no rate is taken."""
     timeout_ratio: Ratio = 0.25
     """Opens at this share of calls that nobody answered."""
+    timeouts_in_row: Annotated[int, Field(ge=1)] = 5
+    """Opens at so many such calls with none answered between them."""
     slow_ratio: Ratio = 0.8
     """Opens at this share of slow calls."""
     slow_s: Positive = 1.0
@@ -43,7 +45,7 @@ class BreakerSettings(Section):
     """A time-out counts if the call was given at least this long."""
     open_s: Positive = 5.0
     """Time before the first test; doubles each time a test fails."""
-    open_cap_s: Positive = 30.0
+    open_cap_s: Positive = 15.0
     """Longest time before a test."""
     probes: Annotated[int, Field(ge=1)] = 3
     """Orders of a test; all must go well."""

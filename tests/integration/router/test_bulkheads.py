@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.broker import Broker
 from tests.integration.router.support import (
     ACCOUNT,
     WAIT_S,
     Gateway,
     gateways,
+    new_order,
     orders,
     refused,
     running,
@@ -19,6 +22,7 @@ from tests.integration.router.support import (
 )
 from venuemesh.errors import Reason, Sent, VenueUnavailable
 from venuemesh.v1 import order_service_pb2 as pb
+from venuemesh.v1 import routing_service_pb2, routing_service_pb2_grpc
 
 
 def reference(venue: str, key: str = "k1") -> pb.OrderReference:
@@ -104,6 +108,29 @@ async def test_hung_venue_full_of_calls_of_every_kind_delays_no_call_of_another(
     assert held_now == [0, 0] and link.guard.view().counts.failures == 0, "callers that left prove nothing"
 
 
+async def test_venue_that_gives_no_book_is_not_waited_for_by_every_decision(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R11: one decision waits for its book and finds none; those that follow do without it."""
+    monkeypatch.setattr("router.books.REREAD_S", 600.0)
+    stuck, well = Gateway("stuck"), Gateway("well")
+    hanging = Hanging(stuck, "GetOrderBook")
+
+    def no_book(symbol: str) -> Any:
+        raise VenueUnavailable("no book")
+
+    stuck.book = no_book  # type: ignore[method-assign]
+    request = routing_service_pb2.PlanRouteRequest(order=new_order(""))
+    async with (
+        gateways(stuck, well),
+        running(broker.url, stuck, well, books={"fetch_timeout_s": 0.5}) as (_, channel),
+    ):
+        stub = routing_service_pb2_grpc.RoutingServiceStub(channel)
+        plans = [(await stub.PlanRoute(request, timeout=30)).plan for _ in range(4)]
+    assert all([leg.venue for leg in plan.legs] == ["well"] for plan in plans[1:])
+    assert hanging.arrived == 1
+
+
 async def test_submits_that_nobody_answers_open_the_breaker_and_further_ones_are_refused_at_once(
     broker: Broker,
 ) -> None:
@@ -117,8 +144,11 @@ async def test_submits_that_nobody_answers_open_the_breaker_and_further_ones_are
             await stub.SubmitOrder(submit_request(f"k{place}", venue="stuck"), timeout=0.4) for place in range(3)
         ]
         error = await refused(stub.SubmitOrder(submit_request("k9", venue="stuck"), timeout=30))
+        refused_at = hanging.arrived
+        again = await stub.SubmitOrder(submit_request("k0", venue="stuck"), timeout=0.4)
+    assert again.outcome == pb.SUBMIT_OUTCOME_UNKNOWN, "its key is in doubt: it must not read that nothing was sent"
     assert [answer.outcome for answer in answers] == [pb.SUBMIT_OUTCOME_UNKNOWN] * 3
-    assert (error.reason, error.sent, hanging.arrived) == (Reason.CIRCUIT_OPEN, Sent.NO, 3)
+    assert (error.reason, error.sent, refused_at) == (Reason.CIRCUIT_OPEN, Sent.NO, 3)
 
 
 def failing(times: Callable[[], bool], then: Any) -> Any:
