@@ -127,6 +127,8 @@ class Breakers:
         return self.shown(link)
 
     async def _store(self, wanted: operations_pb2.CircuitBreaker) -> None:
+        if not self._bus.connected:
+            raise JournalUnavailable("NATS is not connected", retry_after_s=1.0)
         key = breaker_key(wanted.venue)
         for _ in range(WRITE_TRIES):
             known = await self._bus.last(ROUTING_STREAM, key)

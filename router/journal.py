@@ -119,8 +119,10 @@ class RouteJournal:
     async def known(self, order: order_pb2.NewOrder) -> bool:
         """Whether the gateway of `order.venue` has its key, so that a submit makes no order.
 
-        False, too, while the broker is away.
+        False, too, while the broker is away; nobody waits for it to come back.
         """
+        if not self._bus.connected:
+            return False
         try:
             return await self._intent(order) is not None
         except JournalUnavailable as error:

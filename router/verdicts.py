@@ -14,7 +14,7 @@ from router.breaker import Verdict
 from venuemesh.errors import ErrorClass, MeshError, OutcomeUnknown, Reason
 from venuemesh.v1 import order_service_pb2 as pb
 
-_FAILED = frozenset({Reason.VENUE_DISCONNECTED, Reason.VENUE_UNAVAILABLE, Reason.VENUE_PROTOCOL_ERROR, Reason.INTERNAL})
+_FAILED = frozenset({Reason.VENUE_DISCONNECTED, Reason.VENUE_UNAVAILABLE, Reason.VENUE_PROTOCOL_ERROR})
 _ANSWERED = frozenset({Reason.NONCE_REJECTED})
 _TIMED_OUT = "DEADLINE_EXCEEDED"
 
@@ -27,7 +27,8 @@ def verdict_of_error(error: MeshError) -> Verdict:
     if error.reason is Reason.DEADLINE_TOO_SHORT:
         # With a code of the transport it was sent and nobody answered; else it was refused for lack of time.
         return Verdict.TIMEOUT if transport == _TIMED_OUT else Verdict.NEUTRAL
-    if error.reason in _FAILED:
+    # A reason of a newer gateway reads INTERNAL here; what it means then is in the code.
+    if error.reason in _FAILED or (error.reason is Reason.INTERNAL and error.code.name == "INTERNAL"):
         return Verdict.FAILURE
     if error.reason in _ANSWERED or error.error_class is ErrorClass.EXCHANGE_ERROR:
         return Verdict.SUCCESS

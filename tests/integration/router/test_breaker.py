@@ -308,3 +308,22 @@ async def test_reads_stop_at_an_open_breaker_where_the_operator_wants_it(broker:
         canceled = await stub.CancelOrder(order_service_pb2.CancelOrderRequest(reference=unnamed), timeout=5)
     assert error.reason is Reason.CIRCUIT_OPEN
     assert canceled.order.order_id == answer.order.order_id
+
+
+async def test_breaker_works_without_the_broker_but_cannot_be_forced(broker: Broker) -> None:
+    """It opens and refuses by itself; what would not outlive a restart is not taken, and nobody waits for it."""
+    sick = Gateway("sick")
+    async with gateways(sick), running(broker.url, sick, gateway=QUICK) as (router, channel):
+        await break_down(sick, channel)
+        await broker.stop()
+        async with asyncio.timeout(WAIT_S):
+            while router.bus.connected:
+                await asyncio.sleep(0)
+        request = operations_service_pb2.SetCircuitBreakerRequest(
+            venue="sick", state=CLOSED, operator="ana", reason="why"
+        )
+        error = await refused(operations(channel).SetCircuitBreaker(request, timeout=5))
+        row = (await breakers(channel))["sick"]
+        link = router.venues.get("sick")
+    assert (error.reason, error.sent) == (Reason.JOURNAL_UNAVAILABLE, Sent.NO)
+    assert (row.state, row.forced) == (OPEN, False) and link.guard.refusal() is not None

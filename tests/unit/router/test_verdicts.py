@@ -45,6 +45,7 @@ def test_every_error_class_has_the_verdict_stated_here(kind: type[MeshError]) ->
         (errors.DeadlineTooShort("refused at once"), Verdict.NEUTRAL),
         (errors.RateLimited("venue's", reason=Reason.RATE_LIMIT_VENUE, sent=Sent.MAYBE), Verdict.NEUTRAL),
         (errors.VenueUnavailable("5xx", reason=Reason.VENUE_UNAVAILABLE), Verdict.FAILURE),
+        (errors.InvalidOrder("a rule of a newer gateway", reason=Reason.INTERNAL), Verdict.NEUTRAL),
         (errors.GatewayUnavailable("no connection"), Verdict.NEUTRAL),
         (errors.AuthenticationFailed("a caller's token, or one account's key"), Verdict.NEUTRAL),
     ],
