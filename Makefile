@@ -96,7 +96,7 @@ images: ## build an image per service with docker or podman: IMAGE_TAG=..
 image-check: setup-dev k8s-tools ## the Dockerfile's steps in a clean folder, and the mesh run from it
 	@VENUEMESH_IMAGE=1 $(PYTEST) tests/unit/deploy/k8s/test_image.py tests/e2e/k8s/test_image_steps.py
 
-k8s-tools:
+k8s-tools: ## kustomize for the tests, installed by Go where it is missing
 	@if PATH="$$PATH:$(TOOLS)" command -v kustomize >/dev/null; then exit 0; fi; \
 	if ! command -v go >/dev/null; then \
 		echo "k8s: neither kustomize nor Go here, so overlays are not rendered; the base is checked as it is written"; \
