@@ -20,7 +20,15 @@ from tests.unit.deploy.k8s.manifests import GATEWAYS, ROOT, SERVICES, component,
 from venuemesh.channels import open_channel
 from venuemesh.secrets import read_secret
 from venuemesh.subjects import JOURNAL_STREAM
-from venuemesh.v1 import order_service_pb2, order_service_pb2_grpc, portfolio_service_pb2, portfolio_service_pb2_grpc
+from venuemesh.v1 import (
+    order_service_pb2,
+    order_service_pb2_grpc,
+    portfolio_service_pb2,
+    portfolio_service_pb2_grpc,
+    risk_pb2,
+    risk_service_pb2,
+    risk_service_pb2_grpc,
+)
 
 pytestmark = [
     pytest.mark.slow,
@@ -66,11 +74,28 @@ async def test_mesh_of_the_manifests_trades_tells_its_metrics_and_ends_in_order(
         await order_reaches_the_portfolio(up, "hyperliquid", "pods-1")
         for name in SERVICES:
             assert "venuemesh_grpc_calls_total" in await up.scrape(name, server_name["serverName"])
+        await trading_state_is_kept(up)
         await broker_lets_nobody_take_the_journal_away(up)
         assert await up.stop("nats-2") in (0, 1)
         await order_reaches_the_portfolio(up, "lighter", "pods-2")
         for name in ("router", "aggregator", *(f"{each}-0" for each in GATEWAYS)):
             assert await up.stop(name) == 0, up.pods[name].log()
+
+
+async def trading_state_is_kept(up: Cluster) -> None:
+    """The router writes to the risk bucket, so the broker's permissions cover it."""
+    token = read_secret(up.files("client-token") / "token")
+    tls = up.channel_files("operator")
+    request = risk_service_pb2.SetTradingStateRequest(
+        scope=risk_pb2.RiskScope(venue="tradexyz"),
+        state=risk_pb2.TRADING_STATE_REDUCE_ONLY,
+        operator="test",
+        reason="trial",
+    )
+    async with open_channel(f"{up.address('router')}:50050", tls=tls, token=token) as router:
+        stub: Any = risk_service_pb2_grpc.RiskServiceStub(router)
+        reply = await stub.SetTradingState(request, timeout=20)
+    assert reply.trading_state.state == risk_pb2.TRADING_STATE_REDUCE_ONLY
 
 
 async def broker_lets_nobody_take_the_journal_away(up: Cluster) -> None:

@@ -22,6 +22,7 @@ from tests.unit.deploy.k8s.manifests import (
     workloads,
 )
 from tests.unit.deploy.k8s.metric_names import exposed_names
+from venuemesh.subjects import stream_specs
 
 every_source = pytest.mark.parametrize("source", SOURCES)
 EVERY = [*SERVICES, "nats"]
@@ -225,3 +226,15 @@ def test_services_are_scraped_and_the_broker_is_not() -> None:
     ports = {endpoint["port"] for endpoint in monitor["spec"]["endpoints"]}
     for name in SERVICES:
         assert ports <= {port["name"] for port in services[name]["spec"]["ports"]}
+
+
+def test_broker_lets_services_write_to_every_stream_of_the_mesh() -> None:
+    """A new stream whose subjects the broker's permissions lack would be found by the first order otherwise."""
+    conf = (K8S / "base/nats.conf").read_text()
+    (allowed,) = re.findall(r"publish: \{\s+allow: \[(.*?)\]", conf, re.DOTALL)
+    patterns = [pattern.removesuffix(">") for pattern in re.findall(r'"([^"]+)"', allowed)]
+    subjects = [subject for spec in stream_specs(0) for subject in spec.subjects]
+    assert "$JS.API." in patterns
+    assert len(subjects) > 10
+    for subject in subjects:
+        assert any(subject.startswith(pattern) for pattern in patterns), f"{subject} is not allowed"
