@@ -210,7 +210,11 @@ def test_alerts_use_metrics_that_exist() -> None:
     for alert in alerts:
         used = set(re.findall(r"venuemesh_\w+", alert["expr"]))
         assert used <= known, f"{alert['alert']}: {used - known}"
-        assert used or "up{" in alert["expr"]
+        jobs = re.findall(r'job=~"([^"]+)"', alert["expr"])
+        assert used or jobs
+        for pattern in jobs:
+            assert any(re.fullmatch(pattern, name.replace("-", "_")) for name in SERVICES), alert["alert"]
+            assert not any(re.fullmatch(pattern, name) for name in GATEWAYS), "jobs have underscores"
         assert alert["labels"]["severity"] in ("critical", "warning")
         assert alert["annotations"]["summary"]
 
