@@ -1,6 +1,12 @@
 # Every target works on a fresh machine that has Python 3.11 or newer; `make` alone lists them.
 
 PYTHON ?= python3
+# What builds images: docker or podman, whichever is there.
+ENGINE ?= $(firstword $(foreach tool,docker podman,$(if $(shell command -v $(tool) 2>/dev/null),$(tool))))
+IMAGE_TAG ?= 0.1.0
+IMAGES := gateway-hyperliquid gateway-tradexyz gateway-lighter router aggregator simulator nats
+TOOLS := .run/tools
+KUSTOMIZE_VERSION := v5.7.1
 VENV ?= .venv
 PYTEST_ARGS ?=
 ARGS ?=
@@ -25,7 +31,8 @@ PYTEST := $(PY) -m pytest $(PYTEST_ARGS)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-dev proto proto-check breaking fmt lint types unit contract integration e2e soak test cover \
-	conformance clients clients-test run demo up down certs check check-static clean lock
+	conformance clients clients-test run demo up down certs check check-static clean lock images image-check \
+	k8s-tools k8s-check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +83,31 @@ certs: setup ## certificates of all services for this machine, in .run/tls; runn
 
 down: setup ## stop the mesh that `make run` started
 	@$(PY) -m deploy.local down $(ARGS)
+
+# --- images and Kubernetes
+
+images: ## build an image per service with docker or podman: IMAGE_TAG=..
+	@test -n '$(ENGINE)' || { echo "no docker or podman here; make image-check runs the same steps without" >&2; exit 2; }
+	@for image in $(IMAGES); do \
+		echo "venuemesh/$$image:$(IMAGE_TAG)"; \
+		$(ENGINE) build --quiet --target $$image --tag venuemesh/$$image:$(IMAGE_TAG) \
+			--file deploy/image/Dockerfile . || exit 1; \
+	done
+
+image-check: setup-dev k8s-tools ## the Dockerfile's steps in a clean folder, and the mesh run from it
+	@VENUEMESH_IMAGE=1 $(PYTEST) tests/unit/deploy/k8s/test_image.py tests/e2e/k8s/test_image_steps.py
+
+k8s-tools: ## kustomize for the tests, installed by Go where it is missing
+	@if PATH="$$PATH:$(TOOLS)" command -v kustomize >/dev/null; then exit 0; fi; \
+	if ! command -v go >/dev/null; then \
+		echo "k8s: neither kustomize nor Go here, so overlays are not rendered; the base is checked as it is written"; \
+		exit 0; fi; \
+	echo "installing kustomize $(KUSTOMIZE_VERSION) in $(TOOLS)"; \
+	GOBIN="$(CURDIR)/$(TOOLS)" go install sigs.k8s.io/kustomize/kustomize/v5@$(KUSTOMIZE_VERSION) || \
+		echo "k8s: kustomize could not be installed, so overlays are not rendered"
+
+k8s-check: setup-dev k8s-tools ## manifests: rendered, validated, compared with the code, and run as a mesh
+	@VENUEMESH_PODS=1 $(PYTEST) tests/unit/deploy/k8s tests/e2e/k8s/test_pods.py
 
 # --- contract
 

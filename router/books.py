@@ -29,6 +29,9 @@ from venuemesh.v1 import market_data_service_pb2, stream_pb2
 
 log = logging.getLogger(__name__)
 
+REREAD_S = 1.0
+"""After a reading that brought no book, before the next one is tried."""
+
 Seen = tuple[BookView | None, str]
 """A book, or why there is none."""
 
@@ -43,6 +46,8 @@ class _Feed:
         self.used_s = 0.0
         self.task: asyncio.Task[None] | None = None
         self.reading: asyncio.Task[Seen] | None = None
+        self.failed_s: float | None = None
+        """When a reading last brought no book."""
 
 
 class BookFeeds:
@@ -80,11 +85,16 @@ class BookFeeds:
         book = feed.fold.view(now_s)
         if book is not None and (book.stale_cause or book.age_s <= self._settings.max_age_s):
             return book, ""
-        if feed.reading is None or feed.reading.done():
-            feed.reading = self._tasks.create_task(
+        reading = feed.reading
+        if reading is not None and reading.done() and self._failed_lately(feed, now_s):
+            # Decisions about the other venues would wait for this one again and again.
+            return book, reading.result()[1]
+        if reading is None or reading.done():
+            reading = feed.reading = self._tasks.create_task(
                 self._read(feed), name=f"book-reading/{link.name}/{symbol}", context=background_context()
             )
-        read, fault = await asyncio.shield(feed.reading)
+        read, fault = await asyncio.shield(reading)
+        feed.failed_s = None if read is not None else self._clock.monotonic_s()
         return (read, "") if read is not None else (book, fault)
 
     def peek(self, link: VenueLink, symbol: str) -> Seen:
@@ -92,6 +102,9 @@ class BookFeeds:
         feed = self._feed(link, symbol)
         now_s = feed.used_s = self._clock.monotonic_s()
         return feed.fold.view(now_s), "no book yet"
+
+    def _failed_lately(self, feed: _Feed, now_s: float) -> bool:
+        return feed.failed_s is not None and now_s - feed.failed_s < REREAD_S
 
     async def seen_all(self, links: Iterable[VenueLink], symbol: str) -> dict[str, Seen]:
         """The same for several venues at once, by venue name."""

@@ -1,7 +1,8 @@
 """How one gateway is called: what is repeated, what never is, and what a lost answer means.
 
-Reads and cancels are repeated on UNAVAILABLE within the deadline. A submit or amendment is sent once: a failure before
-there was a connection is GatewayUnavailable with `sent` = no, any other failure of the transport is OutcomeUnknown.
+Reads and cancels are repeated on UNAVAILABLE within the deadline and a budget per venue. A submit or amendment is sent
+once: a failure before there was a connection is GatewayUnavailable with `sent` = no, any other failure of the transport
+is OutcomeUnknown. Every call holds a place at its venue and none waits for one, so a venue that hangs delays no other.
 Requests and answers are the message objects themselves, so fields and enum numbers of a newer contract pass through.
 """
 
@@ -10,14 +11,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import grpc
 import grpc.aio
 from google.protobuf.duration_pb2 import Duration
 
+from router.budgets import ExtraBudget
+from router.call_rules import CallRule, rule_of
+from router.hedging import hedge
 from router.venues import VenueLink
 from venuemesh.clock import Clock
 from venuemesh.deadlines import remaining_s, require_remaining
@@ -54,7 +58,7 @@ async def read(
     timeout_s: float | None = None,
     bounded: bool = True,
 ) -> Any:
-    """Call a method without side effects; repeated on UNAVAILABLE.
+    """Call a method that may be repeated and makes nothing: repeated on UNAVAILABLE, hedged when it is a quick read.
 
     Args:
         context: gets the answer's trailing metadata of ours.
@@ -63,32 +67,86 @@ async def read(
     Raises:
         MeshError: the gateway's own, or what the transport's failure means for a read.
     """
-    with link.reads.slot() if bounded else nullcontext():
-        return await _repeated(link, method, request, context, is_write=False, timeout_s=timeout_s)
+    rule = _repeatable(method)
+
+    async def attempt() -> Any:
+        return await _attempt(method, request, context, is_write=False, timeout_s=timeout_s)
+
+    async def hedged() -> Any:
+        if not rule.hedged:
+            return await attempt()
+        return await hedge(attempt, after_s=link.settings.hedge_after_s, may_start=lambda: _may_hedge(link))
+
+    link.hedges.call()
+    # What a cancel waits for passes, whatever reads do.
+    with (
+        link.guard.call(rule, request, given_s=timeout_s) if bounded else nullcontext(),
+        link.reads.slot() if bounded else nullcontext(),
+    ):
+        return await _repeated(link, hedged, link.read_repeats, link.settings.read_retries, is_write=False)
 
 
-async def cancel(link: VenueLink, method: Method, request: Any, context: Context = None) -> Any:
-    """Call a cancel: no bound on how many, repeated on UNAVAILABLE and when a limit is spent.
+async def cancel(
+    link: VenueLink, method: Method, request: Any, context: Context = None, *, bounded: bool = True
+) -> Any:
+    """Call a cancel: has places of its own, passes an open breaker, repeated on UNAVAILABLE and when a limit is spent.
 
+    Args:
+        bounded: whether it needs a place; a kill switch does not.
     Raises:
+        RateLimited: the venue holds more cancels than anybody meant; nothing was sent.
         OutcomeUnknown: an attempt may have reached the gateway and none was answered.
         MeshError: the gateway's own; GatewayUnavailable when no attempt left this process.
     """
-    return await _repeated(link, method, request, context, is_write=True)
+    rule = _repeatable(method)
+
+    async def attempt() -> Any:
+        await link.require_ready()
+        with link.guard.call(rule, request, given_s=link.settings.default_timeout_s) as watched:
+            watched.answer = await _attempt(method, request, context, is_write=True)
+            return watched.answer
+
+    with link.cancels.slot() if bounded else nullcontext():
+        return await _repeated(link, attempt, link.cancel_repeats, link.settings.cancel_retries, is_write=True)
 
 
-async def submit(link: VenueLink, method: Method, request: Any, context: Context = None) -> Any:
+async def submit(link: VenueLink, method: Method, request: Any, context: Context = None, *, known: bool = False) -> Any:
     """Call a write that must not be repeated here: once, and only over a connection that is up.
 
+    Args:
+        known: the gateway has the order's key already, so that it answers what became of it.
     Raises:
-        DeadlineTooShort, GatewayUnavailable, RateLimited: nothing was sent.
+        CircuitOpen, DeadlineTooShort, GatewayUnavailable, RateLimited: nothing was sent.
         OutcomeUnknown: it may have reached the gateway.
         MeshError: the gateway's own.
     """
-    with link.submits.slot():
+    rule = rule_of(method)
+    given_s = link.settings.default_timeout_s
+    with (
+        link.guard.call(rule, request, given_s=given_s, known=known) as watched,
+        link.cancels.slot() if rule.safety else link.submits.slot(),
+    ):
         require_remaining(link.settings.reserve_s + link.settings.min_submit_s)
         await link.require_ready()
-        return await _attempt(method, request, context, is_write=True)
+        watched.answer = await _attempt(method, request, context, is_write=True)
+        return watched.answer
+
+
+def _repeatable(method: Method) -> CallRule:
+    rule = rule_of(method)
+    if not rule.repeatable:
+        raise TypeError(f"{rule.name} may not be repeated, says the contract")
+    return rule
+
+
+@contextmanager
+def _may_hedge(link: VenueLink) -> Iterator[bool]:
+    """Whether a second attempt may start; holds its place while it runs."""
+    if link.reads.full or not link.hedges.take():
+        yield False
+        return
+    with link.reads.slot():
+        yield True
 
 
 async def _attempt(
@@ -107,26 +165,18 @@ async def _attempt(
 
 
 async def _repeated(
-    link: VenueLink,
-    method: Method,
-    request: Any,
-    context: Context,
-    *,
-    is_write: bool,
-    timeout_s: float | None = None,
+    link: VenueLink, attempt: Callable[[], Awaitable[Any]], budget: ExtraBudget, retries: int, *, is_write: bool
 ) -> Any:
+    """Attempt until it is answered, as often as the deadline, the setting and the venue's budget of repeats allow."""
     settings = link.settings
-    retries = settings.cancel_retries if is_write else settings.read_retries
     policy = BackoffPolicy(
         initial_s=settings.retry_initial_s, cap_s=max(settings.retry_cap_s, settings.retry_initial_s)
     )
+    budget.call()
     lost: OutcomeUnknown | None = None
-    attempt = 0
-    while True:
+    for done in range(retries + 1):
         try:
-            if is_write:
-                await link.require_ready()
-            return await _attempt(method, request, context, is_write=is_write, timeout_s=timeout_s)
+            return await attempt()
         except MeshError as error:
             # Once an attempt may have arrived, a later one that certainly did not changes nothing about it.
             if lost is not None and isinstance(error, DeadlineTooShort):
@@ -135,13 +185,14 @@ async def _repeated(
                 raise
             lost = error if isinstance(error, OutcomeUnknown) else lost
             failure = lost or error
-        wait_s = policy.delay_s(attempt, random.random())  # noqa: S311 - spreads repeats, keeps no secret
+        wait_s = policy.delay_s(done, random.random())  # noqa: S311 - spreads repeats, keeps no secret
         wait_s = max(wait_s, failure.retry_after_s or 0.0) if isinstance(failure, RateLimited) else wait_s
         left_s = remaining_s()
-        if attempt == retries or (left_s is not None and left_s - settings.reserve_s <= wait_s):
+        in_time = left_s is None or left_s - settings.reserve_s > wait_s
+        if done == retries or not in_time or not budget.take():
             raise failure
-        attempt += 1
         await asyncio.sleep(wait_s)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _away(error: MeshError) -> bool:

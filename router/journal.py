@@ -7,6 +7,8 @@ fenced: taken in its gateway's journal by an intent that is rejected already. Fr
 
 from __future__ import annotations
 
+import logging
+
 from google.protobuf.message import DecodeError
 
 from router.outcomes import unknown_order
@@ -18,6 +20,8 @@ from venuemesh.gateway.order_wire import fingerprint_of, order_id_of
 from venuemesh.journal import decode_event
 from venuemesh.subjects import EVENT_STREAM, JOURNAL_STREAM, ROOT, Kind, subject, token
 from venuemesh.v1 import event_pb2, order_pb2, routing_pb2
+
+log = logging.getLogger(__name__)
 
 REVISION = "revision"
 AMENDMENT = "amendment"
@@ -111,6 +115,19 @@ class RouteJournal:
         if intent is None:
             return None
         return intent.order if intent.writer_id == WRITER else unknown_order(child, self._clock.now_ns())
+
+    async def known(self, order: order_pb2.NewOrder) -> bool:
+        """Whether the gateway of `order.venue` has its key, so that a submit makes no order.
+
+        False, too, while the broker is away; nobody waits for it to come back.
+        """
+        if not self._bus.connected:
+            return False
+        try:
+            return await self._intent(order) is not None
+        except JournalUnavailable as error:
+            log.warning("key_not_read", extra={"venue": order.venue, "cause": error.message})
+            return False
 
     async def _intent(self, child: order_pb2.NewOrder) -> event_pb2.OrderIntent | None:
         stored = await self._bus.last(JOURNAL_STREAM, _intent_subject(child))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from router.breaker import State
 from venuemesh.metrics import Metrics
 from venuemesh.v1 import order_service_pb2
 
 _OUTCOMES: dict[int, str] = {
     number: name.removeprefix("SUBMIT_OUTCOME_").lower() for name, number in order_service_pb2.SubmitOutcome.items()
 }
+_STATES = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 LOST = "lost"
 REFUSED = "refused"
 
@@ -22,6 +24,12 @@ class Measures:
             ("venue", "outcome"),
         )
         self._routes = metrics.counter("router_routes", "Routes decided, by venue chosen.", ("venue",))
+        self._circuits = metrics.gauge(
+            "router_circuit_state", "Circuit breaker of the venue: 0 closed, 1 half open, 2 open.", ("venue",)
+        )
+        self._circuit_changes = metrics.counter(
+            "router_circuit_changes", "Changes of a circuit breaker, by the state it came into.", ("venue", "state")
+        )
         self._serving = metrics.gauge("router_venue_serving", "1 while the venue's gateway says it serves.", ("venue",))
 
     def submitted(self, venue: str, outcome: int) -> None:
@@ -35,6 +43,15 @@ class Measures:
     def routed(self, venue: str) -> None:
         """A new route chose this venue."""
         self._routes.labels(venue).inc()
+
+    def circuit(self, venue: str, state: State) -> None:
+        """The venue's breaker as it is at the start."""
+        self._circuits.labels(venue).set(_STATES[state])
+
+    def circuit_changed(self, venue: str, state: State) -> None:
+        """The venue's breaker came into this state."""
+        self.circuit(venue, state)
+        self._circuit_changes.labels(venue, state.value).inc()
 
     def serving(self, venue: str, serving: bool) -> None:
         """The venue's health now."""

@@ -206,7 +206,9 @@ class KillSwitches:
             operator=kill.engaged_by,
             reason=kill.reason,
         )
-        answer: risk_service_pb2.EngageKillSwitchResponse = await cancel(link, link.risk.EngageKillSwitch, request)
+        answer: risk_service_pb2.EngageKillSwitchResponse = await cancel(
+            link, link.risk.EngageKillSwitch, request, bounded=False
+        )
         row = next((row for row in answer.kill_switch.venues if row.venue == link.name), None)
         return row or risk_pb2.KillSwitchVenueResult(venue=link.name, message="its gateway answered without a result")
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
@@ -20,6 +21,8 @@ from router.measures import LOST, REFUSED, Measures
 from router.outcomes import unknown_submit
 from router.parents import MAX_REVISIONS, child_key, child_order, is_split, refused_order
 from router.plans import instant, reason_number
+from router.risk_desk import order_key
+from router.risk_ledger import OrderKey
 from router.venues import VenueLink, Venues
 from venuemesh.clock import Clock
 from venuemesh.deadlines import require_remaining
@@ -46,6 +49,9 @@ _ELSEWHERE = frozenset(
     }
 )
 """Failures that another venue may not have; what is wrong with the order itself is wrong everywhere."""
+
+MAX_DOUBTFUL = 10_000
+"""Keys remembered because nobody told what became of them; the oldest are forgotten, the journal has most of them."""
 
 Replan = Callable[
     [order_pb2.NewOrder, routing_pb2.RoutingInstruction, Sequence[str], int], Awaitable[routing_pb2.RoutePlan]
@@ -84,6 +90,7 @@ class ChildSender:
         self._admission = admission
         self._clock = clock
         self._measures = measures
+        self._doubtful: OrderedDict[OrderKey, None] = OrderedDict()
 
     async def submit_to(
         self, link: VenueLink, request: order_service_pb2.SubmitOrderRequest, context: Context = None
@@ -95,11 +102,13 @@ class ChildSender:
         """
         async with self._admission.covering([request.order]) as room:
             try:
+                known = any(await self.known(link, [request.order]) or ())
                 answer: order_service_pb2.SubmitOrderResponse = await submit(
-                    link, link.orders.SubmitOrder, request, context
+                    link, link.orders.SubmitOrder, request, context, known=known
                 )
             except OutcomeUnknown as error:
                 self._measures.failed(link.name, LOST)
+                self.note_doubt([request.order])
                 key, cause = request.order.client_order_id, error.message
                 log.warning("submit_unknown", extra={"venue": link.name, "client_order_id": key, "cause": cause})
                 return unknown_submit(request.order, self._clock.now_ns())
@@ -109,6 +118,22 @@ class ChildSender:
             room.answered(request.order, answer)
         self._measures.submitted(link.name, answer.outcome)
         return answer
+
+    async def known(self, link: VenueLink, orders: Sequence[order_pb2.NewOrder]) -> list[bool] | None:
+        """Which orders their gateway has, or may have, already; None while the venue's breaker lets new ones pass.
+
+        A repeat must not read CIRCUIT_OPEN: its caller would take an order that may be live for one that is not there.
+        """
+        if link.guard.refusal() is None:
+            return None
+        return [order_key(order) in self._doubtful or await self._journal.known(order) for order in orders]
+
+    def note_doubt(self, orders: Iterable[order_pb2.NewOrder]) -> None:
+        """Remember orders whose answer was lost: their gateway may get them yet, before it journals them."""
+        for order in orders:
+            self._doubtful[order_key(order)] = None
+        while len(self._doubtful) > MAX_DOUBTFUL:
+            self._doubtful.popitem(last=False)
 
     async def dispatch(
         self,

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from router.books import BookFeeds
+from router.breakers import Breakers
 from router.calls import StreamProxy
 from router.consolidated_feed import ConsolidatedFeed
 from router.facade import Facade
@@ -79,6 +80,7 @@ class Router:
     feeds: BookFeeds
     bus: Bus
     risk: Risk
+    breakers: Breakers
     ready: asyncio.Event
     """Set once the journal answers: orders can be routed."""
 
@@ -100,24 +102,27 @@ async def build(
         measures = Measures(metrics)
         journal = RouteJournal(bus, clock)
         risk = _risk(settings, venues, bus, clock)
-        parts = _routing(settings, venues, feeds, facts, journal, bus, clock, measures, risk.desk)
+        breakers = Breakers(venues, bus, clock, measures, uuid.uuid4().hex)
+        parts = _routing(settings, venues, feeds, facts, journal, bus, clock, measures, risk.desk, breakers)
         facade = Facade(venues=venues, proxy=StreamProxy(server.drain, clock), pager=_pager(settings), clock=clock)
         hub = StreamHub(clock, server.drain, metrics=metrics)
         consolidated = _consolidated(settings.books, venues, feeds, clock)
-        _add_services(server, facade, consolidated, journal, parts, DeadLetters(bus, clock), bus, hub, risk)
+        letters = DeadLetters(bus, clock)
+        _add_services(server, facade, consolidated, journal, parts, letters, bus, hub, risk, breakers)
         books = tasks.create_task(endless(consolidated.run(), name="consolidated"), name="consolidated")
         risks = tasks.create_task(endless(risk.run(), name="risk"), name="risk")
         states = tasks.create_task(endless(parts.log.run(), name="routes"), name="routes")
         policy = tasks.create_task(endless(parts.policy.run(), name="policy"), name="policy")
         watch = tasks.create_task(endless(venues.run(), name="venues"), name="venues")
+        circuits = tasks.create_task(endless(breakers.run(), name="breakers"), name="breakers")
         ready = asyncio.Event()
-        health = tasks.create_task(_mirror_health(server, venues, bus, risk, ready, measures), name="health")
+        health = tasks.create_task(_mirror_health(server, venues, bus, risk, breakers, ready, measures), name="health")
         try:
-            yield Router(server=server, venues=venues, feeds=feeds, bus=bus, risk=risk, ready=ready)
+            yield Router(server=server, venues=venues, feeds=feeds, bus=bus, risk=risk, breakers=breakers, ready=ready)
         finally:
             feeds.close()
             facts.close()
-            for task in (watch, health, states, policy, risks, books):
+            for task in (watch, health, states, policy, risks, books, circuits):
                 task.cancel()
 
 
@@ -126,6 +131,7 @@ class Routing:
     """What routes orders."""
 
     orders: OrderRouter
+    sender: ChildSender
     parents: ParentOrders
     policy: PolicyStore
     log: RouteLog
@@ -141,15 +147,25 @@ def _routing(
     clock: Clock,
     measures: Measures,
     risk: RiskDesk,
+    breakers: Breakers,
 ) -> Routing:
     """The parts that decide, send and follow, put together."""
     first = first_policy(settings.books.max_age_s, settings.excluded_venues, settings.routing.funding_horizon_s)
     policy = PolicyStore(bus, first, venues.names)
-    planner = Planner(venues, feeds, facts, policy, clock, assumed_fee_rate=settings.facts.assumed_fee_rate)
+    planner = Planner(
+        venues,
+        feeds,
+        facts,
+        policy,
+        clock,
+        assumed_fee_rate=settings.facts.assumed_fee_rate,
+        eligibility=breakers.refusal,
+    )
     log = RouteLog(bus, journal, clock, max_open=settings.routing.max_open_routes)
     sender = ChildSender(venues, journal, risk, clock, measures)
     orders = OrderRouter(venues, planner, journal, sender, risk, clock, measures, log.announce)
-    return Routing(orders=orders, parents=ParentOrders(venues, journal, clock, risk), policy=policy, log=log)
+    parents = ParentOrders(venues, journal, clock, risk)
+    return Routing(orders=orders, sender=sender, parents=parents, policy=policy, log=log)
 
 
 @asynccontextmanager
@@ -203,12 +219,13 @@ def _add_services(
     bus: Bus,
     hub: StreamHub,
     risk: Risk,
+    breakers: Breakers,
 ) -> None:
     letters = DeadLetterDesk(dead_letters, facade.pager, facade.clock)
     locator = Locator(facade.venues, journal)
     lists = RouteLists(bus, parts.log, facade.pager, facade.clock)
     routing = RoutingServicer(facade, parts.orders, journal, parts.parents, parts.policy, parts.log, lists, hub)
-    orders = OrderServicer(facade, parts.orders, locator, parts.parents, risk.desk)
+    orders = OrderServicer(facade, parts.orders, parts.sender, locator, parts.parents, risk.desk)
     for module, stubs, name, servicer in (
         (venue_service_pb2, venue_service_pb2_grpc, "VenueService", VenueServicer(facade, server.drain)),
         (instrument_service_pb2, instrument_service_pb2_grpc, "InstrumentService", InstrumentServicer(facade)),
@@ -221,7 +238,12 @@ def _add_services(
         (order_service_pb2, order_service_pb2_grpc, "OrderService", orders),
         (account_service_pb2, account_service_pb2_grpc, "AccountService", AccountServicer(facade)),
         (routing_service_pb2, routing_service_pb2_grpc, "RoutingService", routing),
-        (operations_service_pb2, operations_service_pb2_grpc, "OperationsService", OperationsServicer(facade, letters)),
+        (
+            operations_service_pb2,
+            operations_service_pb2_grpc,
+            "OperationsService",
+            OperationsServicer(facade, letters, breakers),
+        ),
         (
             reconciliation_service_pb2,
             reconciliation_service_pb2_grpc,
@@ -235,7 +257,13 @@ def _add_services(
 
 
 async def _mirror_health(
-    server: GrpcServer, venues: Venues, bus: Bus, risk: Risk, ready: asyncio.Event, measures: Measures
+    server: GrpcServer,
+    venues: Venues,
+    bus: Bus,
+    risk: Risk,
+    breakers: Breakers,
+    ready: asyncio.Event,
+    measures: Measures,
 ) -> None:
     """`venue/<name>` follows the venue; the router itself serves while its journal does."""
     with venues.listening() as changed:
@@ -246,7 +274,7 @@ async def _mirror_health(
                 measures.serving(link.name, link.serving)
             if ready.is_set():
                 await server.set_serving(bus.connected)
-            elif bus.connected and risk.store.ready.is_set():
+            elif bus.connected and risk.store.ready.is_set() and breakers.ready.is_set():
                 ready.set()
             try:
                 async with asyncio.timeout(BROKER_CHECK_S):

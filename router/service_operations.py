@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from router.breakers import Breakers
 from router.calls import Context, read, submit
 from router.facade import Facade, Listing, at_venue, fill_in, joined, paged, stream_at_venue
 from router.locate import Locator, at
@@ -27,8 +28,9 @@ def _request_time(entry: operations_pb2.AuditEntry) -> int:
 class OperationsServicer:
     """What operators ask of the router."""
 
-    def __init__(self, facade: Facade, dead_letters: DeadLetterDesk) -> None:
+    def __init__(self, facade: Facade, dead_letters: DeadLetterDesk, breakers: Breakers) -> None:
         self.facade = facade
+        self._breakers = breakers
         self._dead_letters = dead_letters
         self._restore: asyncio.TimerHandle | None = None
 
@@ -61,6 +63,19 @@ class OperationsServicer:
         for answer in answers.given.values():
             whole.subscribers.extend(answer.subscribers)
         return whole
+
+    async def ListCircuitBreakers(  # noqa: N802 - named by the contract
+        self, request: operations_service_pb2.ListCircuitBreakersRequest, context: Context
+    ) -> operations_service_pb2.ListCircuitBreakersResponse:
+        """The breakers of this router, by venue."""
+        return operations_service_pb2.ListCircuitBreakersResponse(circuit_breakers=self._breakers.all())
+
+    async def SetCircuitBreaker(  # noqa: N802 - named by the contract
+        self, request: operations_service_pb2.SetCircuitBreakerRequest, context: Context
+    ) -> operations_service_pb2.SetCircuitBreakerResponse:
+        """Force a breaker, or let it free, at every router; a repeat changes nothing."""
+        breaker = await self._breakers.set(request)
+        return operations_service_pb2.SetCircuitBreakerResponse(circuit_breaker=breaker)
 
     async def ListDeadLetters(  # noqa: N802 - named by the contract
         self, request: operations_service_pb2.ListDeadLettersRequest, context: Context

@@ -17,6 +17,7 @@ from router.outcomes import element_error, unknown_cancel, unknown_replace, unkn
 from router.parent_orders import ParentOrders
 from router.risk_desk import RiskDesk, order_key
 from router.routing import OrderRouter
+from router.sending import ChildSender
 from router.venues import VenueLink
 from venuemesh.errors import (
     GatewayUnavailable,
@@ -44,9 +45,16 @@ class OrderServicer:
     """Submit, amend, cancel and read orders at any venue."""
 
     def __init__(
-        self, facade: Facade, router: OrderRouter, locator: Locator, parents: ParentOrders, risk: RiskDesk
+        self,
+        facade: Facade,
+        router: OrderRouter,
+        sender: ChildSender,
+        locator: Locator,
+        parents: ParentOrders,
+        risk: RiskDesk,
     ) -> None:
         self.facade = facade
+        self._sender = sender
         self._risk = risk
         self._router = router
         self._locator = locator
@@ -75,8 +83,12 @@ class OrderServicer:
         reduces = [place >= entries for place in range(len(request.orders))]
         async with self._risk.covering(request.orders, reduces=reduces) as room:
             try:
-                answer: pb.SubmitOrderListResponse = await submit(link, link.orders.SubmitOrderList, request, context)
+                known = any(await self._sender.known(link, request.orders) or ())
+                answer: pb.SubmitOrderListResponse = await submit(
+                    link, link.orders.SubmitOrderList, request, context, known=known
+                )
             except OutcomeUnknown:
+                self._sender.note_doubt(request.orders)
                 now_ns = self.facade.clock.now_ns()
                 return pb.SubmitOrderListResponse(results=[unknown_submit(order, now_ns) for order in request.orders])
             for order, result in zip(request.orders, answer.results, strict=False):
@@ -111,21 +123,30 @@ class OrderServicer:
     async def _submit_part(self, venue: str, part: pb.BatchSubmitOrdersRequest) -> Sequence[pb.BatchSubmitResult]:
         link = self.facade.link(venue, field="orders.venue")
         refused: dict[int, pb.BatchSubmitResult] = {}
+        known = await self._sender.known(link, part.orders)
         for place, order in enumerate(part.orders):
             try:
+                if known is not None and not known[place]:
+                    raise link.guard.refused()
                 await self._risk.take([order])
             except MeshError as error:
                 refused[place] = pb.BatchSubmitResult(error=element_error(error))
         left = [place for place in range(len(part.orders)) if place not in refused]
-        sent = await self._submit_admitted(link, with_elements(part, "orders", left)) if left else []
+        admitted = with_elements(part, "orders", left)
+        sent = await self._submit_admitted(link, admitted, known=known is not None) if left else []
         return [refused[place] if place in refused else sent.pop(0) for place in range(len(part.orders))]
 
-    async def _submit_admitted(self, link: VenueLink, part: pb.BatchSubmitOrdersRequest) -> list[pb.BatchSubmitResult]:
+    async def _submit_admitted(
+        self, link: VenueLink, part: pb.BatchSubmitOrdersRequest, *, known: bool
+    ) -> list[pb.BatchSubmitResult]:
         """One call for these orders; a result for each, in order."""
         async with self._risk.covering(part.orders) as room:
             try:
-                answer: pb.BatchSubmitOrdersResponse = await submit(link, link.orders.BatchSubmitOrders, part)
+                answer: pb.BatchSubmitOrdersResponse = await submit(
+                    link, link.orders.BatchSubmitOrders, part, known=known
+                )
             except OutcomeUnknown:
+                self._sender.note_doubt(part.orders)
                 now_ns = self.facade.clock.now_ns()
                 return [pb.BatchSubmitResult(response=unknown_submit(order, now_ns)) for order in part.orders]
             except MeshError as error:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
+from router.breaker import BreakerRules
 from router.instructions import MAX_HORIZON_S
 from router.views import ASSUMED_FEE_RATE, DEFAULT_HORIZON_S
 from venuemesh.settings import GrpcSettings, Names, NotNegative, OutgoingSettings, Positive, Section, ServiceSettings
@@ -16,6 +17,45 @@ from venuemesh.settings import GrpcSettings, Names, NotNegative, OutgoingSetting
 ROUTER_PORT = 50050
 _VENUE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.ASCII)
 _ADDRESS = re.compile(r"[^=\s,]+:[0-9]{1,5}", re.ASCII)
+
+
+Ratio = Annotated[float, Field(gt=0, le=1)]
+
+
+class BreakerSettings(Section):
+    """When a venue gets no new orders because its calls fail; see `router.breaker.BreakerRules`."""
+
+    window_s: Positive = 30.0
+    """How far back calls are counted."""
+    min_calls: Annotated[int, Field(ge=1)] = 10
+    """Of fewer calls no rate of failures or slow calls is taken."""
+    failure_ratio: Ratio = 0.5
+    """Opens at this share of failed calls."""
+    min_timeouts: Annotated[int, Field(ge=1)] = 3
+    """Of fewer time-outs no rate is taken."""
+    timeout_ratio: Ratio = 0.25
+    """Opens at this share of calls that nobody answered."""
+    timeouts_in_row: Annotated[int, Field(ge=1)] = 5
+    """Opens at so many such calls with none answered between them."""
+    slow_ratio: Ratio = 0.8
+    """Opens at this share of slow calls."""
+    slow_s: Positive = 1.0
+    """A call of this length is slow."""
+    min_timeout_s: NotNegative = 0.5
+    """A time-out counts if the call was given at least this long."""
+    open_s: Positive = 5.0
+    """Time before the first test; doubles each time a test fails."""
+    open_cap_s: Positive = 15.0
+    """Longest time before a test."""
+    probes: Annotated[int, Field(ge=1)] = 3
+    """Orders of a test; all must go well."""
+    reads_pass: bool = True
+    """Whether reads pass while it is open. Cancels, amendments and repeats of known orders always do."""
+
+    @property
+    def rules(self) -> BreakerRules:
+        """The same as the breaker takes it."""
+        return BreakerRules(**self.model_dump(exclude={"reads_pass"}))
 
 
 class GatewaySettings(OutgoingSettings):
@@ -28,7 +68,9 @@ class GatewaySettings(OutgoingSettings):
     connect_wait_s: NotNegative = 0.25
     """How long a submit waits for a channel that is still connecting."""
     max_submits: Annotated[int, Field(ge=1)] = 256
-    """Submits and amendments in flight to one venue; cancels are not counted."""
+    """Submits and amendments in flight to one venue; a further one is refused at once."""
+    max_cancels: Annotated[int, Field(ge=1)] = 1_024
+    """Cancels and other calls that make things safer in flight to one venue, beside its submits and reads."""
     max_reads: Annotated[int, Field(ge=1)] = 256
     """Reads in flight to one venue."""
     default_timeout_s: Positive = 5.0
@@ -37,12 +79,23 @@ class GatewaySettings(OutgoingSettings):
     read_retries: Annotated[int, Field(ge=0, le=10)] = 2
     retry_initial_s: Positive = 0.05
     retry_cap_s: Positive = 0.2
+    read_retry_percent: Annotated[int, Field(ge=0, le=100)] = 20
+    """Repeated reads per hundred reads of a venue, beyond `retry_burst`."""
+    cancel_retry_percent: Annotated[int, Field(ge=0, le=400)] = 100
+    """Repeated cancels per hundred cancels of a venue, beyond `retry_burst`; reads never use them up."""
+    retry_burst: Annotated[int, Field(ge=0, le=10_000)] = 100
+    """Repeats of each kind that may be saved up while all goes well."""
+    hedge_after_s: NotNegative = 0.1
+    """A quick read without an answer after this time is asked a second time; 0 never does."""
+    hedge_percent: Annotated[int, Field(ge=0, le=4)] = 4
+    """Second readings per hundred reads of a venue."""
     locate_timeout_s: Positive = 0.5
     """Bound of asking one venue whether it has an order, so that a hung one does not hold a cancel."""
     refresh_s: Positive = 30.0
     """Between two readings of a venue's capabilities and instruments."""
     reconnect_cap_s: Positive = 5.0
     """Longest wait before a watch is opened again."""
+    breaker: BreakerSettings = BreakerSettings()
 
 
 class BookSettings(Section):

@@ -17,12 +17,15 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from router.budgets import ExtraBudget
+from router.bulkhead import Bulkhead
+from router.guard import CallGuard
 from router.plans import instant
 from router.settings import GatewaySettings
 from router.views import VenueView
 from venuemesh.channels import MeshChannel, open_channel
 from venuemesh.clock import Clock
-from venuemesh.errors import GatewayUnavailable, RateLimited, VenueNotFound
+from venuemesh.errors import GatewayUnavailable, VenueNotFound
 from venuemesh.secrets import Secret
 from venuemesh.transport.backoff import Backoff, BackoffPolicy
 from venuemesh.v1 import (
@@ -46,37 +49,9 @@ RETRY_AFTER_S = 1.0
 REREAD_S = 1.0
 PAGE = 1_000
 MAX_INSTRUMENTS = 20_000
+HEDGE_BURST = 5
 _CALLABLE = (grpc.ChannelConnectivity.IDLE, grpc.ChannelConnectivity.CONNECTING)
 _OPEN_FOR_BUSINESS = (venue_pb2.VENUE_STATE_TRADING, venue_pb2.VENUE_STATE_DEGRADED)
-
-
-class Bulkhead:
-    """How many calls of one kind one venue may hold at once; a further one is refused, not queued."""
-
-    def __init__(self, venue: str, limit: str, size: int) -> None:
-        self._venue = venue
-        self._limit = limit
-        self._size = size
-        self.held = 0
-
-    @contextmanager
-    def slot(self) -> Iterator[None]:
-        """Hold a place for the block.
-
-        Raises:
-            RateLimited: all places are taken; nothing was sent.
-        """
-        if self.held >= self._size:
-            raise RateLimited(
-                f"{self._size} {self._limit} are in flight to {self._venue}",
-                retry_after_s=0.1,
-                metadata={"limit": self._limit, "venue": self._venue, "value": str(self._size)},
-            )
-        self.held += 1
-        try:
-            yield
-        finally:
-            self.held -= 1
 
 
 class VenueLink:
@@ -106,6 +81,13 @@ class VenueLink:
         self.operations = operations_service_pb2_grpc.OperationsServiceStub(channel)
         self.submits = Bulkhead(name, "submits", settings.max_submits)
         self.reads = Bulkhead(name, "reads", settings.max_reads)
+        self.cancels = Bulkhead(name, "cancels", settings.max_cancels)
+        self.guard = CallGuard(name, settings.breaker, clock)
+        burst = settings.retry_burst
+        self.read_repeats = ExtraBudget(percent=settings.read_retry_percent, burst=burst)
+        self.cancel_repeats = ExtraBudget(percent=settings.cancel_retry_percent, burst=burst)
+        # Nothing saved up: second readings stay a share of the readings there were, from the first on.
+        self.hedges = ExtraBudget(percent=settings.hedge_percent, burst=HEDGE_BURST, saved=0)
         self.listed: Mapping[str, instrument_pb2.Instrument] = {}
         self.risk = risk_service_pb2_grpc.RiskServiceStub(channel)
         self._health = health_pb2_grpc.HealthStub(channel)

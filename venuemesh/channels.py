@@ -122,7 +122,10 @@ class MeshChannel(grpc.aio.Channel):
         self._closing: set[asyncio.Task[None]] = set()
 
     def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        return self._wrap(lambda channel: channel.unary_unary(method, *args, **kwargs), self._default_timeout_s)
+        call = self._wrap(lambda channel: channel.unary_unary(method, *args, **kwargs), self._default_timeout_s)
+        # Tells callers of a stub's method which one it is.
+        call.path = method
+        return call
 
     def unary_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
         return self._wrap(lambda channel: channel.unary_stream(method, *args, **kwargs), None)

@@ -22,6 +22,9 @@ from prometheus_client import (
     start_http_server,
 )
 
+from venuemesh.metrics_tls import TlsMetricsServer
+from venuemesh.security.certificates import ServerFiles
+
 PREFIX = "venuemesh_"
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Bucket bounds for latencies, from an in-memory read to a venue's slowest answer."""
@@ -52,19 +55,29 @@ class Metrics:
         return generate_latest(self.registry).decode()
 
     @asynccontextmanager
-    async def serve(self, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[int]:
-        """Serve `/metrics` over HTTP while the block runs; gives the bound port.
+    async def serve(
+        self, *, host: str = "127.0.0.1", port: int = 0, tls: ServerFiles | None = None
+    ) -> AsyncIterator[int]:
+        """Serve `/metrics` over HTTP, or over mutual TLS, while the block runs; gives the bound port.
 
         The server is a thread of its own: a scrape costs the event loop nothing but the interpreter lock.
 
         Raises:
-            OSError: the address is taken or not ours.
+            OSError: the address is taken or not ours. CertificateError: a file of `tls` cannot be used.
         """
-        server, thread = start_http_server(port, addr=host, registry=self.registry)
+        server, thread = self._start(host, port, tls)
         try:
             yield server.server_port
         finally:
             await asyncio.shield(asyncio.to_thread(_close, server, thread))
+
+    def _start(self, host: str, port: int, tls: ServerFiles | None) -> tuple[WSGIServer, threading.Thread]:
+        if tls is None:
+            return start_http_server(port, addr=host, registry=self.registry)
+        server = TlsMetricsServer.bind(host, port, self.registry, tls)
+        thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+        thread.start()
+        return server, thread
 
 
 def _close(server: WSGIServer, thread: threading.Thread) -> None:

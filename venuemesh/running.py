@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from venuemesh.bus import Bus, BusOptions
 from venuemesh.clock import Clock, SystemClock
 from venuemesh.metrics import Metrics
+from venuemesh.security.certificates import CertificateError
 from venuemesh.serving import GrpcServer, ServingError
-from venuemesh.settings import NatsSettings, ServiceSettings
+from venuemesh.settings import MetricsSettings, NatsSettings, ServiceSettings
 from venuemesh.subjects import StreamSpec, stream_specs
 from venuemesh.telemetry import Tracing, configure_logging, otlp_processor
 
@@ -77,6 +78,16 @@ def mesh_streams(nats: NatsSettings) -> list[StreamSpec]:
     )
 
 
+async def _serve_metrics(stack: AsyncExitStack, metrics: Metrics, settings: MetricsSettings) -> str:
+    serve = metrics.serve(host=settings.host, port=settings.port, tls=settings.tls_files)
+    try:
+        return f"{settings.host}:{await stack.enter_async_context(serve)}"
+    except CertificateError as error:
+        raise ServingError(str(error)) from None
+    except OSError as error:
+        raise ServingError(f"metrics: cannot bind to {settings.host}:{settings.port}: {error.strerror}") from None
+
+
 @asynccontextmanager
 async def surroundings(name: str, settings: ServiceSettings) -> AsyncIterator[Running]:
     """Set up logs, traces, metrics and the broker, and take them down in reverse order.
@@ -93,8 +104,7 @@ async def surroundings(name: str, settings: ServiceSettings) -> AsyncIterator[Ru
         stack.callback(tracing.shutdown)
         metrics_address = None
         if settings.metrics.enabled:
-            serve = metrics.serve(host=settings.metrics.host, port=settings.metrics.port)
-            metrics_address = f"{settings.metrics.host}:{await stack.enter_async_context(serve)}"
+            metrics_address = await _serve_metrics(stack, metrics, settings.metrics)
         bus = await stack.enter_async_context(Bus.connect(options))
         await bus.ensure_streams(mesh_streams(settings.nats))
         yield Running(

@@ -33,6 +33,7 @@ from venuemesh.draining import Drain, OpenStreams
 from venuemesh.interceptors import CallPolicy, MeshInterceptor, Trailers
 from venuemesh.metrics import Metrics
 from venuemesh.money import use_exact_arithmetic
+from venuemesh.probing import LIVE, ProbeServer
 from venuemesh.reflection import add_reflection
 from venuemesh.security.authority import Authority, KeyFileError
 from venuemesh.security.certificates import CertificateError, server_credentials
@@ -64,7 +65,11 @@ class PumpEnded(Exception):
 
 
 class Health:
-    """grpc.health.v1 with one status per name: `""` is the whole process, a service, or `venue/<venue>`."""
+    """grpc.health.v1 with one status per name: `""` is the whole process, a service, `venue/<venue>`, or `live`.
+
+    `live` is SERVING from the start to the drain, whatever venue and broker do: every call gets an answer then, and
+    cancels get through. Restarts and load balancers go by it.
+    """
 
     def __init__(self) -> None:
         self.servicer = health_aio.HealthServicer()
@@ -112,6 +117,8 @@ class GrpcServer:
         self.drain = Drain()
         self.streams = OpenStreams()
         self.port = 0
+        self.probe_port = 0
+        """Of the listener for probes; 0 when there is none."""
         self.trailers: Trailers | None = None
         """Trailing metadata of every answer; set it before `start`."""
         self.own_venue = ""
@@ -122,6 +129,7 @@ class GrpcServer:
         self._clock = clock or SystemClock()
         self._deadlines_s = dict(deadlines_s or {})
         self._server: grpc.aio.Server | None = None
+        self._probes: ProbeServer | None = None
 
     def add(self, descriptor: ServiceDescriptor, add: Add, servicer: Any) -> None:
         """Serve `servicer`: `add` is the generated `add_<Service>Servicer_to_server`. Before `start` only."""
@@ -140,7 +148,7 @@ class GrpcServer:
         return _address(self.settings.host, self.port)
 
     async def start(self) -> int:
-        """Bind and serve, every health status NOT_SERVING; returns the bound port.
+        """Bind and serve, `live` SERVING and every other health status not; returns the bound port.
 
         Raises:
             ServingError: the address is taken or not ours, or a file cannot be read.
@@ -172,8 +180,10 @@ class GrpcServer:
             raise ServingError(f"cannot bind to {address}: {error}") from None
         for name in (OVERALL, *self.services):
             await self.health.set(name, False)
+        await self._start_probes(server)
         await server.start()
         self._server = server
+        await self.health.set(LIVE, True)
         log.info("grpc_server_started", extra={"address": self.address, "services": list(self.services)})
         return self.port
 
@@ -209,6 +219,21 @@ class GrpcServer:
         if self._server is not None:
             await self._server.stop(grace_s)
             log.info("grpc_server_stopped")
+        if self._probes is not None:
+            await self._probes.stop()
+
+    async def _start_probes(self, server: grpc.aio.Server) -> None:
+        if self.settings.probe_port is None:
+            return
+        address = _address(self.settings.probe_host, self.settings.probe_port)
+        probes = ProbeServer(self.health.servicer)
+        try:
+            self.probe_port = await probes.start(address)
+        except RuntimeError as error:
+            await server.stop(None)
+            raise ServingError(f"cannot bind to {address}: {error}") from None
+        self._probes = probes
+        log.info("probe_server_started", extra={"address": _address(self.settings.probe_host, self.probe_port)})
 
     def _policy(self) -> CallPolicy:
         settings = self.settings

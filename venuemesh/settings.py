@@ -103,6 +103,10 @@ class GrpcSettings(Section):
     """What services may do by the name in their certificates: `router=read+trade,aggregator=read`."""
     host: str = "127.0.0.1"
     port: Port = 0
+    probe_host: str = "127.0.0.1"
+    """Where `probe_port` binds; may be wider than loopback, since it tells nothing but health."""
+    probe_port: Port | None = None
+    """Serves grpc.health.v1 alone, in plain text, for probes that can show no certificate; closed without it."""
     max_message_bytes: Annotated[int, Field(ge=1024, le=64 * 1024**2)] = 4 * 1024**2
     calls_per_second: Positive = 2_000.0
     """Of one caller, that is one address: a router is one caller of a gateway, and so is all of loopback."""
@@ -212,18 +216,35 @@ class OutgoingSettings(Section):
 
 
 class MetricsSettings(Section):
-    """Prometheus exposition: plain HTTP, so loopback only; a side-car or node agent scrapes it."""
+    """Prometheus exposition: plain HTTP on loopback, mutual TLS wherever it binds with the three files."""
 
     enabled: bool = True
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    tls_client_ca_file: Path | None = None
+    """Who may read: whoever shows a certificate signed by it."""
     host: str = "127.0.0.1"
     port: Port = 0
 
     @field_validator("host")
     @classmethod
-    def _loopback(cls, host: str) -> str:
-        if not is_loopback(host):
-            raise ValueError("must be a loopback address: metrics have no TLS and no token")
+    def _safe_binding(cls, host: str, info: Any) -> str:
+        names = ("tls_cert_file", "tls_key_file", "tls_client_ca_file")
+        missing = [name for name in names if info.data.get(name) is None]
+        if 0 < len(missing) < len(names):
+            raise ValueError(f"needs {', '.join(names)} all together, or none")
+        if missing and not is_loopback(host):
+            raise ValueError(f"is wider than loopback, which needs mutual TLS: set {', '.join(missing)}")
         return host
+
+    @property
+    def tls_files(self) -> ServerFiles | None:
+        """Files of the endpoint's certificate and readers; None for plain text."""
+        if self.tls_cert_file is None or self.tls_key_file is None:
+            return None
+        return ServerFiles(
+            cert_file=self.tls_cert_file, key_file=self.tls_key_file, client_ca_file=self.tls_client_ca_file
+        )
 
 
 class TelemetrySettings(Section):

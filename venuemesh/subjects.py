@@ -34,6 +34,7 @@ MAX_RESERVATION_MESSAGES = 20_000
 ROUTING_BUCKET = "VENUEMESH_ROUTING"
 ROUTING_STREAM = f"KV_{ROUTING_BUCKET}"
 ROUTING_POLICY_KEY = f"$KV.{ROUTING_BUCKET}.policy"
+BREAKER_KEYS = f"$KV.{ROUTING_BUCKET}.breaker.*"
 
 DAY_S = 86_400.0
 AUDIT_DAYS = 30
@@ -143,7 +144,7 @@ def stream_specs(
         StreamSpec(
             name=ROUTING_STREAM,
             subjects=[f"$KV.{ROUTING_BUCKET}.>"],
-            description="The routing policy: a key-value bucket, with its last versions",
+            description="The routing policy and forced breakers: a key-value bucket, with its last versions",
             max_messages_per_subject=64,
         ),
         StreamSpec(
@@ -180,6 +181,11 @@ def token(part: str) -> str:
 
 def _escape(character: str) -> str:
     return "".join(f"%{byte:02X}" for byte in character.encode())
+
+
+def breaker_key(venue: str) -> str:
+    """Subject of what an operator set for the breaker of a venue."""
+    return BREAKER_KEYS.replace("*", _key_token(venue))
 
 
 def risk_key(*parts: str) -> str:

@@ -160,7 +160,7 @@ def _simulator(ports: Ports, accounts: Accounts) -> Service:
         port = _kept_port(known.get("simulator", {}).get("hyperliquid_url"), ports.simulator)
         tables: dict[str, dict[str, object]] = {}
         for row in VENUES:
-            for key, entries in _at_the_simulator(row, accounts[row.venue]).items():
+            for key, entries in at_the_simulator(row, accounts[row.venue]).items():
                 tables.setdefault(key, {}).update(entries)
         return Plan(
             command=(sys.executable, "-m", "simulator"),
@@ -181,7 +181,7 @@ def _simulator(ports: Ports, accounts: Accounts) -> Service:
     )
 
 
-def _at_the_simulator(row: VenueRow, account: TradingAccount | LighterAccount) -> dict[str, dict[str, object]]:
+def at_the_simulator(row: VenueRow, account: TradingAccount | LighterAccount) -> dict[str, dict[str, object]]:
     """What the simulator must know of an account, by setting: its money and who may trade it."""
     if isinstance(account, TradingAccount):
         return {
@@ -193,20 +193,25 @@ def _at_the_simulator(row: VenueRow, account: TradingAccount | LighterAccount) -
     return {row.funding: {str(account.account_index): entry}}
 
 
-def _at_the_gateway(account: TradingAccount | LighterAccount) -> dict[str, object]:
-    """What the gateway must know of its account: names and the file of its key, never the key."""
+def at_the_gateway(account: TradingAccount | LighterAccount, key_file: str) -> dict[str, object]:
+    """What the gateway must know of its account: names and where it finds the file of its key, never the key."""
     if isinstance(account, TradingAccount):
         return {
             "account_id": ACCOUNT_ID,
             "address": account.address,
-            "agent_key_file": str(account.agent_key_file),
+            "agent_key_file": key_file,
         }
     return {
         "account_id": ACCOUNT_ID,
         "account_index": account.account_index,
         "l1_address": account.owner,
-        "keys": [{"index": account.key_index, "file": str(account.key_file)}],
+        "keys": [{"index": account.key_index, "file": key_file}],
     }
+
+
+def key_file(account: TradingAccount | LighterAccount) -> Path:
+    """Where the key of an account is on this machine."""
+    return account.agent_key_file if isinstance(account, TradingAccount) else account.key_file
 
 
 def _gateway(
@@ -223,7 +228,7 @@ def _gateway(
                 **(security.server_settings(prefix, name, only_peers=True) if security else {}),
                 f"{prefix}ENVIRONMENT": "simulator",
                 f"{prefix}API_URL": known["simulator"][row.url],
-                f"{prefix}ACCOUNTS": json.dumps([_at_the_gateway(account)]),
+                f"{prefix}ACCOUNTS": json.dumps([at_the_gateway(account, str(key_file(account)))]),
                 **({f"{prefix}TIER": LIGHTER_TIER} if row.venue == LIGHTER else {}),
             },
         )

@@ -53,6 +53,13 @@ PURE = [
     "venuemesh/transport/retry_after.py",
     "venuemesh/risk_board.py",
     "venuemesh/risk_scope.py",
+    "venuemesh/cli/advice.py",
+    "venuemesh/cli/choices.py",
+    "venuemesh/cli/exits.py",
+    "venuemesh/cli/grids.py",
+    "venuemesh/cli/parsing.py",
+    "venuemesh/cli/portfolio_copy.py",
+    "venuemesh/cli/views",
     "venuemesh/gateway/venue.py",
     "venuemesh/gateway/attribution.py",
     "venuemesh/gateway/audit_entry.py",
@@ -100,6 +107,10 @@ PURE = [
     "gateway_lighter/codec_book.py",
     "gateway_lighter/codec_verdicts.py",
     "gateway_lighter/session.py",
+    "router/breaker.py",
+    "router/budgets.py",
+    "router/call_rules.py",
+    "router/verdicts.py",
     "router/selection.py",
     "router/assess.py",
     "router/cost.py",
@@ -170,6 +181,14 @@ def test_pure_modules_import_nothing_that_waits_or_reads_a_clock(place: str) -> 
     for file in files:
         used = {name.split(".")[0] for name in imported(file)} & IMPURE
         assert not used, f"{file.relative_to(ROOT)} imports {sorted(used)}"
+
+
+def test_no_service_imports_the_command_line() -> None:
+    """It is a client like any other: it stands beside the services, not under them."""
+    for package in PACKAGES:
+        for file in files_of(package):
+            if "cli" not in file.relative_to(ROOT).parts and "venuemesh.cli" in file.read_text():
+                assert not any(name.startswith("venuemesh.cli") for name in imported(file)), file
 
 
 def test_tests_of_the_library_do_not_reach_into_services() -> None:

@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from venuemesh.v1 import account_pb2 as _account_pb2
 from venuemesh.v1 import error_pb2 as _error_pb2
+from venuemesh.v1 import operations_pb2 as _operations_pb2
 from venuemesh.v1 import order_pb2 as _order_pb2
 from venuemesh.v1 import reconciliation_pb2 as _reconciliation_pb2
 from venuemesh.v1 import risk_pb2 as _risk_pb2
@@ -56,6 +57,7 @@ class Event(_message.Message):
     ROUTE_FIELD_NUMBER: _builtins.int
     RISK_EVENT_FIELD_NUMBER: _builtins.int
     STREAM_STATUS_FIELD_NUMBER: _builtins.int
+    CIRCUIT_BREAKER_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """Unique for ever; also the de-duplication id on JetStream."""
     epoch: _builtins.str
@@ -124,6 +126,10 @@ class Event(_message.Message):
     def stream_status(self) -> _stream_pb2.StreamStatus:
         """The venue's link or account changed freshness."""
 
+    @_builtins.property
+    def circuit_breaker(self) -> _operations_pb2.CircuitBreaker:
+        """A circuit breaker of a router changed its state."""
+
     def __init__(
         self,
         *,
@@ -148,14 +154,15 @@ class Event(_message.Message):
         route: _routing_pb2.Route | None = ...,
         risk_event: _risk_pb2.RiskEvent | None = ...,
         stream_status: _stream_pb2.StreamStatus | None = ...,
+        circuit_breaker: _operations_pb2.CircuitBreaker | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_venue_time", b"_venue_time", "account_summary", b"account_summary", "balance", b"balance", "discrepancy", b"discrepancy", "execution_report", b"execution_report", "ledger_entry", b"ledger_entry", "payload", b"payload", "position", b"position", "published_time", b"published_time", "received_time", b"received_time", "risk_event", b"risk_event", "route", b"route", "stream_status", b"stream_status", "venue_status", b"venue_status", "venue_time", b"venue_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_venue_time", b"_venue_time", "account_summary", b"account_summary", "balance", b"balance", "circuit_breaker", b"circuit_breaker", "discrepancy", b"discrepancy", "execution_report", b"execution_report", "ledger_entry", b"ledger_entry", "payload", b"payload", "position", b"position", "published_time", b"published_time", "received_time", b"received_time", "risk_event", b"risk_event", "route", b"route", "stream_status", b"stream_status", "venue_status", b"venue_status", "venue_time", b"venue_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_venue_time", b"_venue_time", "account_id", b"account_id", "account_summary", b"account_summary", "balance", b"balance", "causation_id", b"causation_id", "correlation_id", b"correlation_id", "discrepancy", b"discrepancy", "epoch", b"epoch", "event_id", b"event_id", "execution_report", b"execution_report", "ledger_entry", b"ledger_entry", "payload", b"payload", "position", b"position", "published_time", b"published_time", "received_time", b"received_time", "risk_event", b"risk_event", "route", b"route", "sequence", b"sequence", "stream_status", b"stream_status", "symbol", b"symbol", "venue", b"venue", "venue_status", b"venue_status", "venue_time", b"venue_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_venue_time", b"_venue_time", "account_id", b"account_id", "account_summary", b"account_summary", "balance", b"balance", "causation_id", b"causation_id", "circuit_breaker", b"circuit_breaker", "correlation_id", b"correlation_id", "discrepancy", b"discrepancy", "epoch", b"epoch", "event_id", b"event_id", "execution_report", b"execution_report", "ledger_entry", b"ledger_entry", "payload", b"payload", "position", b"position", "published_time", b"published_time", "received_time", b"received_time", "risk_event", b"risk_event", "route", b"route", "sequence", b"sequence", "stream_status", b"stream_status", "symbol", b"symbol", "venue", b"venue", "venue_status", b"venue_status", "venue_time", b"venue_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__venue_time: _TypeAlias = _typing.Literal["venue_time"]  # noqa: Y015
     _WhichOneofArgType__venue_time: _TypeAlias = _typing.Literal["_venue_time", b"_venue_time"]  # noqa: Y015
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["execution_report", "position", "balance", "ledger_entry", "account_summary", "venue_status", "discrepancy", "route", "risk_event", "stream_status"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["execution_report", "position", "balance", "ledger_entry", "account_summary", "venue_status", "discrepancy", "route", "risk_event", "stream_status", "circuit_breaker"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__venue_time) -> _WhichOneofReturnType__venue_time | None: ...

@@ -161,7 +161,7 @@ Global___Quota: _TypeAlias = Quota  # noqa: Y015
 
 @_typing.final
 class CircuitBreaker(_message.Message):
-    """Circuit breaker of one venue."""
+    """Circuit breaker of one venue. It counts calls about orders; reads are counted nowhere."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -173,23 +173,37 @@ class CircuitBreaker(_message.Message):
     CALLS_FIELD_NUMBER: _builtins.int
     FAILURES_FIELD_NUMBER: _builtins.int
     SLOW_CALLS_FIELD_NUMBER: _builtins.int
+    TIMEOUTS_FIELD_NUMBER: _builtins.int
+    SET_BY_FIELD_NUMBER: _builtins.int
+    RETRY_TIME_FIELD_NUMBER: _builtins.int
+    ROUTER_ID_FIELD_NUMBER: _builtins.int
     venue: _builtins.str
     """Venue name."""
     state: Global___CircuitState.ValueType
     """State now."""
     cause: _builtins.str
-    """Why."""
+    """Why, for people; the operator's reason while it is forced."""
     forced: _builtins.bool
     """True when a person set it."""
     calls: _builtins.int
-    """Calls in the window."""
+    """Calls in the window that tell something about the venue."""
     failures: _builtins.int
     """Failed of them."""
     slow_calls: _builtins.int
     """Slow of them."""
+    timeouts: _builtins.int
+    """Of the failures, calls that nobody answered in time."""
+    set_by: _builtins.str
+    """Who forced it, or let it free last; empty when nobody ever did."""
+    router_id: _builtins.str
+    """Router process whose breaker it is: each judges by its own calls. What a person sets holds for all."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """Since when."""
+
+    @_builtins.property
+    def retry_time(self) -> _timestamp_pb2.Timestamp:
+        """When an open breaker lets the first test call pass. Absent otherwise, and while it is forced."""
 
     def __init__(
         self,
@@ -202,12 +216,18 @@ class CircuitBreaker(_message.Message):
         calls: _builtins.int = ...,
         failures: _builtins.int = ...,
         slow_calls: _builtins.int = ...,
+        timeouts: _builtins.int = ...,
+        set_by: _builtins.str = ...,
+        retry_time: _timestamp_pb2.Timestamp | None = ...,
+        router_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_retry_time", b"_retry_time", "retry_time", b"retry_time", "since", b"since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "cause", b"cause", "failures", b"failures", "forced", b"forced", "since", b"since", "slow_calls", b"slow_calls", "state", b"state", "venue", b"venue"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_retry_time", b"_retry_time", "calls", b"calls", "cause", b"cause", "failures", b"failures", "forced", b"forced", "retry_time", b"retry_time", "router_id", b"router_id", "set_by", b"set_by", "since", b"since", "slow_calls", b"slow_calls", "state", b"state", "timeouts", b"timeouts", "venue", b"venue"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__retry_time: _TypeAlias = _typing.Literal["retry_time"]  # noqa: Y015
+    _WhichOneofArgType__retry_time: _TypeAlias = _typing.Literal["_retry_time", b"_retry_time"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__retry_time) -> _WhichOneofReturnType__retry_time | None: ...
 
 Global___CircuitBreaker: _TypeAlias = CircuitBreaker  # noqa: Y015
 

@@ -123,11 +123,13 @@ class SetCircuitBreakerRequest(_message.Message):
     venue: _builtins.str
     """Venue name."""
     state: _operations_pb2.CircuitState.ValueType
-    """Forced state. Unspecified: the breaker decides again."""
+    """Forced state, open or closed; it outlives restarts and holds for every router. Unspecified: the breaker decides
+    again.
+    """
     operator: _builtins.str
-    """Who sets it."""
+    """Who sets it; required, kept with the change."""
     reason: _builtins.str
-    """Why."""
+    """Why; required, kept with the change."""
     def __init__(
         self,
         *,

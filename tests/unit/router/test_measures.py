@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from router.breaker import State
 from router.measures import LOST, Measures
 from venuemesh.metrics import Metrics
 from venuemesh.v1 import order_service_pb2
@@ -21,3 +22,15 @@ def test_submits_are_counted_by_venue_and_outcome_with_bounded_labels() -> None:
     assert 'venuemesh_router_submits_total{outcome="other",venue="v"} 2.0' in text
     assert 'venuemesh_router_submits_total{outcome="lost",venue="v"} 1.0' in text
     assert 'venuemesh_router_venue_serving{venue="v"} 1.0' in text
+
+
+def test_circuit_shows_its_state_as_a_number_and_counts_changes() -> None:
+    """0 closed, 1 half open, 2 open; the state at the start is no change."""
+    metrics = Metrics()
+    measures = Measures(metrics)
+    measures.circuit("lighter", State.CLOSED)
+    assert 'venuemesh_router_circuit_state{venue="lighter"} 0.0' in metrics.render()
+    measures.circuit_changed("lighter", State.OPEN)
+    text = metrics.render()
+    assert 'venuemesh_router_circuit_state{venue="lighter"} 2.0' in text
+    assert 'venuemesh_router_circuit_changes_total{state="open",venue="lighter"} 1.0' in text

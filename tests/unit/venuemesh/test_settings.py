@@ -235,3 +235,22 @@ def test_stream_bounds_when_http2_allows_fewer_streams_refuse() -> None:
     """Calls beyond the connection's own bound would wait in the client without an answer."""
     with pytest.raises(ValidationError, match="must be above 100"):
         GrpcSettings(streams_per_peer=100, max_concurrent_streams=100)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_metrics_with_a_part_of_the_tls_files_are_refused(host: str) -> None:
+    """Half a set is a mistake wherever it binds; wide without any names what is missing."""
+    key = "VENUEMESH_EXAMPLE_METRICS__"
+    found = faults({f"{key}HOST": host, f"{key}TLS_CERT_FILE": "/x.pem"})
+    assert "all together" in found[f"{key}HOST"]
+
+
+def test_metrics_wider_than_loopback_with_all_tls_files_are_allowed() -> None:
+    """Mutual TLS is what a wide binding of the metrics takes."""
+    names = ("TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE")
+    settings = ExampleSettings.load(
+        {f"VENUEMESH_EXAMPLE_METRICS__{name}": f"/{name}" for name in names}
+        | {"VENUEMESH_EXAMPLE_METRICS__HOST": "0.0.0.0"}
+    )
+    assert settings.metrics.tls_files is not None
+    assert len(settings.metrics.tls_files.paths) == 3

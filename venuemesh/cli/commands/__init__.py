@@ -1,0 +1,1 @@
+"""The commands, by subject. Light: what a command needs is imported when it runs."""

@@ -1,0 +1,1 @@
+"""Answers of the services as tables and facts. Pure."""
