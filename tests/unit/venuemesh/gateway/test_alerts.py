@@ -118,7 +118,7 @@ async def test_order_that_ended_unseen_is_restated_counted_and_alerted() -> None
     """The venue's truth is taken: a RESTATED report, a discrepancy, a metric and an alert."""
     async with gateway() as world:
         metrics, told = Metrics(), list[operations_pb2.Alert]()
-        watch_core(metrics, world.core)
+        watch_core(metrics, world.core, world.core.clock)
         world.core.alerts.listeners.append(told.append)
         await world.submit("k1")
         order = world.venue.order_of(world.venue.placed[-1])
@@ -172,7 +172,7 @@ async def test_words_nobody_has_seen_are_counted_and_alerted_in_full() -> None:
     """Whatever their number: the metric counts each, the alert is told once."""
     async with gateway() as world:
         metrics, told = Metrics(), list[operations_pb2.Alert]()
-        watch_core(metrics, world.core)
+        watch_core(metrics, world.core, world.core.clock)
         world.core.alerts.listeners.append(told.append)
         for _ in range(3):
             world.core.intake.on_unknown_words("main", "Moon is in the wrong house. asset=1")
