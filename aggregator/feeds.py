@@ -93,6 +93,7 @@ class EventFeed:
         self._replaced = asyncio.Event()
         self._lag = metrics.gauge("aggregator_lag", "Log messages not folded yet, as of the last check.")
         self._queue = metrics.gauge("aggregator_queue", "Log messages waiting behind the last one folded.")
+        self._delay = metrics.gauge("aggregator_delay_seconds", "Age of the last message when it was folded.")
         self._messages = metrics.counter("aggregator_messages", "Log messages folded.")
         self._refused = metrics.counter("aggregator_refused", "Log messages and gaps given to the dead letters.")
         self._repaired = metrics.counter("aggregator_repaired", "Missing events found by reading the log again.")
@@ -207,6 +208,8 @@ class EventFeed:
         await asyncio.sleep(0)
         self._messages.inc(len(batch))
         self._queue.set(batch[-1].pending)
+        if batch[-1].time is not None:
+            self._delay.set(max(0.0, self._clock.now_ns() / 1e9 - batch[-1].time.timestamp()))
 
     async def _take(self, aggregate: Aggregate, message: StoredMessage) -> None:
         found: list[event_pb2.Event] = []

@@ -12,7 +12,7 @@ from gateway_lighter.normalizer import NS_PER_MS, readable
 from gateway_lighter.rest import LighterRest
 from gateway_lighter.views import Directory
 from venuemesh.clock import Clock
-from venuemesh.errors import NotFound, ProtocolViolation, Sent
+from venuemesh.errors import InstrumentNotFound, ProtocolViolation, Sent
 from venuemesh.gateway.venue import BookSnapshot
 from venuemesh.v1 import instrument_pb2, market_data_pb2
 
@@ -97,7 +97,7 @@ class MarketReads:
         details = await self._rest.fetch_order_book_details(market_id)
         row = next((row for row in details.order_book_details or () if row.market_id == market_id), None)
         if row is None:
-            raise NotFound(f"the venue has no details of {symbol}", sent=Sent.YES)
+            raise InstrumentNotFound(f"the venue has no details of {symbol}", sent=Sent.YES)
         with readable("statistics"):
             market = self._directory.read(row)
             return normalizer.normalize_details(market, venue=self._venue, received_ns=self._clock.now_ns())

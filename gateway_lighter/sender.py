@@ -251,7 +251,9 @@ class Sender:
         except MeshError as error:
             if len(wallet.pool.out_of_step()) == len(wallet.signers):
                 raise Unavailable(
-                    f"account {account_id}: no API key has a known nonce: {error.message}", retry_after_s=1.0
+                    f"account {account_id}: no API key has a known nonce: {error.message}",
+                    reason=Reason.STREAM_RECONCILING,
+                    retry_after_s=1.0,
                 ) from error
 
     def _expires_ms(self, reservation: Reservation | None) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from router.breaker import State
+from venuemesh.errors import MeshError
 from venuemesh.metrics import Metrics
-from venuemesh.v1 import order_service_pb2
+from venuemesh.v1 import order_pb2, order_service_pb2
 
 _OUTCOMES: dict[int, str] = {
     number: name.removeprefix("SUBMIT_OUTCOME_").lower() for name, number in order_service_pb2.SubmitOutcome.items()
@@ -23,6 +24,12 @@ class Measures:
             "Submits passed to a venue, by outcome; lost is an answer that did not come.",
             ("venue", "outcome"),
         )
+        self._seconds = metrics.histogram(
+            "router_submit_seconds", "Time from passing a submit to a venue's gateway to its answer.", ("venue",)
+        )
+        self._refusals = metrics.counter(
+            "router_risk_refusals", "Orders refused before they were sent, by reason.", ("venue", "reason")
+        )
         self._routes = metrics.counter("router_routes", "Routes decided, by venue chosen.", ("venue",))
         self._circuits = metrics.gauge(
             "router_circuit_state", "Circuit breaker of the venue: 0 closed, 1 half open, 2 open.", ("venue",)
@@ -32,9 +39,14 @@ class Measures:
         )
         self._serving = metrics.gauge("router_venue_serving", "1 while the venue's gateway says it serves.", ("venue",))
 
-    def submitted(self, venue: str, outcome: int) -> None:
+    def submitted(self, venue: str, outcome: int, seconds: float) -> None:
         """A submit was answered by its gateway; a newer contract's outcome counts as "other"."""
         self._submits.labels(venue, _OUTCOMES.get(outcome, "other")).inc()
+        self._seconds.labels(venue).observe(seconds)
+
+    def risk_refused(self, order: order_pb2.NewOrder, error: MeshError) -> None:
+        """Risk refused an order; a venue is only named where it is one of ours."""
+        self._refusals.labels(order.venue, error.reason.value).inc()
 
     def failed(self, venue: str, how: str) -> None:
         """A submit was refused or its answer was lost."""

@@ -101,6 +101,7 @@ class ChildSender:
             MeshError: the gateway's own, or one of the router's with `sent` = no.
         """
         async with self._admission.covering([request.order]) as room:
+            started_s = self._clock.monotonic_s()
             try:
                 known = any(await self.known(link, [request.order]) or ())
                 answer: order_service_pb2.SubmitOrderResponse = await submit(
@@ -115,8 +116,9 @@ class ChildSender:
             except MeshError:
                 self._measures.failed(link.name, REFUSED)
                 raise
+            seconds = self._clock.monotonic_s() - started_s
             room.answered(request.order, answer)
-        self._measures.submitted(link.name, answer.outcome)
+        self._measures.submitted(link.name, answer.outcome, seconds)
         return answer
 
     async def known(self, link: VenueLink, orders: Sequence[order_pb2.NewOrder]) -> list[bool] | None:

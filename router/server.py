@@ -102,6 +102,7 @@ async def build(
         measures = Measures(metrics)
         journal = RouteJournal(bus, clock)
         risk = _risk(settings, venues, bus, clock)
+        risk.desk.on_refusal.append(measures.risk_refused)
         breakers = Breakers(venues, bus, clock, measures, uuid.uuid4().hex)
         parts = _routing(settings, venues, feeds, facts, journal, bus, clock, measures, risk.desk, breakers)
         facade = Facade(venues=venues, proxy=StreamProxy(server.drain, clock), pager=_pager(settings), clock=clock)

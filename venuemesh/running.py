@@ -97,6 +97,7 @@ async def surroundings(name: str, settings: ServiceSettings) -> AsyncIterator[Ru
     """
     configure_logging(level=settings.telemetry.log_level, log_format=settings.telemetry.log_format)
     clock, metrics = SystemClock(), Metrics()
+    metrics.watch_process()
     endpoint = settings.telemetry.otlp_endpoint
     tracing = Tracing(name, otlp_processor(endpoint) if endpoint else None)
     options = bus_options(name, settings.nats)

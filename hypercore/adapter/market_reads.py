@@ -13,7 +13,7 @@ from hypercore.adapter.views import Directory
 from hypercore.assets import Asset
 from hypercore.rest import HyperCoreRest
 from venuemesh.clock import Clock
-from venuemesh.errors import NotFound, ProtocolViolation, Sent
+from venuemesh.errors import InstrumentNotFound, ProtocolViolation, Sent
 from venuemesh.gateway.venue import BookSnapshot
 from venuemesh.v1 import market_data_pb2
 
@@ -30,12 +30,12 @@ class MarketReads:
         """The book now.
 
         Raises:
-            NotFound: the venue has none. ProtocolViolation: it is faulty.
+            InstrumentNotFound: the venue has none. ProtocolViolation: it is faulty.
         """
         asset = self._asset(symbol)
         book = await self._rest.fetch_l2_book(asset.coin)
         if book is None:
-            raise NotFound(f"the venue has no book of {symbol}", sent=Sent.YES)
+            raise InstrumentNotFound(f"the venue has no book of {symbol}", sent=Sent.YES)
         snapshot = market.normalize_book(book, asset, received_ns=self._clock.now_ns())
         if (fault := market.book_fault(snapshot.bids, snapshot.asks)) is not None:
             raise ProtocolViolation(f"book of {symbol}: {fault}", sent=Sent.YES)

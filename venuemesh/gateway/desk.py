@@ -115,6 +115,8 @@ class Desk:
         """Why an operator wants no new orders; empty while none does."""
         self.on_doubt: Callable[[Account, str], None] = lambda _account, _order_id: None
         """Called with an order nobody can tell the state of; the resolver takes it from there."""
+        self.on_ended: Callable[[Attempt, OrderState | None], None] = lambda _attempt, _order: None
+        """Called when a submit has ended, with its order; None where nothing was journalled."""
         self._sending = Sending(venue=venue, journal=journal, clock=clock, writer_id=writer_id)
         self._sending.on_doubt = lambda account, order_id: self.on_doubt(account, order_id)
         self.reservations: dict[str, Reservation] = self._sending.reservations
@@ -362,6 +364,7 @@ class Desk:
 
     def _ended(self, entry: Entry) -> None:
         self._attempts.pop((entry.ticket.account_id, entry.state.terms.client_order_id), None)
+        self.on_ended(entry.attempt, self.accounts[entry.ticket.account_id].order(entry.state.order_id))
 
     def _halted(self, account_id: str, terms: pb.NewOrder) -> MeshError | None:
         """Why operators let no such order pass now. Asked again in the instant an order becomes an attempt: a kill

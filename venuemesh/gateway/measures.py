@@ -6,14 +6,22 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
+from prometheus_client import Counter
+
+from venuemesh.clock import Clock
 from venuemesh.gateway.account import Account
+from venuemesh.gateway.attempts import Attempt
 from venuemesh.gateway.books import FreshnessChange
 from venuemesh.gateway.core import GatewayCore
 from venuemesh.gateway.desk import Gate
+from venuemesh.gateway.evidence import outcome_of
+from venuemesh.gateway.orders import OrderState
 from venuemesh.metrics import Metrics
 from venuemesh.transport.link import LinkState
 from venuemesh.transport.observer import RequestOutcome, RequestRecord, StateRecord
-from venuemesh.v1 import reconciliation_pb2, stream_pb2, venue_pb2
+from venuemesh.v1 import event_pb2, order_service_pb2, reconciliation_pb2, stream_pb2, venue_pb2
+
+NOT_SENT = "not_sent"
 
 
 class LinkMetrics:
@@ -39,6 +47,39 @@ class LinkMetrics:
             self._state.labels(self._venue, record.link, state.value).set(1 if state is record.state else 0)
         if record.state is LinkState.LIVE:
             self._connections.labels(self._venue, record.link).inc()
+
+
+class OrderMetrics:
+    """What became of submits, and what the account log holds."""
+
+    def __init__(self, metrics: Metrics, core: GatewayCore, clock: Clock) -> None:
+        self._venue = core.venue.name
+        self._clock = clock
+        self._seconds = metrics.histogram(
+            "order_submit_seconds",
+            "Time from a submit's arrival until its outcome was known or lost",
+            ("venue", "outcome"),
+        )
+        self._events = metrics.counter("events", "Account events made durable, by kind", ("venue", "kind"))
+        self._kinds: dict[str, Counter] = {}
+        core.desk.on_ended = self.on_ended
+        core.log.on_durable(self.on_event)
+
+    def on_ended(self, attempt: Attempt, order: OrderState | None) -> None:
+        """A submit has ended; one that was not journalled was certainly not sent."""
+        outcome = NOT_SENT
+        if order is not None:
+            name = order_service_pb2.SubmitOutcome.Name(outcome_of(order, in_flight=False))
+            outcome = name.removeprefix("SUBMIT_OUTCOME_").lower()
+        self._seconds.labels(self._venue, outcome).observe(self._clock.monotonic_s() - attempt.received_s)
+
+    def on_event(self, event: event_pb2.Event) -> None:
+        """An event is durable."""
+        kind = event.WhichOneof("payload") or "other"
+        counter = self._kinds.get(kind)
+        if counter is None:
+            counter = self._kinds[kind] = self._events.labels(self._venue, kind)
+        counter.inc()
 
 
 class LinkGauges:
@@ -67,9 +108,10 @@ class LinkGauges:
                 self._latency.labels(*names, quantile).set(latency_s)
 
 
-def watch_core(metrics: Metrics, core: GatewayCore) -> None:
-    """Gauges that are read when scraped."""
+def watch_core(metrics: Metrics, core: GatewayCore, clock: Clock) -> None:
+    """Orders, events, and gauges that are read when scraped."""
     venue = core.venue.name
+    OrderMetrics(metrics, core, clock)
     backlog = metrics.gauge("event_log_backlog", "Events not yet durable", ("venue",))
     backlog.labels(venue).set_function(lambda: core.log.backlog)
     in_flight = metrics.gauge("submits_in_flight", "Submits waiting for the venue", ("venue",))

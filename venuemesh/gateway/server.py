@@ -64,7 +64,7 @@ async def serve_gateway(settings: VenueGatewaySettings, build_venue: BuildVenue,
             settings=settings.core,
             audit=audit,
         )
-        watch_core(running.metrics, core)
+        watch_core(running.metrics, core, running.clock)
         await core.recover()
         add_services(running.server, core, running)
         await _serve(core, running)

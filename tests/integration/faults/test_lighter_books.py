@@ -53,7 +53,7 @@ async def test_book_with_faulty_frames_is_right_or_stale_and_right_in_the_end(
         await here.until(lambda: shown(here) is not None)
         here.core.books.listeners.append(told.append)
         metrics = Metrics()
-        watch_core(metrics, here.core)
+        watch_core(metrics, here.core, here.core.clock)
         here.fault(kind, match=COIN if kind is FaultKind.BOOK_GAP else "order_book", count=2, skip=1, delay_s=0.02)
         true: set[Sides | None] = {None, shown(here)}
         for number in range(len(BIDS)):
