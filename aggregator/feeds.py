@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
+from opentelemetry.trace import SpanKind
+
 from aggregator.aggregate import Aggregate
 from aggregator.messages import Refusal, decode, replayed
 from aggregator.reading import BadEvent
@@ -25,7 +27,8 @@ from venuemesh.follower import StoredMessage
 from venuemesh.journal import epoch_of
 from venuemesh.metrics import Metrics
 from venuemesh.stream_queue import Entry
-from venuemesh.subjects import EVENT_STREAM, ROOT, StreamSpec, account_filter
+from venuemesh.subjects import EVENT_STREAM, ROOT, StreamSpec, account_filter, family
+from venuemesh.telemetry import Tracing, extract
 from venuemesh.v1 import event_pb2, stream_pb2
 
 log = logging.getLogger(__name__)
@@ -62,6 +65,7 @@ class EventFeed:
     Args:
         specs: streams to make again when the broker lost them.
         snapshots: where a start finds the state; None folds the log from its beginning.
+        tracing: records the fold of an event in the trace that its message carries; nothing when None.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class EventFeed:
         specs: Sequence[StreamSpec],
         metrics: Metrics,
         snapshots: SnapshotStore | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.ready = asyncio.Event()
         """Set once the fold has caught up with the log for the first time."""
@@ -82,6 +87,7 @@ class EventFeed:
         self._options = options
         self._specs = specs
         self._snapshots = snapshots
+        self._tracing = tracing if tracing is not None and tracing.recording else None
         self._aggregate: Aggregate | None = None
         self._caught_up = False
         self._serving = False
@@ -212,6 +218,14 @@ class EventFeed:
             self._delay.set(max(0.0, self._clock.now_ns() / 1e9 - batch[-1].time.timestamp()))
 
     async def _take(self, aggregate: Aggregate, message: StoredMessage) -> None:
+        # A fold of old messages is no part of the calls that made them.
+        if self._tracing is not None and self._caught_up and (parent := extract(message.headers)) is not None:
+            with self._tracing.span(f"fold {family(message.subject)}", parent=parent, kind=SpanKind.CONSUMER):
+                await self._fold(aggregate, message)
+        else:
+            await self._fold(aggregate, message)
+
+    async def _fold(self, aggregate: Aggregate, message: StoredMessage) -> None:
         found: list[event_pb2.Event] = []
         for gap in aggregate.overdue(message):
             found += await self._look_again(gap, message.sequence)

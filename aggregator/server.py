@@ -24,7 +24,7 @@ from venuemesh.secrets import SecretError, read_secret
 from venuemesh.security.certificates import CertificateError
 from venuemesh.serving import GrpcServer, ServingError, serve_until_stopped
 from venuemesh.streaming import StreamHub
-from venuemesh.telemetry import configure_logging
+from venuemesh.telemetry import Tracing, configure_logging
 from venuemesh.v1 import market_data_service_pb2_grpc, operations_service_pb2_grpc, portfolio_service_pb2_grpc
 
 SERVICE = "aggregator"
@@ -41,7 +41,13 @@ class Aggregator:
 
 @asynccontextmanager
 async def build(
-    settings: AggregatorSettings, bus: Bus, server: GrpcServer, *, metrics: Metrics, clock: Clock
+    settings: AggregatorSettings,
+    bus: Bus,
+    server: GrpcServer,
+    *,
+    metrics: Metrics,
+    clock: Clock,
+    tracing: Tracing | None = None,
 ) -> AsyncIterator[Aggregator]:
     """Follow the log and the marks while the block runs; a part that fails ends the block with its error."""
     fold = settings.fold
@@ -60,7 +66,7 @@ async def build(
             check_every_s=min(1.0, fold.snapshot_every_s),
         )
         snapshots = SnapshotStore(bus, clock, when, metrics=metrics)
-    feed = EventFeed(bus, clock, options, specs=specs, metrics=metrics, snapshots=snapshots)
+    feed = EventFeed(bus, clock, options, specs=specs, metrics=metrics, snapshots=snapshots, tracing=tracing)
     hub = StreamHub(clock, server.drain, metrics=metrics, capacity=fold.queue_capacity)
     portfolio = PortfolioServicer(feed, hub, mark_interval_s=settings.marks.stream_interval_s)
     add_portfolio = add_encoding(portfolio_service_pb2_grpc.add_PortfolioServiceServicer_to_server)
@@ -124,7 +130,14 @@ async def run() -> None:
     async with AsyncExitStack() as stack:
         running = await stack.enter_async_context(surroundings(SERVICE, settings))
         aggregator = await stack.enter_async_context(
-            build(settings, running.bus, running.server, metrics=running.metrics, clock=running.clock)
+            build(
+                settings,
+                running.bus,
+                running.server,
+                metrics=running.metrics,
+                clock=running.clock,
+                tracing=running.tracing,
+            )
         )
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         bound = asyncio.Event()

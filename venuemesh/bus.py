@@ -28,11 +28,13 @@ from nats.js.api import (
     StreamConfig,
 )
 from nats.js.errors import APIError, BadRequestError, NotFoundError
+from opentelemetry.trace import SpanKind
 
 from venuemesh.errors import JournalUnavailable
 from venuemesh.follower import Follower, StoredMessage
 from venuemesh.publishing import Pipe
-from venuemesh.subjects import StreamSpec
+from venuemesh.subjects import StreamSpec, family
+from venuemesh.telemetry import NO_HEADERS, Tracing, sampled_headers
 
 log = logging.getLogger(__name__)
 
@@ -78,17 +80,20 @@ class StreamState:
 class Bus:
     """One connection to NATS. Make it with `Bus.connect`."""
 
-    def __init__(self, client: Client, options: BusOptions) -> None:
+    def __init__(self, client: Client, options: BusOptions, tracing: Tracing | None = None) -> None:
         self._client = client
+        self._tracing = tracing
         self._options = options
         self._js: JetStreamContext = client.jetstream(timeout=options.timeout_s)
         self._pipe = Pipe(client, max_in_flight=options.max_in_flight, timeout_s=options.timeout_s)
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, options: BusOptions) -> AsyncIterator[Bus]:
+    async def connect(cls, options: BusOptions, *, tracing: Tracing | None = None) -> AsyncIterator[Bus]:
         """Connect, and close with everything flushed on exit.
 
+        Args:
+            tracing: records what waits for the broker in the traces it belongs to; nothing when None.
         Raises:
             JournalUnavailable: no server answered within `connect_timeout_s`.
         """
@@ -112,7 +117,7 @@ class Bus:
             await client.close()
             raise JournalUnavailable(f"NATS at {', '.join(options.servers)} does not answer: {error!r}") from error
         try:
-            yield cls(client, options)
+            yield cls(client, options, tracing)
         finally:
             await _close(client, options.timeout_s)
 
@@ -182,8 +187,17 @@ class Bus:
 
     async def _publish(self, subject: str, payload: bytes, headers: Mapping[str, str]) -> int:
         self._require_connection()
+        if self._tracing is None or not self._tracing.sampling:
+            return await self._store(subject, payload, headers)
+        with self._tracing.span(f"append {family(subject)}", kind=SpanKind.PRODUCER) as span:
+            sequence = await self._store(subject, payload, headers)
+            span.set_attribute("messaging.message.id", sequence)
+        return sequence
+
+    async def _store(self, subject: str, payload: bytes, headers: Mapping[str, str]) -> int:
+        traced = {**headers, **sampled_headers()}
         try:
-            ack = await self._js.publish(subject, payload, timeout=self._options.timeout_s, headers=dict(headers))
+            ack = await self._js.publish(subject, payload, timeout=self._options.timeout_s, headers=traced)
         except APIError as error:
             if error.err_code == WRONG_LAST_SEQUENCE:
                 raise SubjectTaken(subject) from error
@@ -192,11 +206,13 @@ class Bus:
             raise JournalUnavailable(f"JetStream did not confirm {subject}: {error!r}") from error
         return int(ack.seq)
 
-    async def publish_soon(self, subject: str, payload: bytes, *, message_id: str) -> asyncio.Future[Any]:
+    async def publish_soon(
+        self, subject: str, payload: bytes, *, message_id: str, headers: Mapping[str, str] = NO_HEADERS
+    ) -> asyncio.Future[Any]:
         """Hand a message to the broker; the future gives its stream sequence. Waits while too many are in flight."""
         self._require_connection()
         try:
-            return await self._pipe.publish(subject, payload, {MSG_ID: message_id})
+            return await self._pipe.publish(subject, payload, {MSG_ID: message_id, **headers})
         except (TimeoutError, NatsError) as error:
             raise JournalUnavailable(f"JetStream takes no more messages: {error!r}") from error
 

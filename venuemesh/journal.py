@@ -8,7 +8,7 @@ that. A gateway is the only writer of its accounts.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,9 +20,11 @@ from venuemesh.bus import Bus, StoredMessage, SubjectTaken
 from venuemesh.clock import Clock
 from venuemesh.dead_letters import DeadLetters, Unhandled, is_requeued
 from venuemesh.errors import JournalUnavailable
+from venuemesh.order_traces import OrderTraces
 from venuemesh.outbox import Outbox, Outgoing
 from venuemesh.resequence import Resequencer
 from venuemesh.subjects import EVENT_STREAM, JOURNAL_STREAM, Kind, account_filter, subject
+from venuemesh.telemetry import NO_HEADERS
 from venuemesh.v1 import event_pb2
 
 log = logging.getLogger(__name__)
@@ -124,6 +126,7 @@ class EventLog:
         self._numbering: dict[str, _Numbering] = {}
         self._listeners: list[DurableListener] = []
         self._venue_events = 0
+        self._traces = OrderTraces()
         self.epoch = ""
 
     @property
@@ -162,13 +165,15 @@ class EventLog:
         event.event_id = f"{self._venue}/{event.account_id}/{self._writer_id}/{numbering.sequence}"
         _stamp(event.published_time, self._clock.now_ns())
         name = subject(kind, self._venue, event.account_id, event.symbol, *key)
-        self._push(name, event.SerializeToString(), event.event_id, event)
+        headers = self._traces.headers(event.account_id, key[0] if key else "", event.event_id, event.causation_id)
+        self._push(name, event.SerializeToString(), event.event_id, event, headers)
         return event
 
     def append_outcome(self, account_id: str, client_order_id: str, outcome: event_pb2.OrderOutcome) -> None:
         """Queue the last word on a key behind the events that led to it."""
         name = subject(Kind.OUTCOME, self._venue, account_id, client_order_id)
         message_id = f"outcome/{self._venue}/{account_id}/{client_order_id}/{outcome.order.order_version}"
+        self._traces.ended(account_id, client_order_id)
         self._push(name, outcome.SerializeToString(), message_id, None)
 
     def append_venue_event(self, event: event_pb2.Event) -> None:
@@ -181,10 +186,18 @@ class EventLog:
         name = subject(Kind.VENUE, self._venue)
         self._push(name, event.SerializeToString(), event.event_id, None)
 
-    def _push(self, name: str, payload: bytes, message_id: str, event: event_pb2.Event | None) -> None:
+    def _push(
+        self,
+        name: str,
+        payload: bytes,
+        message_id: str,
+        event: event_pb2.Event | None,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> None:
         if self.backlog >= self._capacity:
             raise LogOverflow(f"{self.backlog} events wait for the broker")
-        self._outbox.push(Outgoing(subject=name, payload=payload, message_id=message_id, about=event))
+        message = Outgoing(subject=name, payload=payload, message_id=message_id, about=event, headers=headers)
+        self._outbox.push(message)
 
     def _tell(self, event: event_pb2.Event | None) -> None:
         if event is not None:

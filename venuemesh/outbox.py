@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from nats.errors import Error as NatsError
@@ -18,6 +18,7 @@ from nats.errors import Error as NatsError
 from venuemesh.bus import Bus
 from venuemesh.cancellation import end_if_cancelled
 from venuemesh.errors import JournalUnavailable
+from venuemesh.telemetry import NO_HEADERS
 
 log = logging.getLogger(__name__)
 
@@ -26,12 +27,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing(Generic[T]):
-    """A message with its id; `about` is the owner's, who gets it back once the message is durable."""
+    """A message with its id and headers; `about` is the owner's, who gets it back once the message is durable."""
 
     subject: str
     payload: bytes
     message_id: str
     about: T
+    headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS)
 
 
 class Outbox(Generic[T]):
@@ -102,7 +104,9 @@ class Outbox(Generic[T]):
     async def _publish_some(self) -> None:
         while self._waiting and len(self._in_flight) < self._window:
             message = self._waiting[0]
-            future = await self._bus.publish_soon(message.subject, message.payload, message_id=message.message_id)
+            future = await self._bus.publish_soon(
+                message.subject, message.payload, message_id=message.message_id, headers=message.headers
+            )
             self._in_flight.append((message, future))
             self._waiting.popleft()
             end_if_cancelled()

@@ -106,7 +106,7 @@ async def surroundings(name: str, settings: ServiceSettings) -> AsyncIterator[Ru
         metrics_address = None
         if settings.metrics.enabled:
             metrics_address = await _serve_metrics(stack, metrics, settings.metrics)
-        bus = await stack.enter_async_context(Bus.connect(options))
+        bus = await stack.enter_async_context(Bus.connect(options, tracing=tracing))
         await bus.ensure_streams(mesh_streams(settings.nats))
         yield Running(
             name=name,

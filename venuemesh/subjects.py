@@ -202,6 +202,11 @@ def _key_token(part: str) -> str:
     return plain.replace("%", "=")
 
 
+def family(name: str) -> str:
+    """A subject without venue, account and all behind: one of few, fit for the name of a span."""
+    return ".".join(name.split(".", 3)[:3])
+
+
 def subject(kind: Kind, venue: str, account_id: str = "", *rest: str) -> str:
     """Subject of one message, such as `venuemesh.v1.fill.hyperliquid.main.BTC/USDC:USDC`."""
     return ".".join((ROOT, kind, token(venue), token(account_id), *(token(part) for part in rest or ("",))))

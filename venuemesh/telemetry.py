@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TextIO
 
 import msgspec
@@ -24,10 +25,12 @@ from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags, TraceState
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode, TraceFlags, TraceState
 
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
@@ -146,6 +149,34 @@ class Tracing:
         """Whether spans go anywhere."""
         return self._tracer is not None
 
+    @property
+    def sampling(self) -> bool:
+        """Whether a child of the current span would be exported: what to ask before making one on a hot path."""
+        return self._tracer is not None and trace.get_current_span().get_span_context().trace_flags.sampled
+
+    def record(
+        self,
+        name: str,
+        *,
+        kind: SpanKind,
+        start_ns: int,
+        end_ns: int,
+        attributes: Mapping[str, str | int],
+        failure: str = "",
+    ) -> None:
+        """Record a span that is over, child of the current one; nothing unless that one is sampled.
+
+        Args:
+            start_ns, end_ns: wall clock, nanoseconds since the Unix epoch.
+            failure: what went wrong, if anything did.
+        """
+        if self._tracer is None or not self.sampling:
+            return
+        span = self._tracer.start_span(name, kind=kind, start_time=start_ns, attributes=attributes)
+        if failure:
+            span.set_status(StatusCode.ERROR, failure)
+        span.end(end_ns)
+
     def start(self, name: str, *, parent: SpanContext | None = None, kind: SpanKind = SpanKind.INTERNAL) -> Span:
         """A started span, child of `parent` or else of the current span; the caller ends it."""
         if parent is None:
@@ -215,6 +246,15 @@ def extract(headers: Mapping[str, str] | None) -> SpanContext | None:
 def inject(headers: MutableMapping[str, str]) -> None:
     """Add the current span to NATS headers; nothing when there is none."""
     headers.update(trace_headers())
+
+
+def sampled_headers() -> Mapping[str, str]:
+    """The current span as NATS headers if its trace is recorded somewhere; empty otherwise, and shared.
+
+    Messages are kept for ever: the ids of a trace that nobody records are not worth their bytes.
+    """
+    context = trace.get_current_span().get_span_context()
+    return dict(trace_headers()) if context.trace_flags.sampled else NO_HEADERS
 
 
 def trace_headers() -> tuple[tuple[str, str], ...]:

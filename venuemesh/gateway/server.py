@@ -16,6 +16,7 @@ from venuemesh.gateway.audit import AuditTrail
 from venuemesh.gateway.audit_entry import Refuses
 from venuemesh.gateway.core import GatewayCore
 from venuemesh.gateway.measures import LinkMetrics, watch_core
+from venuemesh.gateway.request_spans import RequestSpans
 from venuemesh.gateway.services.register import add_services
 from venuemesh.gateway.settings import ENVIRONMENTS, VenueGatewaySettings
 from venuemesh.gateway.venue import Venue
@@ -54,7 +55,9 @@ async def serve_gateway(settings: VenueGatewaySettings, build_venue: BuildVenue,
     async with surroundings(f"gateway_{venue_name}", settings) as running:
         process = writer_id()
         audit = AuditTrail(running.bus, venue=venue_name, writer_id=process, clock=running.clock, refuses=refuses)
-        venue = await build_venue(running.clock, SafeObserver(LinkMetrics(running.metrics, venue_name), audit))
+        spans = RequestSpans(running.tracing, venue_name)
+        observer = SafeObserver(LinkMetrics(running.metrics, venue_name), audit, spans)
+        venue = await build_venue(running.clock, observer)
         core = GatewayCore(
             venue=venue,
             environment=ENVIRONMENTS[settings.environment],

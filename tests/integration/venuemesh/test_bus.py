@@ -7,12 +7,15 @@ import signal
 from collections.abc import AsyncIterator
 
 import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tests.broker import Broker
 from venuemesh.bus import Bus, BusOptions, SubjectTaken
 from venuemesh.errors import JournalUnavailable, Sent
 from venuemesh.follower import MAX_BATCH
-from venuemesh.subjects import EVENT_STREAM, JOURNAL_STREAM, Kind, account_filter, stream_specs, subject
+from venuemesh.subjects import EVENT_STREAM, JOURNAL_STREAM, ROOT, Kind, account_filter, stream_specs, subject
+from venuemesh.telemetry import Tracing, extract, sampled_headers
 
 
 @pytest.fixture
@@ -222,3 +225,26 @@ async def test_connect_when_nothing_listens_fails_and_leaves_nothing_running() -
     with pytest.raises(JournalUnavailable, match=r"127\.0\.0\.1:1"):
         async with Bus.connect(options):
             pass
+
+
+async def test_message_of_a_sampled_call_carries_its_span_and_others_nothing(broker: Broker) -> None:
+    """What waits for the broker is a span; who reads the message continues the trace."""
+    exporter = InMemorySpanExporter()
+    tracing = Tracing("test", SimpleSpanProcessor(exporter))
+    async with Bus.connect(BusOptions(servers=[broker.url], name="traced"), tracing=tracing) as bus:
+        await bus.ensure_streams(stream_specs(0))
+        await bus.publish(_fill(), b"untraced", message_id="1")
+        assert exporter.get_finished_spans() == ()
+        with tracing.span("call") as call:
+            await bus.publish(_fill(), b"traced", message_id="2")
+            future = await bus.publish_soon(_fill(), b"soon", message_id="3", headers=sampled_headers())
+        await future
+        untraced, traced, soon = [message async for message in bus.replay(EVENT_STREAM, [f"{ROOT}.>"])]
+    appended, _ = exporter.get_finished_spans()
+    assert appended.name == "append venuemesh.v1.fill"
+    assert appended.context is not None and appended.parent is not None
+    assert appended.parent.span_id == call.get_span_context().span_id
+    assert extract(untraced.headers) is None
+    spans = [extract(message.headers) for message in (traced, soon)]
+    assert [span and span.span_id for span in spans] == [appended.context.span_id, call.get_span_context().span_id]
+    tracing.shutdown()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -41,12 +41,14 @@ class LossyBus:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._bus, name)
 
-    async def publish_soon(self, subject: str, payload: bytes, *, message_id: str) -> asyncio.Future[Any]:
+    async def publish_soon(
+        self, subject: str, payload: bytes, *, message_id: str, headers: Mapping[str, str]
+    ) -> asyncio.Future[Any]:
         self._sent += 1
         never: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if self._sent in self._messages:
             return never
-        future = await self._bus.publish_soon(subject, payload, message_id=message_id)
+        future = await self._bus.publish_soon(subject, payload, message_id=message_id, headers=headers)
         return never if self._sent in self._answers else future
 
 

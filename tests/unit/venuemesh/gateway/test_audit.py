@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -30,10 +30,12 @@ class AuditBus(MemoryBus):
 
     away = False
 
-    async def publish_soon(self, subject: str, payload: bytes, *, message_id: str) -> asyncio.Future[Any]:
+    async def publish_soon(
+        self, subject: str, payload: bytes, *, message_id: str, headers: Mapping[str, str]
+    ) -> asyncio.Future[Any]:
         if self.away:
             raise JournalUnavailable("NATS is not connected")
-        return await super().publish_soon(subject, payload, message_id=message_id)
+        return await super().publish_soon(subject, payload, message_id=message_id, headers=headers)
 
     def entries(self) -> list[pb.AuditEntry]:
         """Every stored entry, in order."""
