@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Sequence
@@ -15,6 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tests.e2e.collector import Collector, Exported, collecting, tree
+from tests.e2e.documents import DOCUMENTS, commands, run
 from tests.e2e.mesh import Mesh, market_order, running_mesh
 from tests.unit.deploy.families import ROOT, documented
 from venuemesh.telemetry import Tracing, trace_headers
@@ -145,3 +147,31 @@ async def test_level_is_changed_while_a_service_runs(watched: Watched, tmp_path:
         # The call that sets WARNING ends behind it, so that its own INFO line is not written.
         assert len(calls) == 2, service
         assert all({"time", "level", "logger", "event", "trace_id", "span_id"} <= line.keys() for line in calls)
+
+
+NOT_RUN = {"make run", "make test"}
+
+
+async def test_commands_that_no_test_runs_are_marked_and_few() -> None:
+    """A mark says why; whoever adds one says so here too."""
+    everything = [command for document in DOCUMENTS for command in commands(document)]
+    assert {command.line for command in everything if command.not_run} == NOT_RUN
+    assert len(everything) > 20
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+async def test_every_command_of_the_document_runs(
+    watched: Watched, document: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Line by line, in order, as a reader would paste them. They halt trading: nothing may come behind."""
+    known = watched.mesh.known
+    addresses = {
+        "127.0.0.1:50050": known["router"]["grpc_address"],
+        "127.0.0.1:50051": known["gateway_hyperliquid"]["grpc_address"],
+        "127.0.0.1:50060": known["aggregator"]["grpc_address"],
+        "127.0.0.1:9465": known["router"]["metrics_address"],
+    }
+    folder = tmp_path_factory.mktemp("checkout")
+    for command in commands(document):
+        if not command.not_run:
+            await asyncio.to_thread(run, command, addresses, folder)

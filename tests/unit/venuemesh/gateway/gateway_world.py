@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fnmatch
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from venuemesh.gateway.core import CoreSettings, GatewayCore
 from venuemesh.gateway.services.register import build_services
 from venuemesh.metrics import Metrics
 from venuemesh.streaming import StreamHub
+from venuemesh.telemetry import NO_HEADERS
 from venuemesh.v1 import event_pb2, order_pb2, order_service_pb2, venue_pb2
 
 LIMIT = 10.0
@@ -75,12 +76,17 @@ class MemoryBus:
             return "VENUEMESH_DEAD_LETTERS"
         return "VENUEMESH_MESH" if kind in ("venue", "route", "risk") else "VENUEMESH_EVENTS"
 
-    def _store(self, subject: str, payload: bytes, message_id: str = "") -> int:
+    def _store(
+        self, subject: str, payload: bytes, message_id: str = "", headers: Mapping[str, str] = NO_HEADERS
+    ) -> int:
         rows = self._stored.setdefault(self._stream(subject), [])
         if message_id and message_id in self._ids:
             return len(rows)
         self._ids.add(message_id)
-        rows.append(StoredMessage(subject=subject, payload=payload, sequence=len(rows) + 1, time=CREATED, pending=0))
+        row = StoredMessage(
+            subject=subject, payload=payload, sequence=len(rows) + 1, time=CREATED, pending=0, headers=headers
+        )
+        rows.append(row)
         return len(rows)
 
     async def append_once(self, subject: str, payload: bytes) -> int:
@@ -109,11 +115,13 @@ class MemoryBus:
             raise JournalUnavailable("NATS is not connected")
         return self._store(subject, payload, message_id or "")
 
-    async def publish_soon(self, subject: str, payload: bytes, *, message_id: str) -> asyncio.Future[Any]:
+    async def publish_soon(
+        self, subject: str, payload: bytes, *, message_id: str, headers: Mapping[str, str] = NO_HEADERS
+    ) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
         def store() -> None:
-            self._store(subject, payload, message_id)
+            self._store(subject, payload, message_id, headers)
             if not future.done():
                 future.set_result(None)
 
