@@ -6,7 +6,7 @@
     token show TOKEN_FILE                 what a token says it allows; its seal is not checked
     certs FOLDER SERVICE...               a root and certificates for this machine
 
-A token goes to standard output, nothing else does.
+A token goes to standard output, or with `--out FILE` to a file that only its owner can read.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ def _keys_add(options: argparse.Namespace) -> None:
 
 
 def _token_mint(options: argparse.Namespace) -> None:
-    _print(mint_from(options.file, options.subject, options.limits))
+    _give(mint_from(options.file, options.subject, options.limits), options.out)
 
 
 def _token_narrow(options: argparse.Namespace) -> None:
-    _print(narrow(read_secret(options.token_file), options.limits))
+    _give(narrow(read_secret(options.token_file), options.limits), options.out)
 
 
 def _token_show(options: argparse.Namespace) -> None:
@@ -73,8 +73,12 @@ def _certs(options: argparse.Namespace) -> None:
     write_certificates(options.folder, options.services, options.host, datetime.now(UTC), timedelta(days=options.days))
 
 
-def _print(token: Secret) -> None:
-    sys.stdout.write(f"{token.reveal()}\n")
+def _give(token: Secret, out: Path | None) -> None:
+    """To standard output, or to a file that only its owner can read."""
+    if out is None:
+        sys.stdout.write(f"{token.reveal()}\n")
+    else:
+        replace_file(out, f"{token.reveal()}\n".encode(), mode=0o600)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,10 +94,12 @@ def _parser() -> argparse.ArgumentParser:
     minting.add_argument("file", type=Path, help="key file")
     minting.add_argument("subject")
     minting.add_argument("limits", nargs="+", metavar="LIMIT")
+    minting.add_argument("--out", type=Path, help="a file for it, readable by its owner alone")
     minting.set_defaults(run=_token_mint)
     narrowing = tokens.add_parser("narrow", help="print a narrower token")
     narrowing.add_argument("token_file", type=Path)
     narrowing.add_argument("limits", nargs="+", metavar="LIMIT")
+    narrowing.add_argument("--out", type=Path, help="a file for it, readable by its owner alone")
     narrowing.set_defaults(run=_token_narrow)
     show = tokens.add_parser("show", help="what a token says it allows")
     show.add_argument("token_file", type=Path)
