@@ -16,22 +16,25 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from nats.aio.client import Client
-from nats.errors import Error as NatsError
-from nats.js import JetStreamContext
-from nats.js.api import (
-    AckPolicy,
-    ConsumerConfig,
-    DeliverPolicy,
-    DiscardPolicy,
-    StorageType,
-    StreamConfig,
-)
-from nats.js.errors import APIError, BadRequestError, NotFoundError
 from opentelemetry.trace import SpanKind
 
 from venuemesh.errors import JournalUnavailable
 from venuemesh.follower import Follower, StoredMessage
+from venuemesh.nats_client import (
+    AckPolicy,
+    APIError,
+    BadRequestError,
+    Client,
+    ConsumerConfig,
+    DeliverPolicy,
+    DiscardPolicy,
+    JetStreamContext,
+    NatsError,
+    NotFoundError,
+    StorageType,
+    StreamConfig,
+    allow_websocket,
+)
 from venuemesh.publishing import Pipe
 from venuemesh.subjects import StreamSpec, family
 from venuemesh.telemetry import NO_HEADERS, Tracing, sampled_headers
@@ -97,6 +100,8 @@ class Bus:
         Raises:
             JournalUnavailable: no server answered within `connect_timeout_s`.
         """
+        if any(url.startswith(("ws://", "wss://")) for url in options.servers):
+            allow_websocket()
         client = Client()
         try:
             async with asyncio.timeout(options.connect_timeout_s):

@@ -17,16 +17,19 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
-from nats.errors import Error as NatsError
-from nats.js import JetStreamContext
-from nats.js.api import ConsumerConfig, DeliverPolicy
-from nats.js.errors import APIError, NotFoundError
-
 from venuemesh.cancellation import end_if_cancelled
 from venuemesh.errors import JournalUnavailable
+from venuemesh.nats_client import (
+    APIError,
+    Client,
+    ConsumerConfig,
+    DeliverPolicy,
+    JetStreamContext,
+    Msg,
+    NatsError,
+    NotFoundError,
+    Subscription,
+)
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from nats.errors import Error as NatsError
-
 from venuemesh.bus import Bus
 from venuemesh.cancellation import end_if_cancelled
 from venuemesh.errors import JournalUnavailable
+from venuemesh.nats_client import NatsError
 from venuemesh.telemetry import NO_HEADERS
 
 log = logging.getLogger(__name__)

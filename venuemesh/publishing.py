@@ -10,11 +10,8 @@ import asyncio
 import json
 from collections.abc import Mapping
 
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
-
 from venuemesh.errors import JournalUnavailable
+from venuemesh.nats_client import Client, Msg, Subscription
 
 NO_RESPONDERS = "503"
 
