@@ -17,15 +17,15 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import msgspec
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode, TraceFlags, TraceState
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
@@ -140,6 +140,10 @@ class Tracing:
         self._provider: TracerProvider | None = None
         self._tracer: trace.Tracer | None = None
         if processor is not None:
+            # 2 MB, which only those who record should pay.
+            from opentelemetry.sdk.resources import Resource
+            from opentelemetry.sdk.trace import TracerProvider
+
             self._provider = TracerProvider(resource=Resource.create({"service.name": service}), shutdown_on_exit=False)
             self._provider.add_span_processor(processor)
             self._tracer = self._provider.get_tracer("venuemesh")
@@ -214,6 +218,7 @@ def otlp_processor(endpoint: str) -> SpanProcessor:
     """
     # 18 MB and 0.2 s, which only those who export should pay.
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     return BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint))
 
