@@ -1,0 +1,107 @@
+"""The ways to send an order that are compared, behind one shape; here those over gRPC.
+
+Each sends a post-only bid far below the market, which rests, and takes it back.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from typing import Any, Protocol
+
+import grpc.aio
+
+from venuemesh.v1 import order_pb2, order_service_pb2, order_service_pb2_grpc
+
+SYMBOL = "BTC/USDC:USDC"
+QUANTITY = Decimal("0.001")
+ACCOUNT_ID = "main"
+
+
+class NotTaken(Exception):
+    """A contender's order did not rest, so that its time says nothing."""
+
+
+class Contender(Protocol):
+    """One way. `submit` and `cancel` are timed, `prepare` is not."""
+
+    async def prepare(self) -> None:
+        """Whatever a caller would have done long before."""
+
+    async def submit(self) -> None:
+        """Send one order and wait until the venue has taken it. Raises NotTaken."""
+
+    async def cancel(self) -> None:
+        """Take the last order back and wait for the venue's word."""
+
+
+class OverGrpc:
+    """A client of the contract: at a gateway, the router, or a bare server.
+
+    Args:
+        run_id: makes client order ids unique.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, *, venue: str, price: Decimal, run_id: str) -> None:
+        self._stub: Any = order_service_pb2_grpc.OrderServiceStub(channel)
+        self._venue = venue
+        self._price = price
+        self._keys = (f"{run_id}-{number}" for number in itertools.count())
+        self._request = order_service_pb2.SubmitOrderRequest()
+
+    async def prepare(self) -> None:
+        """Build the request."""
+        self._request = self.request()
+
+    def request(self) -> Any:
+        """The next order."""
+        order = order_pb2.NewOrder(
+            account_id=ACCOUNT_ID,
+            venue=self._venue,
+            client_order_id=next(self._keys),
+            symbol=SYMBOL,
+            side=order_pb2.SIDE_BUY,
+            order_type=order_pb2.ORDER_TYPE_LIMIT,
+            time_in_force=order_pb2.TIME_IN_FORCE_GTC,
+            instructions=[order_pb2.EXECUTION_INSTRUCTION_POST_ONLY],
+            quantity=str(QUANTITY),
+            price=str(self._price),
+        )
+        return order_service_pb2.SubmitOrderRequest(order=order)
+
+    async def send(self, request: Any) -> None:
+        """Submit."""
+        answer = await self._stub.SubmitOrder(request, timeout=10)
+        if answer.outcome != order_service_pb2.SUBMIT_OUTCOME_ACKNOWLEDGED:
+            raise NotTaken(str(answer))
+
+    async def submit(self) -> None:
+        """Send the prepared order."""
+        await self.send(self._request)
+
+    async def cancel(self) -> None:
+        """Cancel the order sent last."""
+        await self.take_back(self._request)
+
+    async def take_back(self, request: Any) -> None:
+        """Cancel by the caller's id."""
+        reference = order_service_pb2.OrderReference(
+            account_id=ACCOUNT_ID, venue=self._venue, client_order_id=request.order.client_order_id
+        )
+        await self._stub.CancelOrder(order_service_pb2.CancelOrderRequest(reference=reference), timeout=10)
+
+
+class Bare(OverGrpc):
+    """At a server that has no orders to cancel."""
+
+    async def cancel(self) -> None:
+        """Nothing to take back."""
+
+
+@asynccontextmanager
+async def channel_to(address: str) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel of its own connection."""
+    async with grpc.aio.insecure_channel(address, options=(("grpc.use_local_subchannel_pool", 1),)) as channel:
+        yield channel
