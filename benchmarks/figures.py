@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,7 +30,7 @@ def segments(values: Sequence[float], count: int = SEGMENTS) -> list[Sequence[fl
     """The samples in order, cut into `count` parts of about equal length; fewer when there are fewer samples."""
     count = max(1, min(count, len(values)))
     edges = [len(values) * part // count for part in range(count + 1)]
-    return [values[low:high] for low, high in zip(edges, edges[1:], strict=False)]
+    return [values[low:high] for low, high in itertools.pairwise(edges)]
 
 
 def combined(samples: Mapping[str, Sequence[float]], formula: Any) -> dict[str, float]:

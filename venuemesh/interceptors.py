@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import grpc
@@ -472,6 +473,10 @@ class _Served:
             extra |= {"reason": refusal.reason.value, "sent": refusal.sent.value}
             if fault is None:
                 extra["detail"] = refusal.message
+        if refusal is None and fault is None:
+            # gRPC sends the answer when the handler returns: a caller need not wait for our log to be written.
+            asyncio.get_running_loop().call_soon(partial(log.log, level, "rpc", extra=extra))
+            return
         log.log(level, "rpc", extra=extra, exc_info=fault)
 
 

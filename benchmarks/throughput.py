@@ -1,0 +1,117 @@
+"""Orders and cancels a second, and cancels when the budget for orders is spent: `python -m benchmarks.throughput`.
+
+Bursts stay below what the venue allows in a minute, so each kind has one. The last part goes beyond on purpose: orders
+until the gateway's own limiter refuses them, then cancels, every one of which must pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import grpc
+import uvloop
+
+from benchmarks.bare import bare
+from benchmarks.contenders import OverGrpc, channel_to
+from benchmarks.figures import in_ms
+from benchmarks.submits import reference_price
+from benchmarks.world import Mesh, mesh
+
+WORKERS = 16
+MOST_ORDERS = 3_000
+KEPT = 50
+"""Orders whose cancels are timed when the budget is spent."""
+
+
+async def _at_once(requests: Sequence[Any], work: Callable[[Any], Awaitable[None]]) -> float:
+    """Requests a second with `WORKERS` under way at any time."""
+    waiting = iter(requests)
+
+    async def worker() -> None:
+        for request in waiting:
+            await work(request)
+
+    began_s = time.perf_counter()
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(WORKERS):
+            tasks.create_task(worker())
+    return len(requests) / (time.perf_counter() - began_s)
+
+
+async def measure(mesh: Mesh, *, orders: int) -> dict[str, Any]:
+    """Rates through gateway, router and a bare echo, then the spent budget at the gateway."""
+    price, run_id = await reference_price(mesh), f"t{time.time_ns() // 1_000_000}"
+    found: dict[str, Any] = {}
+    async with AsyncExitStack() as stack:
+        addresses = {
+            "gateway": mesh.grpc("gateway_hyperliquid"),
+            "router": mesh.grpc("router"),
+            "bare echo": await stack.enter_async_context(bare()),
+        }
+        for name, address in addresses.items():
+            channel = await stack.enter_async_context(channel_to(address))
+            way = OverGrpc(channel, venue="hyperliquid", price=price, run_id=f"{name[0]}{run_id}")
+            requests = [way.request() for _ in range(orders)]
+            found[name] = {"submits_per_s": round(await _at_once(requests, way.send), 1)}
+            if name != "bare echo":
+                found[name]["cancels_per_s"] = round(await _at_once(requests, way.take_back), 1)
+            if name == "gateway":
+                gateway = way
+        found["spent budget"] = await _spent(gateway)
+    return found
+
+
+async def _spent(way: OverGrpc) -> dict[str, Any]:
+    """Orders until they are refused; then cancels, one after the other, while orders go on being refused."""
+    live: list[Any] = []
+    taken = refused = 0
+    for _ in range(MOST_ORDERS):
+        request = way.request()
+        try:
+            await way.send(request)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+                raise
+            refused += 1
+            break
+        taken += 1
+        live.append(request)
+        if len(live) > KEPT:
+            await way.take_back(live.pop(0))
+    times_s = []
+    for request in live:
+        began_s = time.perf_counter()
+        await way.take_back(request)
+        times_s.append(time.perf_counter() - began_s)
+        try:
+            await way.send(way.request())
+        except grpc.aio.AioRpcError:
+            refused += 1
+    return {"orders_before": taken, "orders_refused": refused, "cancels": in_ms(times_s)}
+
+
+async def _alone(orders: int) -> None:
+    with tempfile.TemporaryDirectory(prefix="venuemesh-bench-") as folder:
+        async with mesh(Path(folder), {}) as running:
+            print(json.dumps(await measure(running, orders=orders), indent=2))
+
+
+def main() -> int:
+    """Parse and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--orders", type=int, default=400)
+    uvloop.run(_alone(parser.parse_args().orders))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
