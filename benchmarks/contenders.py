@@ -21,7 +21,11 @@ ACCOUNT_ID = "main"
 
 
 class NotTaken(Exception):
-    """A contender's order did not rest, so that its time says nothing."""
+    """A contender's order did not rest, so that its time says nothing; `reason` where the contract names one."""
+
+    def __init__(self, text: str, reason: int = 0) -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 class Contender(Protocol):
@@ -75,7 +79,7 @@ class OverGrpc:
         """Submit."""
         answer = await self._stub.SubmitOrder(request, timeout=10)
         if answer.outcome != order_service_pb2.SUBMIT_OUTCOME_ACKNOWLEDGED:
-            raise NotTaken(str(answer))
+            raise NotTaken(answer.reject.message or str(answer), answer.reject.reason)
 
     async def submit(self) -> None:
         """Send the prepared order."""

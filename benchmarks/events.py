@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -29,6 +30,7 @@ import nats
 import uvloop
 
 from aggregator.feeds import EventFeed, FeedOptions
+from benchmarks.figures import in_ms
 from benchmarks.portfolio_world import ROOT, VENUE, Gateway, aggregator, broker, bus, summary
 from venuemesh.bus import Bus
 from venuemesh.clock import SystemClock
@@ -95,7 +97,7 @@ def _sequence(feed: EventFeed) -> int:
     return 0 if feed.aggregate is None else feed.aggregate.sequence
 
 
-async def _sustained(url: str, events: int) -> None:
+async def _sustained(url: str, events: int) -> dict[str, float]:
     async with bus(url) as connected, _feed(connected) as feed:
         before = _sequence(feed)
         process = await asyncio.create_subprocess_exec(
@@ -117,6 +119,12 @@ async def _sustained(url: str, events: int) -> None:
         f"  publisher {1e6 * published['cpu_s'] / events:.0f} us of processor time per event, fold "
         f"{1e6 * cpu_s / events:.0f} us: {events / max(published['cpu_s'], cpu_s):,.0f}/s with a core each"
     )
+    return {
+        "per_s": events / max(took_s, published["s"]),
+        "per_s_with_a_core_each": events / max(published["cpu_s"], cpu_s),
+        "publisher_us": 1e6 * published["cpu_s"] / events,
+        "fold_us": 1e6 * cpu_s / events,
+    }
 
 
 # --- latency --------------------------------------------------------------------------------------------------------
@@ -246,15 +254,23 @@ async def _measure(args: argparse.Namespace) -> None:
     use_exact_arithmetic()
     count = round(args.rate * args.seconds)
     async with broker() as url:
-        await _sustained(url, args.events)
+        found: dict[str, Any] = {"sustained": await _sustained(url, args.events), "rate": args.rate}
         print(f"at {args.rate:g}/s:")
-        print(f"  publish-to-handler      {summary(await _handler(url, args.rate, count))}")
-        print(f"  raw NATS, no JetStream  {summary(await _raw_nats(url, args.rate, count))}")
-        print(f"  publish-to-client       {summary(await _client(url, args.rate, count))}")
-        print(f"  bare gRPC stream        {summary(await _bare_grpc(args.rate, count))}")
+        latencies = {
+            "publish-to-handler": await _handler(url, args.rate, count),
+            "raw NATS, no JetStream": await _raw_nats(url, args.rate, count),
+            "publish-to-client": await _client(url, args.rate, count),
+            "bare gRPC stream": await _bare_grpc(args.rate, count),
+        }
+        for name, values in latencies.items():
+            print(f"  {name:<23} {summary(values)}")
         async with bus(url) as connected:
             stored = (await connected.stream_state(EVENT_STREAM)).last_sequence
     print(f"stored: {stored}, as published: {stored == args.events + 2 * count}")
+    found["latency"] = {name: in_ms(values) for name, values in latencies.items()}
+    found["all_stored"] = stored == args.events + 2 * count
+    if args.json:
+        args.json.write_text(json.dumps(found))
 
 
 def main() -> int:
@@ -263,6 +279,7 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--rate", type=float, default=1_000)
     parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--publish-to", help=argparse.SUPPRESS)
     args = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -17,12 +17,14 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.aio
 import uvloop
 
+from benchmarks.figures import in_ms
 from benchmarks.portfolio_world import ROOT, SYMBOLS, VENUE, Gateway, aggregator, broker, bus, summary
 from venuemesh.subjects import EVENT_STREAM
 from venuemesh.v1 import (
@@ -151,6 +153,9 @@ async def _measure(args: argparse.Namespace) -> int:
         f"closed: {result['closed']}"
     )
     late = sorted(result["events"])[int(0.99 * len(result["events"]))] > BOUND_S
+    if args.json:
+        figures = {"streams": args.streams, "events": in_ms(result["events"]), "messages_per_s": sent / args.seconds}
+        args.json.write_text(json.dumps({**figures, "with_a_gap": result["wrong"], "closed": result["closed"]}))
     return int(bool(result["wrong"] or result["closed"] or late))
 
 
@@ -162,6 +167,7 @@ def main() -> int:
     parser.add_argument("--events-per-s", type=float, default=2)
     parser.add_argument("--sample-ms", type=int, default=1_000)
     parser.add_argument("--accounts", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--readers", help=argparse.SUPPRESS)
     args = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

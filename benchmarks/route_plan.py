@@ -1,20 +1,19 @@
 """How long a decision takes: three venues with books of twenty levels, one venue chosen or a split over all.
 
-    .venv/bin/python benchmarks/route_plan.py
+    python -m benchmarks.route_plan
 
 Prints the median and the 99th percentile of each, and the parts per order.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import random
 import statistics
-import sys
 import time
 from decimal import Decimal
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from router.assess import assess
 from router.selection import Decision, Wish, decide
@@ -23,7 +22,6 @@ from router.views import BookView, FeeRates, Funding, Level, Rules, VenueView
 from venuemesh.money import use_exact_arithmetic
 from venuemesh.v1 import instrument_pb2, order_pb2, routing_pb2, venue_pb2
 
-ROUNDS = 1_000
 SYMBOL = "BTC/USDC:USDC"
 STEPS = ("0.00001", "0.0001", "0.001")
 RULES = Rules(max_book_age_s=5)
@@ -68,9 +66,9 @@ def venue(place: int, draw: random.Random) -> VenueView:
     )
 
 
-def measure(name: str, wish: Wish) -> None:
+def measure(name: str, wish: Wish, rounds: int) -> dict[str, float]:
     draw = random.Random(7)  # noqa: S311 - the same books in every run
-    snapshots = [[venue(place, draw) for place in range(3)] for _ in range(ROUNDS)]
+    snapshots = [[venue(place, draw) for place in range(3)] for _ in range(rounds)]
     order, times, parts = terms(), [], 0
     for views in snapshots:
         began = time.perf_counter_ns()
@@ -79,10 +77,17 @@ def measure(name: str, wish: Wish) -> None:
         assert sum(part.quantity for part in decision.parts) == order.quantity
         parts += len(decision.parts)
     last = sorted(times)[int(len(times) * 0.99)]
-    print(f"{name:<24} median {statistics.median(times):.3f} ms   p99 {last:.3f} ms   {parts / ROUNDS:.2f} parts")
+    print(f"{name:<24} median {statistics.median(times):.3f} ms   p99 {last:.3f} ms   {parts / rounds:.2f} parts")
+    return {"median_ms": statistics.median(times), "p99_ms": last, "parts": parts / rounds}
 
 
 def main() -> None:
+    """Parse and run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=1_000)
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    options = parser.parse_args()
+    found = {}
     use_exact_arithmetic()
     strategy = routing_pb2.ROUTING_STRATEGY_ALL_IN_COST
     for name, mode in (
@@ -90,7 +95,9 @@ def main() -> None:
         ("split when cheaper", routing_pb2.SPLIT_MODE_WHEN_CHEAPER),
         ("split by depth", routing_pb2.SPLIT_MODE_ALWAYS),
     ):
-        measure(name, Wish(strategy=strategy, split_mode=mode))
+        found[name] = measure(name, Wish(strategy=strategy, split_mode=mode), options.rounds)
+    if options.json:
+        options.json.write_text(json.dumps(found))
 
 
 if __name__ == "__main__":

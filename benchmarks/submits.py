@@ -34,7 +34,6 @@ ROUND_S = 0.15
 LIGHTER_EVERY = 6
 """67 of these rounds a minute: two messages each at Lighter."""
 WARM_UP = 12
-HOP_ALLOWANCE_S = 0.0003
 
 
 @dataclass(slots=True)

@@ -17,14 +17,14 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import grpc
 import uvloop
 
 from benchmarks.bare import bare
-from benchmarks.contenders import OverGrpc, channel_to
+from benchmarks.contenders import NotTaken, OverGrpc, channel_to
 from benchmarks.figures import in_ms
 from benchmarks.submits import reference_price
 from benchmarks.world import Mesh, mesh
+from venuemesh.v1 import error_pb2
 
 WORKERS = 16
 MOST_ORDERS = 3_000
@@ -78,8 +78,8 @@ async def _spent(way: OverGrpc) -> dict[str, Any]:
         request = way.request()
         try:
             await way.send(request)
-        except grpc.aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+        except NotTaken as error:
+            if error.reason != error_pb2.REASON_RATE_LIMIT_LOCAL:
                 raise
             refused += 1
             break
@@ -94,7 +94,7 @@ async def _spent(way: OverGrpc) -> dict[str, Any]:
         times_s.append(time.perf_counter() - began_s)
         try:
             await way.send(way.request())
-        except grpc.aio.AioRpcError:
+        except NotTaken:
             refused += 1
     return {"orders_before": taken, "orders_refused": refused, "cancels": in_ms(times_s)}
 
