@@ -16,6 +16,8 @@ BREAKING_AGAINST ?=
 TARGET ?=
 ACCOUNT ?=
 SYMBOL ?=
+# Of `bench`: such as --quick.
+BENCH_ARGS ?=
 # Of `soak`: how long, and the seed of the blows; drawn when empty.
 MINUTES ?= 10
 SEED ?=
@@ -32,7 +34,7 @@ PYTEST := $(PY) -m pytest $(PYTEST_ARGS)
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-dev proto proto-check breaking fmt lint types unit contract integration e2e soak test cover \
 	conformance clients clients-test run demo up down certs check check-static clean lock images image-check \
-	k8s-tools k8s-check
+	k8s-tools k8s-check bench bench-check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -178,6 +180,12 @@ clients: setup-dev ## build the example clients in clients/ whose toolchain is h
 
 clients-test: clients ## run each of them against a mesh of its own
 	@$(PYTEST) -rs clients/test_examples.py
+
+bench: setup-dev ## measure everything on this machine: docs/performance.md and .json, in about six minutes
+	@$(PY) -m benchmarks $(BENCH_ARGS)
+
+bench-check: setup-dev ## measure again what is compared; exits 1 when a ratio is beyond the tolerance
+	@$(PY) -m benchmarks --check $(BENCH_ARGS)
 
 # Two workers; tests that must not run beside each other carry the same `xdist_group` mark.
 test: setup-dev ## all tests

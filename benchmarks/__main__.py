@@ -37,15 +37,16 @@ BUDGET_S = 61.0
 class Plan:
     """How much of everything."""
 
-    rounds: int = 600
+    rounds: int = 400
     trades: int = 200
     orders: int = 400
-    growth_orders: int = 800
+    most_orders: int = 3_000
+    growth_orders: int = 200
     starts: int = 3
     events: int = 100_000
     event_seconds: int = 5
     streams: int = 1_000
-    stream_seconds: int = 20
+    stream_seconds: int = 15
     decisions: int = 5_000
     routes: int = 1_000
     refill_s: float = BUDGET_S
@@ -55,6 +56,7 @@ QUICK = Plan(
     rounds=12,
     trades=5,
     orders=20,
+    most_orders=60,
     growth_orders=8,
     starts=1,
     events=2_000,
@@ -105,10 +107,10 @@ async def measure(plan: Plan, *, compared_only: bool = False) -> dict[str, Any]:
                 results["ticks"] = await ticks.measure(running, trades=plan.trades)
                 await asyncio.sleep(plan.refill_s)
                 say("throughput ...")
-                results["throughput"] = await throughput.measure(running, orders=plan.orders)
+                results["throughput"] = await throughput.measure(running, orders=plan.orders, most=plan.most_orders)
     if not compared_only:
         await _scripts(plan, results)
-    results["machine"]["load_after"] = list(os.getloadavg())
+    results["machine"]["load_after"] = [round(value, 1) for value in os.getloadavg()]
     return results
 
 

@@ -47,7 +47,7 @@ async def _at_once(requests: Sequence[Any], work: Callable[[Any], Awaitable[None
     return len(requests) / (time.perf_counter() - began_s)
 
 
-async def measure(mesh: Mesh, *, orders: int) -> dict[str, Any]:
+async def measure(mesh: Mesh, *, orders: int, most: int = MOST_ORDERS) -> dict[str, Any]:
     """Rates through gateway, router and a bare echo, then the spent budget at the gateway."""
     price, run_id = await reference_price(mesh), f"t{time.time_ns() // 1_000_000}"
     found: dict[str, Any] = {}
@@ -66,15 +66,15 @@ async def measure(mesh: Mesh, *, orders: int) -> dict[str, Any]:
                 found[name]["cancels_per_s"] = round(await _at_once(requests, way.take_back), 1)
             if name == "gateway":
                 gateway = way
-        found["spent budget"] = await _spent(gateway)
+        found["spent budget"] = await _spent(gateway, most)
     return found
 
 
-async def _spent(way: OverGrpc) -> dict[str, Any]:
+async def _spent(way: OverGrpc, most: int) -> dict[str, Any]:
     """Orders until they are refused; then cancels, one after the other, while orders go on being refused."""
     live: list[Any] = []
     taken = refused = 0
-    for _ in range(MOST_ORDERS):
+    for _ in range(most):
         request = way.request()
         try:
             await way.send(request)
