@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import decimal
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
@@ -102,6 +104,18 @@ class Venue:
         self.events.append(event)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def exact_arithmetic() -> Iterator[None]:
+    """As in every process of the mesh, for this module alone."""
+    default_precision = decimal.DefaultContext.prec
+    try:
+        with decimal.localcontext():
+            use_exact_arithmetic()
+            yield
+    finally:
+        decimal.DefaultContext.prec = default_precision
+
+
 def exact(value: Fraction) -> Decimal:
     """A fraction that is a decimal, as one."""
     number = Decimal(value.numerator) / Decimal(value.denominator)
@@ -112,7 +126,6 @@ def exact(value: Fraction) -> Decimal:
 @st.composite
 def worlds(draw: st.DrawFn) -> list[tuple[Venue, list[int]]]:
     """Accounts with their stories; the numbers are event counts at which the venue had just told its balances."""
-    use_exact_arithmetic()
     made = []
     for name in ("main", "second")[: draw(st.integers(1, 2))]:
         venue = Venue(Gateway("hyperliquid", name), cash=Fraction(draw(AMOUNTS)))
