@@ -132,6 +132,11 @@ async def test_endpoints_expose_what_is_documented_and_nothing_else(watched: Wat
     assert set(parts) == set(owners.values())
 
 
+def level_calls(mesh: Mesh, service: str) -> list[dict[str, object]]:
+    """Log lines of a service about SetLogLevel."""
+    return [line for line in logged(mesh, service) if str(line.get("method", "")).endswith("/SetLogLevel")]
+
+
 async def test_level_is_changed_while_a_service_runs(watched: Watched, tmp_path: Path) -> None:
     """SetLogLevel at every service: DEBUG lines appear, and the former level is told."""
     mesh = watched.mesh
@@ -143,8 +148,11 @@ async def test_level_is_changed_while_a_service_runs(watched: Watched, tmp_path:
         assert (await stub.SetLogLevel(request, timeout=TIMEOUT_S)).previous_level == "DEBUG"
         request.level = "INFO"
         assert (await stub.SetLogLevel(request, timeout=TIMEOUT_S)).previous_level == "WARNING"
-        calls = [line for line in logged(mesh, service) if str(line.get("method", "")).endswith("/SetLogLevel")]
-        # The call that sets WARNING ends behind it, so that its own INFO line is not written.
+        # The call that sets WARNING ends behind it, so its own line is not written; lines come after answers.
+        async with asyncio.timeout(TIMEOUT_S):
+            while len(level_calls(mesh, service)) < 2:
+                await asyncio.sleep(0.02)
+        calls = level_calls(mesh, service)
         assert len(calls) == 2, service
         assert all({"time", "level", "logger", "event", "trace_id", "span_id"} <= line.keys() for line in calls)
 
