@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fcntl import ioctl
@@ -19,8 +20,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 BOUND_S = 60.0
 # Only the leader of a session can take a terminal, and only with one does Ctrl-C become a signal.
+# What runs in the background inherits that Ctrl-C is ignored, which no shell leaves to its commands.
 TAKE_TERMINAL = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+    "import fcntl, os, signal, sys, termios; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    "fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
 )
 _SEQUENCES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -59,9 +62,10 @@ class Terminal:
         os.write(self._master, text.encode())
 
     def end(self) -> int:
-        """Read to the end; the exit code."""
+        """Read to the end; the exit code. Raises AssertionError when it goes on and on."""
+        until_s = time.monotonic() + BOUND_S
         while self._read():
-            pass
+            assert time.monotonic() < until_s, f"still writing after {BOUND_S} s: {self.text[-500:]}"
         return self._process.wait(timeout=BOUND_S)
 
 
