@@ -19,7 +19,7 @@ from gateway_lighter.verdicts import Verdicts
 from gateway_lighter.views import AccountView
 from venuemesh.clock import Clock
 from venuemesh.errors import InvalidRequest, ProtocolViolation, Reason
-from venuemesh.gateway.venue import OrderTarget, VenueFill, VenueOrder, VenueOrderState, VenueSnapshot
+from venuemesh.gateway.venue import FeeRates, OrderTarget, VenueFill, VenueOrder, VenueOrderState, VenueSnapshot
 from venuemesh.v1 import account_pb2, order_pb2
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,9 @@ T = TypeVar("T")
 LIVE_STATUSES = frozenset({"in-progress", "pending", "open"})
 SLOW_MONEY_NS = 7 * 86_400 * NS_PER_S
 """How long a deposit or withdrawal may be on its way: it is dated at its beginning."""
+
+FEE_TICK = Decimal("0.000001")
+"""Of notional; a fee of 28 ticks is 0.0028 %."""
 
 _ZERO = Decimal(0)
 
@@ -47,6 +50,11 @@ class AccountReads:
         self._verdicts = verdicts
         self._slices = slices
         self._clock = clock
+
+    async def fetch_fee_rates(self) -> FeeRates:
+        """What the account pays at its tier, the same in every market; the markets' own rows read 0 for everybody."""
+        found = await self._rest.fetch_account_limits(self._view.index)
+        return FeeRates(maker=found.current_maker_fee_tick * FEE_TICK, taker=found.current_taker_fee_tick * FEE_TICK)
 
     async def fetch_orders(self, targets: Sequence[OrderTarget]) -> Sequence[VenueOrder | None]:
         """Ask by client order index, look through the lists, and at last ask about the transaction itself.

@@ -219,6 +219,10 @@ class LighterVenue:
         """All pages, oldest first, each fill once."""
         return await _found(self._parts.reads, account_id).fetch_fills(since_ns)
 
+    async def fetch_fee_rates(self, account_id: str, instrument: instrument_pb2.Instrument) -> port.FeeRates | None:
+        """What the account pays at its tier."""
+        return await _found(self._parts.reads, account_id).fetch_fee_rates()
+
     async def fetch_ledger(self, account_id: str, since_ns: int) -> Sequence[account_pb2.LedgerEntry]:
         """Funding, deposits, withdrawals and transfers."""
         return await _found(self._parts.reads, account_id).fetch_ledger(since_ns)

@@ -28,7 +28,8 @@ from tests.integration.gateway_lighter.world import (
 )
 from venuemesh.clock import SystemClock
 from venuemesh.errors import AccountNotFound, AuthenticationFailed
-from venuemesh.gateway.venue import Placed, Refused, VenueOrderState
+from venuemesh.gateway.attribution import attributed
+from venuemesh.gateway.venue import Placed, Refused, TellsFees, VenueOrderState
 from venuemesh.v1 import account_pb2, instrument_pb2, order_pb2, stream_pb2
 
 IOC = order_pb2.TIME_IN_FORCE_IOC
@@ -271,3 +272,16 @@ async def test_order_without_a_client_index_is_found_by_the_venues(tmp_path: Pat
         assert view is not None
         assert view.venue_order_id == placed.venue_order_id
         assert await found.venue.fetch_order(replace(target, venue_order_id=None)) is None
+
+
+async def test_fee_rates_are_those_of_the_accounts_tier(tmp_path: Path) -> None:
+    """In ticks of a millionth; the markets' own rows say 0 for everybody."""
+    async with world(tmp_path) as found:
+        tier = found.front.venue.accounts.get(ACCOUNT).tier
+        rates = await found.venue.fetch_fee_rates("main", found.instruments[SYMBOL])
+        assert rates is not None
+        assert (rates.maker, rates.taker) == (
+            Decimal(tier.maker_ticks).scaleb(-6),
+            Decimal(tier.taker_ticks).scaleb(-6),
+        )
+        assert isinstance(attributed(found.venue), TellsFees)
