@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -21,10 +20,10 @@ from aggregator.reading import Scope, is_fill
 from venuemesh.dead_letter_service import DeadLetterDesk
 from venuemesh.encoding import Once, encoding_responder
 from venuemesh.errors import InvalidRequest, NotYetImplemented, Reason, ResumeExpired
+from venuemesh.log_level import LogLevel
 from venuemesh.stream_options import EVENTS, EVENTS_WITH_MARKS, StreamTerms, parse_stream_options
 from venuemesh.stream_queue import Entry
 from venuemesh.streaming import StreamHub, StreamPlan, responder
-from venuemesh.telemetry import set_log_level
 from venuemesh.v1 import (
     event_pb2,
     operations_service_pb2,
@@ -39,7 +38,6 @@ log = logging.getLogger(__name__)
 Context = Any
 PORTFOLIO_SERVICE = portfolio_service_pb2.DESCRIPTOR.services_by_name["PortfolioService"]
 OPERATIONS_SERVICE = operations_service_pb2.DESCRIPTOR.services_by_name["OperationsService"]
-LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 MAX_FILTER_ENTRIES = 1_000
 NS_PER_S = 1_000_000_000
 
@@ -293,7 +291,7 @@ class OperationsServicer:
     def __init__(self, hub: StreamHub, dead_letters: DeadLetterDesk) -> None:
         self._hub = hub
         self._dead_letters = dead_letters
-        self._restore: asyncio.TimerHandle | None = None
+        self._level = LogLevel()
 
     async def ListSubscribers(  # noqa: N802 - named by the contract
         self, request: operations_service_pb2.ListSubscribersRequest, context: Context
@@ -317,15 +315,4 @@ class OperationsServicer:
         self, request: operations_service_pb2.SetLogLevelRequest, context: Context
     ) -> operations_service_pb2.SetLogLevelResponse:
         """Change the level; a duration brings the former one back."""
-        if request.level not in LEVELS:
-            raise InvalidRequest(f"level: {request.level[:16]!r} is none of {', '.join(LEVELS)}", field="level")
-        previous = logging.getLevelName(logging.getLogger().level)
-        if self._restore is not None:
-            self._restore.cancel()
-            self._restore = None
-        set_log_level(request.level)
-        if request.HasField("duration"):
-            after_s = request.duration.ToNanoseconds() / 1e9
-            self._restore = asyncio.get_running_loop().call_later(after_s, set_log_level, previous)
-        log.warning("log_level_set", extra={"level_set": request.level, "previous": previous})
-        return operations_service_pb2.SetLogLevelResponse(previous_level=previous)
+        return self._level.set(request)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 from router.breakers import Breakers
@@ -11,13 +10,10 @@ from router.facade import Facade, Listing, at_venue, fill_in, joined, paged, str
 from router.locate import Locator, at
 from router.venues import VenueLink
 from venuemesh.dead_letter_service import DeadLetterDesk
-from venuemesh.errors import InvalidRequest
-from venuemesh.telemetry import set_log_level
+from venuemesh.log_level import LogLevel
 from venuemesh.v1 import operations_pb2, operations_service_pb2, reconciliation_service_pb2
 
 log = logging.getLogger(__name__)
-
-LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 def _request_time(entry: operations_pb2.AuditEntry) -> int:
@@ -32,7 +28,7 @@ class OperationsServicer:
         self.facade = facade
         self._breakers = breakers
         self._dead_letters = dead_letters
-        self._restore: asyncio.TimerHandle | None = None
+        self._level = LogLevel()
 
     DrainVenue = at_venue("operations", "DrainVenue", write=True)
     GetQuota = joined("operations", "GetQuota", "quotas", operations_service_pb2.GetQuotaResponse)
@@ -93,18 +89,7 @@ class OperationsServicer:
         self, request: operations_service_pb2.SetLogLevelRequest, context: Context
     ) -> operations_service_pb2.SetLogLevelResponse:
         """The router's own level; a duration brings the former one back."""
-        if request.level not in LEVELS:
-            raise InvalidRequest(f"level: {request.level[:16]!r} is none of {', '.join(LEVELS)}", field="level")
-        previous = logging.getLevelName(logging.getLogger().level)
-        if self._restore is not None:
-            self._restore.cancel()
-            self._restore = None
-        set_log_level(request.level)
-        if request.HasField("duration"):
-            after_s = request.duration.ToNanoseconds() / 1e9
-            self._restore = asyncio.get_running_loop().call_later(after_s, set_log_level, previous)
-        log.warning("log_level_set", extra={"level_set": request.level, "previous": previous})
-        return operations_service_pb2.SetLogLevelResponse(previous_level=previous)
+        return self._level.set(request)
 
 
 @fill_in(reconciliation_service_pb2.DESCRIPTOR.services_by_name["ReconciliationService"])
