@@ -9,7 +9,8 @@ import pytest
 
 from gateway_lighter.sender import NONCE_TRIES
 from simulator.faults import Fault, FaultKind
-from tests.integration.gateway_lighter.world import ACCOUNT, WAIT_S, ShiftedClock, world
+from tests.integration.gateway_lighter.world import ACCOUNT, ShiftedClock, world
+from tests.integration.recording_sink import WAIT_S
 from venuemesh.errors import Reason
 from venuemesh.gateway.venue import CancelAnswer, Placed, Refused, VenueOrderState
 from venuemesh.transport.observer import NullObserver, RequestRecord

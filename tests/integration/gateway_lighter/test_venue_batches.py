@@ -14,7 +14,8 @@ import pytest
 from simulator.faults import Fault, FaultKind
 from simulator.lighter.errors import Code
 from simulator.lighter.errors import Refused as VenueRefusal
-from tests.integration.gateway_lighter.world import ACCOUNT, SYMBOL, WAIT_S, World, fast_streams, world
+from tests.integration.gateway_lighter.world import ACCOUNT, SYMBOL, World, fast_streams, world
+from tests.integration.recording_sink import WAIT_S
 from venuemesh.errors import OutcomeUnknown, Reason
 from venuemesh.gateway.venue import CancelAnswer, OrderTicket, Placed, Refused, Unclear, VenueOrderState
 from venuemesh.transport.observer import NullObserver, RequestRecord

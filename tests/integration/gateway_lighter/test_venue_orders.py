@@ -12,7 +12,8 @@ import pytest
 
 from simulator.engine.values import Side
 from simulator.faults import Fault, FaultKind
-from tests.integration.gateway_lighter.world import ACCOUNT, WAIT_S, World, fast_streams, sim_settings, world
+from tests.integration.gateway_lighter.world import ACCOUNT, World, fast_streams, sim_settings, world
+from tests.integration.recording_sink import WAIT_S
 from venuemesh.errors import OutcomeUnknown, RateLimited, Reason, Sent, VenueUnavailable
 from venuemesh.gateway.venue import Amended, CancelAnswer, Placed, Refused, VenueOrderState
 from venuemesh.transport.observer import NullObserver, RequestRecord

@@ -24,7 +24,6 @@ from tests.integration.hypercore.adapter.world import (
     OTHER_KEY,
     STRANGER,
     SYMBOL,
-    WAIT_S,
     Recorder,
     World,
     fast_streams,
@@ -32,6 +31,7 @@ from tests.integration.hypercore.adapter.world import (
     sim_settings,
     world,
 )
+from tests.integration.recording_sink import WAIT_S
 from venuemesh.clock import SystemClock
 from venuemesh.errors import AccountNotFound, AuthenticationFailed
 from venuemesh.gateway.venue import VenueOrderState
