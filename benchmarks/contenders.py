@@ -21,10 +21,11 @@ ACCOUNT_ID = "main"
 
 
 class NotTaken(Exception):
-    """A contender's order did not rest, so that its time says nothing; `reason` where the contract names one."""
+    """A contender's order did not rest, so that its time says nothing; with outcome and reason of the contract."""
 
-    def __init__(self, text: str, reason: int = 0) -> None:
+    def __init__(self, text: str, outcome: int = 0, reason: int = 0) -> None:
         super().__init__(text)
+        self.outcome = outcome
         self.reason = reason
 
 
@@ -75,11 +76,11 @@ class OverGrpc:
         )
         return order_service_pb2.SubmitOrderRequest(order=order)
 
-    async def send(self, request: Any) -> None:
+    async def send(self, request: Any, timeout_s: float = 10) -> None:
         """Submit."""
-        answer = await self._stub.SubmitOrder(request, timeout=10)
+        answer = await self._stub.SubmitOrder(request, timeout=timeout_s)
         if answer.outcome != order_service_pb2.SUBMIT_OUTCOME_ACKNOWLEDGED:
-            raise NotTaken(answer.reject.message or str(answer), answer.reject.reason)
+            raise NotTaken(answer.reject.message or str(answer), answer.outcome, answer.reject.reason)
 
     async def submit(self) -> None:
         """Send the prepared order."""

@@ -110,7 +110,7 @@ def _throughput(results: Mapping[str, Any]) -> list[str]:
         "Bursts of single orders, 16 under way at once. A venue's own limits allow far less for long: 2,000 messages a "
         "minute at Hyperliquid.",
         table(["", "submits/s", "cancels/s"], rows),
-        f"Budget for orders spent: {spent['orders_before']} orders were taken, then {spent['orders_refused']} refused "
+        f"Budget for orders spent: {spent['orders_before']} orders were taken, then {spent['orders_held']} held back "
         f"by the gateway's limiter, most of them between the cancels. All {cancels['count']} cancels passed, "
         f"median {cancels['median_ms']:.2f} ms, p99 {cancels['p99_ms']:.2f} ms.",
     ]

@@ -19,7 +19,8 @@ from gateway_lighter.verdicts import Verdicts
 from gateway_lighter.views import AccountView
 from venuemesh.clock import Clock
 from venuemesh.errors import InvalidRequest, ProtocolViolation, Reason
-from venuemesh.gateway.venue import FeeRates, OrderTarget, VenueFill, VenueOrder, VenueOrderState, VenueSnapshot
+from venuemesh.gateway.venue import OrderTarget, VenueFill, VenueOrder, VenueOrderState, VenueSnapshot
+from venuemesh.gateway.venue_offers import FeeRates
 from venuemesh.v1 import account_pb2, order_pb2
 
 log = logging.getLogger(__name__)

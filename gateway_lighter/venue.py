@@ -27,6 +27,7 @@ from venuemesh.errors import (
     VenueUnavailable,
 )
 from venuemesh.gateway import venue as port
+from venuemesh.gateway.venue_offers import FeeRates
 from venuemesh.transport.observer import Observer
 from venuemesh.v1 import account_pb2, instrument_pb2, market_data_pb2, operations_pb2, venue_pb2
 
@@ -219,7 +220,7 @@ class LighterVenue:
         """All pages, oldest first, each fill once."""
         return await _found(self._parts.reads, account_id).fetch_fills(since_ns)
 
-    async def fetch_fee_rates(self, account_id: str, instrument: instrument_pb2.Instrument) -> port.FeeRates | None:
+    async def fetch_fee_rates(self, account_id: str, instrument: instrument_pb2.Instrument) -> FeeRates | None:
         """What the account pays at its tier."""
         return await _found(self._parts.reads, account_id).fetch_fee_rates()
 

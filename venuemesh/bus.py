@@ -22,7 +22,6 @@ from venuemesh.errors import JournalUnavailable
 from venuemesh.follower import Follower, StoredMessage
 from venuemesh.nats_client import (
     AckPolicy,
-    APIError,
     BadRequestError,
     Client,
     ConsumerConfig,
@@ -35,7 +34,7 @@ from venuemesh.nats_client import (
     StreamConfig,
     allow_websocket,
 )
-from venuemesh.publishing import Pipe
+from venuemesh.publishing import BrokerRefused, Pipe
 from venuemesh.subjects import StreamSpec, family
 from venuemesh.telemetry import NO_HEADERS, Tracing, sampled_headers
 
@@ -200,16 +199,15 @@ class Bus:
         return sequence
 
     async def _store(self, subject: str, payload: bytes, headers: Mapping[str, str]) -> int:
-        traced = {**headers, **sampled_headers()}
         try:
-            ack = await self._js.publish(subject, payload, timeout=self._options.timeout_s, headers=traced)
-        except APIError as error:
-            if error.err_code == WRONG_LAST_SEQUENCE:
+            async with asyncio.timeout(self._options.timeout_s):
+                return await (await self._pipe.publish(subject, payload, {**headers, **sampled_headers()}))
+        except BrokerRefused as error:
+            if error.api_code == WRONG_LAST_SEQUENCE:
                 raise SubjectTaken(subject) from error
-            raise JournalUnavailable(f"JetStream refused {subject}: {error.description}") from error
+            raise JournalUnavailable(f"{subject}: {error.message}") from error
         except (TimeoutError, NatsError) as error:
             raise JournalUnavailable(f"JetStream did not confirm {subject}: {error!r}") from error
-        return int(ack.seq)
 
     async def publish_soon(
         self, subject: str, payload: bytes, *, message_id: str, headers: Mapping[str, str] = NO_HEADERS

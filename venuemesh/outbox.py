@@ -18,6 +18,7 @@ from venuemesh.cancellation import end_if_cancelled
 from venuemesh.errors import JournalUnavailable
 from venuemesh.nats_client import NatsError
 from venuemesh.telemetry import NO_HEADERS
+from venuemesh.turns import give_way
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +118,7 @@ class Outbox(Generic[T]):
         self._idle.set()
         self._wake.clear()
         await self._wake.wait()
+        await give_way()
 
     def _confirm(self) -> None:
         """Tell the owner of everything at the head that the broker has."""

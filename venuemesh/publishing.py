@@ -16,6 +16,14 @@ from venuemesh.nats_client import Client, Msg, Subscription
 NO_RESPONDERS = "503"
 
 
+class BrokerRefused(JournalUnavailable):
+    """The broker answered that it did not store the message; `api_code` is JetStream's."""
+
+    def __init__(self, message: str, api_code: int) -> None:
+        super().__init__(message)
+        self.api_code = api_code
+
+
 class Pipe:
     """Messages on their way to the broker and not confirmed yet, at most `max_in_flight`."""
 
@@ -93,6 +101,7 @@ def _stored_at(message: Msg) -> int:
         error = answer.get("error")
         if error is None:
             return int(answer["seq"])
+        code = int(error.get("err_code", 0))
     except (ValueError, KeyError, TypeError, AttributeError):
         raise JournalUnavailable(f"JetStream answered {message.data[:100]!r}") from None
-    raise JournalUnavailable(f"JetStream refused: {error.get('description')}")
+    raise BrokerRefused(f"JetStream refused: {error.get('description')}", code)

@@ -18,7 +18,8 @@ from hypercore.account_messages import UserFees
 from hypercore.adapter.normalizer import NS_PER_MS, side_of, timestamp_of_ms, timestamp_of_ns
 from hypercore.assets import MAIN_DEX, Asset, MarginMode, Universe
 from hypercore.precision import MAX_SIGNIFICANT_FIGURES, max_price_decimals, size_step
-from venuemesh.gateway.venue import BookSnapshot, FeeRates, Level, ReferencePrice
+from venuemesh.gateway.venue import BookSnapshot, Level, ReferencePrice
+from venuemesh.gateway.venue_offers import FeeRates
 from venuemesh.money import EXACT, divide, format_decimal
 from venuemesh.v1 import instrument_pb2, market_data_pb2, stream_pb2
 

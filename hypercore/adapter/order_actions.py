@@ -43,6 +43,9 @@ GROUPINGS: Final = {
 class Send(Protocol):
     """Signs and sends one action, once; `hypercore.adapter.sender.Sender` is one."""
 
+    def sign_ahead(self, account_id: str, action: AnyAction, reservation: Reservation) -> None:
+        """Have the signature ready for a call with the same arguments."""
+
     async def __call__(
         self,
         account_id: str,
@@ -65,16 +68,21 @@ class OrderActions:
         self._views = views
         self._send = send
 
+    def sign_ahead(self, ticket: OrderTicket) -> None:
+        """Sign what `place_order` of this ticket will send."""
+        self._send.sign_ahead(ticket.account_id, self._placing(ticket), ticket.reservation)
+
     async def place_order(self, ticket: OrderTicket, sent: Callable[[], None]) -> Placed | Refused:
         """Place one order, or start one TWAP."""
+        action = self._placing(ticket)
+        answer = await self._send(ticket.account_id, action, ticket.reservation, ticket.order_id, sent)
+        return answers.read_placed(answer, ticket) if ticket.twap is None else answers.read_twap_started(answer)
+
+    def _placing(self, ticket: OrderTicket) -> AnyAction:
         asset_id = self._asset_id(ticket.instrument)
         if ticket.twap is not None:
-            start = twaps.build_start(ticket, asset_id)
-            answer = await self._send(ticket.account_id, start, ticket.reservation, ticket.order_id, sent)
-            return answers.read_twap_started(answer)
-        action = build_order_action([answers.build_order_wire(ticket, asset_id)])
-        answer = await self._send(ticket.account_id, action, ticket.reservation, ticket.order_id, sent)
-        return answers.read_placed(answer, ticket)
+            return twaps.build_start(ticket, asset_id)
+        return build_order_action([answers.build_order_wire(ticket, asset_id)])
 
     async def place_orders(
         self, tickets: Sequence[OrderTicket], sent: Callable[[], None], grouping: Grouping

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
 from hypercore.action_types import AnyAction
@@ -16,6 +17,9 @@ from hypercore.signing import SignedAction
 from venuemesh.clock import Clock
 from venuemesh.errors import AccountNotFound, RateLimited, Reason, Sent, VenueUnavailable
 from venuemesh.gateway.venue import Reservation
+
+MAX_AHEAD = 64
+"""Signatures kept for requests that may never be made."""
 
 
 class Sender:
@@ -39,6 +43,13 @@ class Sender:
         self._on_unknown = on_unknown
         self._timeout_s = timeout_s
         self._clock = clock
+        self._ahead: OrderedDict[tuple[str, int], SignedAction] = OrderedDict()
+
+    def sign_ahead(self, account_id: str, action: AnyAction, reservation: Reservation) -> None:
+        """Sign an action that may be sent in a moment, while its sender waits for something else."""
+        self._ahead[account_id, reservation.nonce] = self._sign(self._wallet(account_id), action, reservation)
+        if len(self._ahead) > MAX_AHEAD:
+            self._ahead.popitem(last=False)
 
     async def __call__(
         self,
@@ -59,19 +70,30 @@ class Sender:
         Raises:
             VenueUnavailable, RateLimited: with `sent` = no, nothing left. OutcomeUnknown: it may have arrived.
         """
-        wallet = self._wallets.get(account_id)
-        if wallet is None:
-            raise AccountNotFound(f"account_id: {account_id!r} is no account of this gateway", field="account_id")
-        nonce = reservation.nonce if reservation else wallet.nonces.reserve(self._clock.now_ns() // NS_PER_MS)
-        expires_ms = reservation.expires_ns // NS_PER_MS if reservation else 0
-        vault = None if as_master else wallet.account.vault
-        signed = wallet.signer.sign(action, nonce, vault_address=vault, expires_after=expires_ms or None)
+        wallet = self._wallet(account_id)
+        signed = self._ahead.pop((account_id, reservation.nonce), None) if reservation else None
+        if signed is None or signed.action != action:
+            signed = self._sign(wallet, action, reservation, as_master=as_master)
         answer = await self._deliver(account_id, signed, correlation_id, sent)
         if isinstance(answer, Refused) and answer.meaning.reason is Reason.VOLUME_QUOTA_EXHAUSTED:
             self._quotas.on_exhausted(account_id, answer.meaning.details)
         for text in unknown_words(answer):
             self._on_unknown(account_id, text)
         return answer
+
+    def _wallet(self, account_id: str) -> Wallet:
+        wallet = self._wallets.get(account_id)
+        if wallet is None:
+            raise AccountNotFound(f"account_id: {account_id!r} is no account of this gateway", field="account_id")
+        return wallet
+
+    def _sign(
+        self, wallet: Wallet, action: AnyAction, reservation: Reservation | None, *, as_master: bool = False
+    ) -> SignedAction:
+        nonce = reservation.nonce if reservation else wallet.nonces.reserve(self._clock.now_ns() // NS_PER_MS)
+        expires_ms = reservation.expires_ns // NS_PER_MS if reservation else 0
+        vault = None if as_master else wallet.account.vault
+        return wallet.signer.sign(action, nonce, vault_address=vault, expires_after=expires_ms or None)
 
     async def _deliver(
         self, account_id: str, signed: SignedAction, correlation_id: str, sent: Callable[[], None]

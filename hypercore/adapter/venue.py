@@ -44,7 +44,6 @@ from venuemesh.gateway.venue import (
     CancelAnswer,
     CollateralTransfer,
     Feed,
-    FeeRates,
     Grouping,
     LeverageSetting,
     OrderTarget,
@@ -59,6 +58,7 @@ from venuemesh.gateway.venue import (
     VenueSink,
     VenueSnapshot,
 )
+from venuemesh.gateway.venue_offers import FeeRates
 from venuemesh.transport.observer import Observer
 from venuemesh.v1 import account_pb2, instrument_pb2, market_data_pb2, operations_pb2, venue_pb2
 
@@ -226,6 +226,10 @@ class HyperCoreVenue:
     def restore_nonce(self, account_id: str, nonce: int) -> None:
         """Never give out `nonce` or less again."""
         self._wallet(account_id).nonces.restore(nonce)
+
+    def sign_ahead(self, ticket: OrderTicket) -> None:
+        """Sign what `place_order` of this ticket will send."""
+        self._orders.sign_ahead(ticket)
 
     async def place_order(self, ticket: OrderTicket, sent: Callable[[], None]) -> Placed | Refused:
         """Place one order."""

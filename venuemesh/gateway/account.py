@@ -213,15 +213,13 @@ class Account:
         state = change.state
         order = to_order(state)
         event = self._event(state.terms.symbol, received_ns, state.venue_time_ns, state.terms.correlation_id)
-        event.execution_report.CopyFrom(
-            order_pb2.ExecutionReport(
-                execution_type=execution_type_of(change),
-                origin=change.origin,
-                order=order,
-                fill=fill,
-                text=change.text,
-            )
-        )
+        report = event.execution_report
+        report.execution_type = execution_type_of(change)
+        report.origin = change.origin
+        report.text = change.text
+        report.order.CopyFrom(order)
+        if fill is not None:
+            report.fill.CopyFrom(fill)
         self._log.append(Kind.ORDER if fill is None else Kind.FILL, event, state.terms.client_order_id)
         if state.terminal:
             outcome = event_pb2.OrderOutcome(order=order, sequence=event.sequence)

@@ -28,6 +28,8 @@ from venuemesh.v1 import operations_pb2
 
 log = logging.getLogger(__name__)
 
+_GIVE_WAY_S = 0.002
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditSettings:
@@ -197,6 +199,8 @@ class AuditTrail:
             tasks.create_task(self._outbox.run(), name="audit-outbox")
             while True:
                 await self._filled.wait()
+                # The answer to the request is on its way to its caller, who comes first.
+                await asyncio.sleep(_GIVE_WAY_S)
                 self._filled.clear()
                 while self._waiting:
                     await self._publish_next()
@@ -236,8 +240,9 @@ class AuditTrail:
         """Wait until everything taken so far is durable."""
         if self._loss.count:
             self._mark_loss()
-        while self._waiting or self._outbox.backlog:
-            await self._outbox.flush()
+        while self._held:
+            self._moved.clear()
+            await self._moved.wait()
             await asyncio.sleep(0)
 
 

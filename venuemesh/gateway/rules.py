@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 
 from venuemesh.errors import InvalidOrder, PreconditionFailed, Reason
 from venuemesh.money import EXACT, Rounding, format_decimal, is_multiple, parse_decimal, round_to_step
@@ -78,11 +79,15 @@ def check_fields(order: pb.NewOrder) -> CheckedOrder:
 
 
 def _check_enum(value: int, kind: object, field: str) -> None:
-    names: dict[int, str] = {number: name for name, number in kind.items()}  # type: ignore[attr-defined]
     if value == 0:
         raise _invalid(Reason.REQUIRED_FIELD_MISSING, field, "is required, got UNSPECIFIED")
-    if value not in names:
+    if value not in _known_values(kind):
         raise _invalid(Reason.INVALID_ARGUMENT, field, f"has a value this gateway does not know: {value}")
+
+
+@cache
+def _known_values(kind: object) -> frozenset[int]:
+    return frozenset(kind.values())  # type: ignore[attr-defined]
 
 
 def _check_not_ignored(order: pb.NewOrder) -> None:

@@ -20,13 +20,16 @@ from venuemesh.gateway.evidence import facts_of_placed, proves_not_done
 from venuemesh.gateway.facts import OutcomeLost, RejectedByVenue, refusal
 from venuemesh.gateway.order_wire import timestamp, to_order
 from venuemesh.gateway.venue import Grouping, Placed, Refused, Reservation, Unclear, Venue
+from venuemesh.gateway.venue_offers import SignsAhead
 from venuemesh.journal import OrderJournal, SubjectTaken
+from venuemesh.turns import give_way
 from venuemesh.v1 import event_pb2
 from venuemesh.v1 import order_pb2 as pb
 
 log = logging.getLogger(__name__)
 
 MAX_UNSENT = 1_000
+_TURNS_TO_WRITE = 3  # of the event loop: the task that writes an intent, the client's own writer, the socket
 
 Answer = Placed | Refused | Unclear
 
@@ -48,6 +51,7 @@ class Sending:
         self._journal = journal
         self._clock = clock
         self._writer_id = writer_id
+        self._signer = venue if isinstance(venue, SignsAhead) else None
 
     async def run(
         self,
@@ -90,7 +94,13 @@ class Sending:
     async def _journal_all(self, account: Account, entries: Sequence[Entry], grouping: Grouping) -> list[Entry]:
         if grouping is not Grouping.NONE:
             return await self._journal_list(account, entries)
-        failures = await asyncio.gather(*(self._write_intent(account, entry) for entry in entries))
+        writing = asyncio.gather(*(self._write_intent(account, entry) for entry in entries))
+        try:
+            await self._sign_ahead(entries)
+        except BaseException:
+            writing.cancel()
+            raise
+        failures = await writing
         for entry, failure in zip(entries, failures, strict=True):
             if failure is not None:
                 entry.attempt.fail(failure)
@@ -136,6 +146,17 @@ class Sending:
         self.unsent.pop(key, None)
         entry.attempt.timings.journal.CopyFrom(duration(self._clock.monotonic_s() - entry.attempt.received_s))
         return None
+
+    async def _sign_ahead(self, entries: Sequence[Entry]) -> None:
+        """Use the broker's time for the one signature that is needed next, once the intent is on its way to it."""
+        if self._signer is None or len(entries) != 1:
+            return
+        await give_way(_TURNS_TO_WRITE)
+        try:
+            self._signer.sign_ahead(entries[0].ticket)
+        except MeshError:
+            # Placing the order meets the same and answers for it, if the journal takes the order at all.
+            log.debug("not_signed_ahead", exc_info=True)
 
     def _remember_unsent(self, key: tuple[str, str]) -> None:
         self.unsent[key] = None

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum, StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from venuemesh.errors import Reason
 from venuemesh.v1 import (
@@ -502,19 +502,3 @@ class Venue(Protocol):
 
     async def fetch_statistics(self, symbol: str) -> market_data_pb2.MarketStatistics:
         """Mark, index, funding and so on now."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeeRates:
-    """What an account pays for trading an instrument, as fractions of notional; negative is a rebate."""
-
-    maker: Decimal
-    taker: Decimal
-
-
-@runtime_checkable
-class TellsFees(Protocol):
-    """An adapter whose venue tells the rates of an account; without it those of the instrument count."""
-
-    async def fetch_fee_rates(self, account_id: str, instrument: instrument_pb2.Instrument) -> FeeRates | None:
-        """The rates in force; None when the venue's answer does not give them for this instrument."""

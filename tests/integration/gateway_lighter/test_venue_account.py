@@ -29,7 +29,8 @@ from tests.integration.gateway_lighter.world import (
 from venuemesh.clock import SystemClock
 from venuemesh.errors import AccountNotFound, AuthenticationFailed
 from venuemesh.gateway.attribution import attributed
-from venuemesh.gateway.venue import Placed, Refused, TellsFees, VenueOrderState
+from venuemesh.gateway.venue import Placed, Refused, VenueOrderState
+from venuemesh.gateway.venue_offers import TellsFees
 from venuemesh.v1 import account_pb2, instrument_pb2, order_pb2, stream_pb2
 
 IOC = order_pb2.TIME_IN_FORCE_IOC

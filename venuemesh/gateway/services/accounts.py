@@ -22,7 +22,7 @@ from venuemesh.gateway.services.requests import (
     required,
     time_range,
 )
-from venuemesh.gateway.venue import TellsFees
+from venuemesh.gateway.venue_offers import TellsFees
 from venuemesh.money import format_decimal
 from venuemesh.paging import Pager
 from venuemesh.stream_options import EVENTS, parse_stream_options

@@ -14,7 +14,8 @@ from hypercore.adapter import market_normalizer
 from hypercore.precision import is_valid_price
 from tests.unit.hypercore.adapter.support import info, universe
 from venuemesh.gateway import rules
-from venuemesh.gateway.venue import FeeRates, Level
+from venuemesh.gateway.venue import Level
+from venuemesh.gateway.venue_offers import FeeRates
 from venuemesh.v1 import instrument_pb2, market_data_pb2
 
 NOW_NS = 1_790_000_000_123_456_789

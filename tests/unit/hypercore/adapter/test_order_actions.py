@@ -40,6 +40,10 @@ class Wire:
     def __init__(self, **replies: Any) -> None:
         self.replies = replies
         self.sent: list[tuple[AnyAction, Reservation | None]] = []
+        self.ahead: list[tuple[AnyAction, Reservation | None]] = []
+
+    def sign_ahead(self, account_id: str, action: AnyAction, reservation: Reservation) -> None:
+        self.ahead.append((action, reservation))
 
     async def __call__(
         self,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.fakes_venue import BTC, Down, FakeVenue, Held, Lost, levels
 from tests.unit.venuemesh.gateway.gateway_world import Caller, MemoryBus, World, gateway, new_order, until
-from venuemesh.errors import JournalUnavailable, OutcomeUnknown, Reason
+from venuemesh.errors import InvalidOrder, JournalUnavailable, MeshError, OutcomeUnknown, Reason
 from venuemesh.gateway.venue import Grouping, OrderTicket, Placed, Refused, Unclear, VenueOrder, VenueOrderState
 from venuemesh.v1 import error_pb2, order_pb2
 from venuemesh.v1 import order_service_pb2 as wire
@@ -68,6 +68,42 @@ async def test_every_intent_is_in_the_journal_before_the_one_request_leaves() ->
 
     async with gateway(venue=Watching(batch=10)) as world:
         assert outcomes(await submit_batch(world, *keys(4))) == [ACKNOWLEDGED] * 4
+
+
+class SigningAhead(FakeVenue):
+    """Notes what it could have signed when, and what was journalled by then."""
+
+    def __init__(self, fault: MeshError | None = None) -> None:
+        super().__init__(batch=10)
+        self.fault = fault
+        self.ahead: list[OrderTicket] = []
+
+    def sign_ahead(self, ticket: OrderTicket) -> None:
+        self.ahead.append(ticket)
+        if self.fault is not None:
+            raise self.fault
+
+
+@pytest.mark.parametrize("fault", [None, InvalidOrder("order_type: is not offered")])
+async def test_one_order_is_signed_ahead_and_sent_all_the_same_when_that_fails(fault: MeshError | None) -> None:
+    """Only placing it can tell what is wrong with it."""
+    venue = SigningAhead(fault)
+    async with gateway(venue=venue) as world:
+        assert (await world.submit("key-1")).outcome == ACKNOWLEDGED
+        assert venue.ahead == venue.placed
+        await submit_batch(world, new_order("key-2"), new_order("key-3"))
+        assert len(venue.ahead) == 1
+
+
+async def test_order_signed_ahead_is_not_sent_when_the_journal_does_not_take_it() -> None:
+    """A signature is not an order."""
+    venue = SigningAhead()
+    async with gateway(venue=venue) as world:
+        world.bus.connected = False
+        with pytest.raises(JournalUnavailable):
+            await world.submit("key-1")
+        assert len(venue.ahead) == 1
+        assert not venue.placed
 
 
 @pytest.mark.parametrize(("count", "most", "sizes"), [(7, 3, [3, 3, 1]), (4, 4, [4]), (3, 1, [1, 1, 1]), (1, 200, [1])])

@@ -25,7 +25,8 @@ from venuemesh.errors import (
 )
 from venuemesh.gateway.reconcile import make_discrepancy
 from venuemesh.gateway.services import history
-from venuemesh.gateway.venue import FeeRates, LeverageSetting, Refused
+from venuemesh.gateway.venue import LeverageSetting, Refused
+from venuemesh.gateway.venue_offers import FeeRates
 from venuemesh.paging import Pager
 from venuemesh.v1 import (
     account_pb2,
