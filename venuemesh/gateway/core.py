@@ -72,6 +72,7 @@ class CoreSettings:
     Attributes:
         section_period_s: between two looks whether a section of the venue has changed.
         oracle_still_after_s: an oracle price that stood for so long is counted as still.
+        retained_orders: terminal orders of an account kept in memory, some 6 kB each; older ones are in the journal.
     """
 
     desk: DeskSettings = field(default_factory=DeskSettings)
@@ -81,6 +82,7 @@ class CoreSettings:
     instruments: RefreshSettings = field(default_factory=RefreshSettings)
     section_period_s: float = 1.0
     oracle_still_after_s: float = 60.0
+    retained_orders: int = 10_000
 
 
 class GatewayCore:
@@ -119,6 +121,7 @@ class GatewayCore:
                 log=self.log,
                 clock=clock,
                 settle_asset_of=self.instruments.settle_asset_of,
+                retained=settings.retained_orders,
             )
             for account in venue.accounts
         }
@@ -249,7 +252,7 @@ class GatewayCore:
         history = self.history(account.account_id)
         # Read before replaying: an intent stored in between is then read twice rather than missed.
         newest = await history.last_broker_time()
-        recovery, last = Recovery(), 0
+        recovery, last = Recovery(self.settings.retained_orders), 0
         async for event in history.replay():
             account.restore_event(event, recovery)
             last = event.sequence

@@ -52,6 +52,7 @@ class VenueGatewaySettings(ServiceSettings):
         max_slippage_bps: worst price of a market order that names no bound.
         account_interval_s: least time between two pushes of balances and marks of one account.
         reconcile_period_s: between two comparisons of an account with the venue while its stream is live.
+        retained_orders: terminal orders of an account kept in memory, some 6 kB each; older ones are in the journal.
         links: when a link counts as degraded, and whether orders are paused then.
         crash_point: where a test wants the process to die; the simulator only.
         crash_passes: how often it comes past there unharmed first.
@@ -69,6 +70,7 @@ class VenueGatewaySettings(ServiceSettings):
     max_slippage_bps: Annotated[int, Field(ge=1, le=5_000)] = 100
     account_interval_s: Positive = 1.0
     reconcile_period_s: Positive = 60.0
+    retained_orders: Annotated[int, Field(ge=1)] = 10_000
     links: LinkSettings = Field(default_factory=LinkSettings)
     crash_point: CrashPoint = CrashPoint.NONE
     crash_passes: Annotated[int, Field(ge=0)] = 0
@@ -105,4 +107,5 @@ class VenueGatewaySettings(ServiceSettings):
             desk=DeskSettings(order_lifetime_s=self.order_expiry_s, max_slippage_bps=self.max_slippage_bps),
             reconciler=ReconcilerSettings(period_s=self.reconcile_period_s),
             links=self.links.watch,
+            retained_orders=self.retained_orders,
         )

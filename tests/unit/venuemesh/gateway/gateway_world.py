@@ -159,6 +159,11 @@ class MemoryBus:
         """Every account event stored, in order."""
         return [event_pb2.Event.FromString(row.payload) for row in self._stored.get("VENUEMESH_EVENTS", [])]
 
+    def forget(self) -> None:
+        """Keep nothing at all: what is left in a process after that is its own."""
+        self._stored.clear()
+        self._ids.clear()
+
     def expire(self, count: int) -> None:
         """Forget the oldest events, as retention does."""
         del self._stored["VENUEMESH_EVENTS"][:count]
@@ -242,6 +247,7 @@ async def gateway(
     bus: MemoryBus | None = None,
     capacity: int = 2_000,
     wait_ready: bool = True,
+    settings: CoreSettings | None = None,
 ) -> AsyncIterator[World]:
     """A recovered gateway with all its pumps; ready for orders unless told otherwise."""
     clock = clock or ManualClock()
@@ -254,7 +260,7 @@ async def gateway(
         bus=bus,  # type: ignore[arg-type]
         clock=clock,
         writer_id=f"w{id(bus)}-{len(bus._ids)}",
-        settings=CoreSettings(),
+        settings=settings or CoreSettings(),
     )
     await core.recover()
     drain = Drain()
