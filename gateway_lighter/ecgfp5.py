@@ -36,6 +36,11 @@ _WINDOW: Final = 5
 _DIGITS: Final = -(-ORDER_BITS // _WINDOW)
 _DIGIT_MASK: Final = (1 << _WINDOW) - 1
 
+_TABLE_WINDOW: Final = 7
+_TABLE_BASE: Final = 1 << _TABLE_WINDOW
+_TABLE_HALF: Final = _TABLE_BASE // 2
+_TABLE_DIGITS: Final = -(-(ORDER_BITS + 1) // _TABLE_WINDOW)
+
 
 class Point(NamedTuple):
     """x / z and u / t, each an element of GF(p^5)."""
@@ -119,13 +124,22 @@ def multiply(p: Point, scalar: int) -> Point:
 
 
 def multiply_generator(scalar: int) -> Point:
-    """`scalar` times the generator: one addition per five bits, from a table built at first use (about 50 ms)."""
+    """`scalar` times the generator: one addition per seven bits, from a table built at first use (about 80 ms).
+
+    Digits run from -63 to 64: the negative of a point is at hand, and half of the table is enough.
+    """
     scalar %= ORDER
     result = NEUTRAL
     for row in _generator_table():
-        if digit := scalar & _DIGIT_MASK:
+        digit = scalar % _TABLE_BASE
+        if digit > _TABLE_HALF:
+            digit -= _TABLE_BASE
+        scalar = (scalar - digit) >> _TABLE_WINDOW
+        if digit > 0:
             result = _add_affine(result, row[digit - 1])
-        scalar >>= _WINDOW
+        elif digit < 0:
+            point = row[-digit - 1]
+            result = _add_affine(result, _Affine(point.x, sub(ZERO, point.u)))
     return result
 
 
@@ -133,14 +147,14 @@ def multiply_generator(scalar: int) -> Point:
 def _generator_table() -> tuple[tuple[_Affine, ...], ...]:
     points: list[Point] = []
     base = GENERATOR
-    for _ in range(_DIGITS):
+    for _ in range(_TABLE_DIGITS):
         point = base
-        for _ in range(_DIGIT_MASK):
+        for _ in range(_TABLE_HALF):
             points.append(point)
             point = add(point, base)
-        base = point
+        base = double(points[-1])
     affine = _normalize(points)
-    return tuple(tuple(affine[i : i + _DIGIT_MASK]) for i in range(0, len(affine), _DIGIT_MASK))
+    return tuple(tuple(affine[i : i + _TABLE_HALF]) for i in range(0, len(affine), _TABLE_HALF))
 
 
 def _normalize(points: list[Point]) -> list[_Affine]:

@@ -88,6 +88,15 @@ def test_multiples_of_the_generator_add_as_their_scalars(a: int, b: int) -> None
     assert curve.same(total, curve.multiply_generator(a + b))
 
 
+@pytest.mark.parametrize("digit", [0, 1, 63, 64, 65, 127, 128])
+@pytest.mark.parametrize("place", [0, 1, 44, 45])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_every_edge_of_a_digit_of_the_table_carries_over(digit: int, place: int, sign: int) -> None:
+    """Digits beyond 64 are taken as negative ones and carry into the next; the last one has room for it."""
+    scalar = sign * (digit << (7 * place)) % curve.ORDER
+    assert curve.same(curve.multiply_generator(scalar), curve.multiply(curve.GENERATOR, scalar))
+
+
 @given(a=scalars)
 @BOUNDED
 def test_encoding_decodes_to_the_same_point(a: int) -> None:
