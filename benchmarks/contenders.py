@@ -12,6 +12,8 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 import grpc.aio
+import nats
+from nats.js import JetStreamContext
 
 from venuemesh.v1 import order_pb2, order_service_pb2, order_service_pb2_grpc
 
@@ -55,6 +57,8 @@ class OverGrpc:
         self._price = price
         self._keys = (f"{run_id}-{number}" for number in itertools.count())
         self._request = order_service_pb2.SubmitOrderRequest()
+        self.stages_s: dict[str, list[float]] = {}
+        """What the gateway says of each submit: seconds to the journal's confirmation, in sending, to the answer."""
 
     async def prepare(self) -> None:
         """Build the request."""
@@ -81,6 +85,8 @@ class OverGrpc:
         answer = await self._stub.SubmitOrder(request, timeout=timeout_s)
         if answer.outcome != order_service_pb2.SUBMIT_OUTCOME_ACKNOWLEDGED:
             raise NotTaken(answer.reject.message or str(answer), answer.outcome, answer.reject.reason)
+        for stage, duration in answer.timings.ListFields():
+            self.stages_s.setdefault(stage.name, []).append(duration.ToTimedelta().total_seconds())
 
     async def submit(self) -> None:
         """Send the prepared order."""
@@ -100,6 +106,36 @@ class OverGrpc:
 
 class Bare(OverGrpc):
     """At a server that has no orders to cancel."""
+
+    async def cancel(self) -> None:
+        """Nothing to take back."""
+
+
+class BareJournal:
+    """The broker's confirmation of one small message in a stream on disk; nothing of the mesh."""
+
+    def __init__(self, stream: JetStreamContext, subject: str) -> None:
+        self._stream = stream
+        self._subject = subject
+
+    @classmethod
+    @asynccontextmanager
+    async def on(cls, url: str) -> AsyncIterator[BareJournal]:
+        """On a stream of its own."""
+        connection = await nats.connect(url)
+        try:
+            stream = connection.jetstream()
+            await stream.add_stream(name="BARE_JOURNAL", subjects=["bare.journal"])
+            yield cls(stream, "bare.journal")
+        finally:
+            await connection.close()
+
+    async def prepare(self) -> None:
+        """Nothing."""
+
+    async def submit(self) -> None:
+        """Store a message as long as an intent."""
+        await self._stream.publish(self._subject, bytes(400))
 
     async def cancel(self) -> None:
         """Nothing to take back."""

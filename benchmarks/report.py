@@ -16,11 +16,18 @@ nor verifies Lighter's transactions, so that nobody hides behind the venue.
 Submits go in rounds: each round sends one post-only order by every way, in an order that rotates, so that other load
 hits all alike. "venue raw" is a client of the venue's WebSocket whose frame was signed before the clock started: the
 venue's own answer. The SDKs and ccxt are used as their users use them, metadata loaded beforehand. "bare echo" and
-"bare proxy" are grpc.aio servers that do nothing else with the contract's messages. At Lighter the raw client, the SDK
+"bare proxy" are grpc.aio servers that do nothing else with the contract's messages; "bare journal" is the broker's
+confirmation of one message, which a submit waits for before anything is sent. At Lighter the raw client, the SDK
 and ccxt stop at "transaction taken"; gateway and router go on until the order is known to rest.
 
 Only ratios and differences of one run mean something: milliseconds are those of the machine named here and of what
 else it did. The spread is the lowest and the highest of the run's five parts."""
+
+
+STAGES = """\
+Where the gateway says its part of a submit goes: "journal" from a checked order to the broker's confirmation, "send"
+from there to the written request, "acknowledgement" from there to the venue's answer read and understood. The rest of
+the gateway's line above is gRPC on both sides, the checks before and the answer behind."""
 
 
 def page(results: Mapping[str, Any], causes: Mapping[str, str]) -> str:
@@ -95,6 +102,7 @@ def _submits(results: Mapping[str, Any]) -> list[str]:
             for name, row in found["ratios"][venue].items()
         ]
         parts.append(table(["", "from the medians", "spread"], rows))
+        parts += [STAGES, _latencies(found["stages"][venue])]
     for venue, latencies in found["cancel_latency"].items():
         parts += [f"## Cancel at {venue}", _latencies(latencies)]
     return parts

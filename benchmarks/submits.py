@@ -25,7 +25,7 @@ import uvloop
 
 from benchmarks import contenders_hyperliquid, contenders_lighter
 from benchmarks.bare import bare
-from benchmarks.contenders import Bare, Contender, OverGrpc, channel_to
+from benchmarks.contenders import Bare, BareJournal, Contender, OverGrpc, channel_to
 from benchmarks.figures import combined, in_ms
 from benchmarks.world import Mesh, mesh, new_hyperliquid_account, new_lighter_account, simulator_tables
 
@@ -107,15 +107,17 @@ async def measure(mesh: Mesh, accounts: Accounts, *, rounds: int, round_s: float
 
         first, second = contenders_hyperliquid, contenders_lighter
         url, lighter_url = facts["hyperliquid_url"], facts["lighter_url"]
+        journal = await enter(BareJournal.on(mesh.known["nats"]["url"]))
         hyperliquid = Lane(
             {
                 "venue raw": await enter(first.raw(facts["hyperliquid_ws_url"], accounts.hyperliquid["raw"], price)),
                 "SDK": await enter(first.sdk(url, accounts.hyperliquid["sdk"], price)),
                 "ccxt": await enter(first.ccxt(url, accounts.hyperliquid["ccxt"], price)),
-                "gateway": over("hyperliquid", "hyperliquid"),
+                "gateway": (watched := over("hyperliquid", "hyperliquid")),
                 "router": over("router", "hyperliquid"),
                 "bare echo": over("echo", "hyperliquid"),
                 "bare proxy": over("proxy", "hyperliquid"),
+                "bare journal": journal,
             }
         )
         raw_lighter = await enter(second.raw(facts["lighter_ws_url"], accounts.lighter["raw"], price))
@@ -123,10 +125,12 @@ async def measure(mesh: Mesh, accounts: Accounts, *, rounds: int, round_s: float
         if second.signer_library() is not None:
             lighter_ways["SDK"] = await enter(second.sdk(lighter_url, accounts.lighter["sdk"], price))
             lighter_ways["ccxt"] = await enter(second.ccxt(lighter_url, accounts.lighter["ccxt"], price))
-        lighter_ways["gateway"] = Resting(over("lighter", "lighter"))
+        watched_lighter = over("lighter", "lighter")
+        lighter_ways["gateway"] = Resting(watched_lighter)
         lighter_ways["router"] = Resting(over("router", "lighter"))
         lighter_ways["bare echo"] = over("echo", "lighter")
         lighter_ways["bare proxy"] = over("proxy", "lighter")
+        lighter_ways["bare journal"] = journal
         lighter = Lane(lighter_ways)
         gc.collect()
         gc.freeze()
@@ -137,6 +141,7 @@ async def measure(mesh: Mesh, accounts: Accounts, *, rounds: int, round_s: float
         cancels = {name: in_ms(values) for name, values in hyperliquid.cancels.items() if not name.startswith("bare")}
         return {
             "latency": found,
+            "stages": {"hyperliquid": _stages(watched), "lighter": _stages(watched_lighter)},
             "cancel_latency": {"hyperliquid": cancels},
             "ratios": {"hyperliquid": ratios(hyperliquid.submits), "lighter": ratios(lighter.submits)},
         }
@@ -162,6 +167,10 @@ async def _run(often: Lane, seldom: Lane, *, rounds: int, round_s: float) -> Non
             await seldom.round(number // LIGHTER_EVERY, kept=kept)
 
 
+def _stages(way: OverGrpc) -> dict[str, dict[str, float]]:
+    return {name: in_ms(values) for name, values in way.stages_s.items()}
+
+
 def _figures(samples: Mapping[str, list[float]]) -> dict[str, dict[str, float]]:
     return {name: in_ms(values) for name, values in samples.items()}
 
@@ -175,6 +184,9 @@ def ratios(samples: Mapping[str, list[float]]) -> dict[str, dict[str, float]]:
         ),
         "gateway / venue raw": combined(samples, lambda m: m["gateway"] / m["venue raw"]),
         "router / gateway": combined(samples, lambda m: m["router"] / m["gateway"]),
+        "gateway / venue raw + bare echo + bare journal": combined(
+            samples, lambda m: m["gateway"] / (m["venue raw"] + m["bare echo"] + m["bare journal"])
+        ),
     }
     for other in ("SDK", "ccxt"):
         if other in samples:
