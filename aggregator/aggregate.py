@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 from aggregator.deltas import bare_delta
-from aggregator.messages import Batch, PortfolioItem, Record, Refusal, decode, fingerprint, time_ns_of
+from aggregator.messages import Batch, PortfolioItem, Record, Refusal, decode, fingerprint
 from aggregator.performance import Performance
 from aggregator.portfolio import Change, Portfolio
 from aggregator.reading import BadEvent, Scope
@@ -125,7 +125,7 @@ class Aggregate:
 
     def overdue(self, message: StoredMessage) -> list[Gap]:
         """Gaps that `take(message)` will give up unless it is given what is missing."""
-        return self._sequencer.overdue(time_ns_of(message))
+        return self._sequencer.overdue(message.time_ns) if self._sequencer.waits else []
 
     def take(self, message: StoredMessage, found: Sequence[event_pb2.Event] = ()) -> list[Refusal]:
         """Fold the next message of the log; returns what it refused. Never raises for what a message holds.
@@ -135,7 +135,7 @@ class Aggregate:
         """
         if not self._count:
             self._begin(message)
-        batch = Batch(message.sequence, time_ns_of(message))
+        batch = Batch(message.sequence, message.time_ns)
         for event in found:
             self._offer(event, batch, None)
         for gap in self._sequencer.overdue(batch.time_ns):

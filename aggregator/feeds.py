@@ -214,8 +214,8 @@ class EventFeed:
         await asyncio.sleep(0)
         self._messages.inc(len(batch))
         self._queue.set(batch[-1].pending)
-        if batch[-1].time is not None:
-            self._delay.set(max(0.0, self._clock.now_ns() / 1e9 - batch[-1].time.timestamp()))
+        if batch[-1].time_ns:
+            self._delay.set(max(0.0, (self._clock.now_ns() - batch[-1].time_ns) / 1e9))
 
     async def _take(self, aggregate: Aggregate, message: StoredMessage) -> None:
         # A fold of old messages is no part of the calls that made them.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 from google.protobuf.message import DecodeError
 
@@ -14,8 +13,6 @@ from aggregator.sequencing import AccountKey, Gap, Sequencer
 from venuemesh.follower import StoredMessage
 from venuemesh.subjects import token
 from venuemesh.v1 import event_pb2, portfolio_service_pb2, stream_pb2
-
-UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 PortfolioItem = portfolio_service_pb2.PortfolioDelta | stream_pb2.StreamStatus
 
@@ -88,18 +85,10 @@ def decode(message: StoredMessage) -> event_pb2.Event:
 
 def replayed(sequencer: Sequencer, message: StoredMessage) -> list[event_pb2.Event]:
     """What `take` folded at this message, from a copy of the sequencer that has read the same log."""
-    time_ns = time_ns_of(message)
+    time_ns = message.time_ns
     ready: list[event_pb2.Event] = []
     for gap in sequencer.overdue(time_ns):
         ready += sequencer.give_up(gap, log_sequence=message.sequence, time_ns=time_ns).ready
     with suppress(BadEvent):
         ready += sequencer.offer(decode(message), log_sequence=message.sequence, time_ns=time_ns).ready
     return [event for event in ready if is_good(event)]
-
-
-def time_ns_of(message: StoredMessage) -> int:
-    """Broker time of a message; 0 when it has none."""
-    if message.time is None:
-        return 0
-    # Not through a float: it would lose the microseconds.
-    return (message.time - UNIX_EPOCH) // timedelta(microseconds=1) * 1_000

@@ -53,8 +53,7 @@ class Row:
         self.fills += other.fills
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
+class Running(NamedTuple):
     """Sums that a position told last."""
 
     realized: Decimal = ZERO

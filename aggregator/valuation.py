@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
+from typing import NamedTuple
 
 from aggregator.reading import MAX_AMOUNT, ZERO, Holding
 from aggregator.sequencing import AccountKey
@@ -65,8 +66,7 @@ class AssetSums:
     missing: dict[tuple[AccountKey, str], str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Valued:
+class _Valued(NamedTuple):
     """A position with the values it contributes now."""
 
     holding: Holding
@@ -129,12 +129,11 @@ class Valuation:
         """Set a position, open since then or since this event; returns the assets whose sums it touches."""
         symbol = holding.position.symbol
         touched = {holding.position.settle_asset}
-        with localcontext(EXACT):
-            old = self._valued.setdefault(symbol, {}).get(key)
-            if old is not None:
-                self._count(key, old, -1)
-                touched.add(old.holding.position.settle_asset)
-            self._count(key, self._value(key, holding), 1)
+        old = self._valued.setdefault(symbol, {}).get(key)
+        if old is not None:
+            self._count(key, old, -1)
+            touched.add(old.holding.position.settle_asset)
+        self._count(key, self._value(key, holding), 1)
         self._note_open(key, holding, open_since_ns)
         return touched
 
@@ -203,20 +202,25 @@ class Valuation:
     def _count(self, key: AccountKey, value: _Valued, sign: int) -> None:
         holding, symbol = value.holding, value.holding.position.symbol
         notional, unrealized = value.notional or ZERO, value.unrealized or ZERO
-        sums = self._symbols.setdefault(symbol, SymbolSums())
-        sums.quantity += sign * holding.quantity
-        sums.gross += sign * abs(holding.quantity)
-        sums.notional += sign * notional
-        sums.unrealized += sign * unrealized
+        moved = EXACT.add if sign > 0 else EXACT.subtract
+        sums = self._symbols.get(symbol)
+        if sums is None:
+            sums = self._symbols[symbol] = SymbolSums()
+        sums.quantity = moved(sums.quantity, holding.quantity)
+        sums.gross = moved(sums.gross, holding.quantity.copy_abs())
+        sums.notional = moved(sums.notional, notional)
+        sums.unrealized = moved(sums.unrealized, unrealized)
         sums.without_notional += sign * (value.notional is None)
         sums.without_unrealized += sign * (value.unrealized is None)
-        asset = self.assets.setdefault(holding.position.settle_asset, AssetSums())
-        asset.realized += sign * holding.realized
-        asset.fees += sign * holding.fees
-        asset.funding += sign * holding.funding
-        asset.unrealized += sign * unrealized
-        asset.gross += sign * abs(notional)
-        asset.net += sign * notional
+        asset = self.assets.get(holding.position.settle_asset)
+        if asset is None:
+            asset = self.assets[holding.position.settle_asset] = AssetSums()
+        asset.realized = moved(asset.realized, holding.realized)
+        asset.fees = moved(asset.fees, holding.fees)
+        asset.funding = moved(asset.funding, holding.funding)
+        asset.unrealized = moved(asset.unrealized, unrealized)
+        asset.gross = moved(asset.gross, notional.copy_abs())
+        asset.net = moved(asset.net, notional)
         if sign < 0:
             del self._valued[symbol][key]
             asset.missing.pop((key, symbol), None)

@@ -19,7 +19,7 @@ from typing import Any
 from opentelemetry.trace import SpanKind
 
 from venuemesh.errors import JournalUnavailable
-from venuemesh.follower import Follower, StoredMessage
+from venuemesh.follower import Follower, StoredMessage, nanoseconds_of
 from venuemesh.nats_client import (
     AckPolicy,
     BadRequestError,
@@ -245,7 +245,7 @@ class Bus:
             subject=raw.subject or "",
             payload=raw.data or b"",
             sequence=raw.seq or 0,
-            time=raw.time,
+            time_ns=nanoseconds_of(raw.time),
             pending=0,
             headers=raw.headers or {},
         )

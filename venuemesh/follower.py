@@ -12,10 +12,9 @@ import dataclasses
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from venuemesh.cancellation import end_if_cancelled
 from venuemesh.errors import JournalUnavailable
@@ -30,6 +29,7 @@ from venuemesh.nats_client import (
     NotFoundError,
     Subscription,
 )
+from venuemesh.telemetry import NO_HEADERS
 
 log = logging.getLogger(__name__)
 
@@ -42,20 +42,35 @@ _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _REPLY_TOKENS = 9
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredMessage:
-    """A message as the broker keeps it; `pending` is how many more are waiting behind it."""
+class StoredMessage(NamedTuple):
+    """A message as the broker keeps it.
+
+    Attributes:
+        time_ns: broker time, nanoseconds since the Unix epoch in whole microseconds; 0 when it has none.
+        pending: how many more are waiting behind it.
+    """
 
     subject: str
     payload: bytes
     sequence: int
-    time: datetime | None
+    time_ns: int
     pending: int
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = NO_HEADERS
+
+    @property
+    def time(self) -> datetime | None:
+        """Broker time."""
+        return _UNIX_EPOCH + timedelta(microseconds=self.time_ns // 1_000) if self.time_ns else None
 
 
-def _read_reply(reply: str) -> tuple[str, int, int, datetime, int]:
-    """Consumer, delivery number, stream sequence, broker time and messages pending of a delivery.
+def nanoseconds_of(time: datetime | None) -> int:
+    """Nanoseconds since the Unix epoch, in whole microseconds; 0 for none."""
+    # Not through a float: it would lose the microseconds.
+    return 0 if time is None else (time - _UNIX_EPOCH) // timedelta(microseconds=1) * 1_000
+
+
+def _read_reply(reply: str) -> tuple[str, int, int, int, int]:
+    """Consumer, delivery number, stream sequence, broker time as in `StoredMessage` and messages pending of a delivery.
 
     `$JS.ACK.<stream>.<consumer>.<tries>.<stream sequence>.<delivery>.<nanoseconds>.<pending>`, in a newer form with a
     domain and an account hash before the stream and perhaps a token behind. Source: NATS ADR-15, checked 2026-11-20.
@@ -67,9 +82,7 @@ def _read_reply(reply: str) -> tuple[str, int, int, datetime, int]:
     at = 0 if len(tokens) == _REPLY_TOKENS else 2
     try:
         consumer, _, sequence, delivery, nanos, pending = tokens[3 + at : 9 + at]
-        # Not through a float: it would lose the microseconds.
-        time = _UNIX_EPOCH + timedelta(microseconds=int(nanos) // 1_000)
-        return consumer, int(delivery), int(sequence), time, int(pending)
+        return consumer, int(delivery), int(sequence), int(nanos) // 1_000 * 1_000, int(pending)
     except ValueError:
         raise _Lost(f"a delivery with the reply subject {reply!r}") from None
 
@@ -160,7 +173,7 @@ class Follower:
         self._arrival.set()
 
     def _on_message(self, message: Msg) -> StoredMessage | None:
-        consumer, delivery, sequence, time, pending = _read_reply(message.reply)
+        consumer, delivery, sequence, time_ns, pending = _read_reply(message.reply)
         if consumer != self._consumer:
             return None
         if delivery != self._last_consumer_sequence + 1:
@@ -171,7 +184,7 @@ class Follower:
             subject=message.subject,
             payload=message.data,
             sequence=sequence,
-            time=time,
+            time_ns=time_ns,
             pending=pending,
             headers=message.headers or {},
         )

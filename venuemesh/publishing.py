@@ -7,13 +7,29 @@ dataclasses for each message.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
+
+import msgspec
 
 from venuemesh.errors import JournalUnavailable
 from venuemesh.nats_client import Client, Msg, Subscription
 
 NO_RESPONDERS = "503"
+
+
+class _Refusal(msgspec.Struct, frozen=True):
+    description: str = ""
+    err_code: int = 0
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """What JetStream says of one message."""
+
+    seq: int | None = None
+    error: _Refusal | None = None
+
+
+_read_answer = msgspec.json.Decoder(_Answer).decode
 
 
 class BrokerRefused(JournalUnavailable):
@@ -97,11 +113,11 @@ def _stored_at(message: Msg) -> int:
     if message.headers and message.headers.get("Status") == NO_RESPONDERS:
         raise JournalUnavailable("JetStream has no stream for the subject")
     try:
-        answer = json.loads(message.data)
-        error = answer.get("error")
-        if error is None:
-            return int(answer["seq"])
-        code = int(error.get("err_code", 0))
-    except (ValueError, KeyError, TypeError, AttributeError):
+        answer = _read_answer(message.data)
+    except msgspec.DecodeError:
         raise JournalUnavailable(f"JetStream answered {message.data[:100]!r}") from None
-    raise BrokerRefused(f"JetStream refused: {error.get('description')}", code)
+    if answer.error is not None:
+        raise BrokerRefused(f"JetStream refused: {answer.error.description}", answer.error.err_code)
+    if answer.seq is None:
+        raise JournalUnavailable(f"JetStream answered {message.data[:100]!r}")
+    return answer.seq

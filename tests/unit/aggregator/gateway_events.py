@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from venuemesh.follower import StoredMessage
+from venuemesh.follower import StoredMessage, nanoseconds_of
 from venuemesh.money import format_decimal
 from venuemesh.subjects import Kind, subject
 from venuemesh.v1 import account_pb2, event_pb2, order_pb2, portfolio_pb2, portfolio_service_pb2, stream_pb2
@@ -159,7 +159,7 @@ def stored(event: event_pb2.Event | bytes, sequence: int, *, seconds: float = 0.
         subject=name,
         payload=payload,
         sequence=sequence,
-        time=START + timedelta(seconds=seconds or sequence * 0.001),
+        time_ns=nanoseconds_of(START + timedelta(seconds=seconds or sequence * 0.001)),
         pending=0,
     )
 

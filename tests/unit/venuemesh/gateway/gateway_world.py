@@ -15,7 +15,7 @@ from tests.fakes_venue import BTC, MAIN, FakeVenue
 from venuemesh.bus import SubjectTaken
 from venuemesh.draining import Drain
 from venuemesh.errors import JournalUnavailable
-from venuemesh.follower import StoredMessage
+from venuemesh.follower import StoredMessage, nanoseconds_of
 from venuemesh.gateway.account import Account
 from venuemesh.gateway.core import CoreSettings, GatewayCore
 from venuemesh.gateway.services.register import build_services
@@ -84,7 +84,12 @@ class MemoryBus:
             return len(rows)
         self._ids.add(message_id)
         row = StoredMessage(
-            subject=subject, payload=payload, sequence=len(rows) + 1, time=CREATED, pending=0, headers=headers
+            subject=subject,
+            payload=payload,
+            sequence=len(rows) + 1,
+            time_ns=nanoseconds_of(CREATED),
+            pending=0,
+            headers=headers,
         )
         rows.append(row)
         return len(rows)
