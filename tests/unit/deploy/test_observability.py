@@ -93,6 +93,12 @@ def test_every_rule_is_in_the_runbook_and_none_else() -> None:
     assert all(rule["annotations"]["summary"] and rule["labels"]["severity"] for rule in RULES)
 
 
+def test_the_cluster_has_the_same_rules() -> None:
+    """One list for both; what pages somebody does not depend on where the mesh runs."""
+    rule = yaml.safe_load((ROOT / "deploy/k8s/components/monitoring/alerts.yaml").read_text())
+    assert [group["rules"] for group in rule["spec"]["groups"]] == [RULES]
+
+
 def test_prometheus_scrapes_the_ports_of_the_local_mesh() -> None:
     """The configuration that comes along fits `make run`."""
     config = yaml.safe_load((ROOT / "deploy/observability/prometheus.yaml").read_text())
