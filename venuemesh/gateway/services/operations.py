@@ -3,27 +3,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from venuemesh.dead_letter_service import DeadLetterDesk
-from venuemesh.errors import InvalidRequest
 from venuemesh.gateway.audit_reader import AuditQuery
 from venuemesh.gateway.services.alert_stream import AlertStream
 from venuemesh.gateway.services.parts import Context, GatewayParts
-from venuemesh.gateway.services.requests import check_enum, cursor_fault, not_yet, required, text, time_range
+from venuemesh.gateway.services.requests import check_enum, cursor_fault, not_yet, text, time_range
+from venuemesh.log_level import LogLevel
 from venuemesh.paging import Pager
 from venuemesh.streaming import StreamHub
-from venuemesh.telemetry import set_log_level
 from venuemesh.v1 import operations_pb2, operations_service_pb2_grpc
 from venuemesh.v1 import operations_service_pb2 as wire
 
 log = logging.getLogger(__name__)
-
-LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
-MAX_LEVEL_S = 7 * 24 * 3_600.0
 
 
 class OperationsServicer(operations_service_pb2_grpc.OperationsServiceServicer):
@@ -35,8 +30,7 @@ class OperationsServicer(operations_service_pb2_grpc.OperationsServiceServicer):
         self._dead_letters = DeadLetterDesk(parts.dead_letters, pager, parts.clock)
         self._hub = hub
         self._alerts = AlertStream(parts, hub)
-        self._restore: asyncio.TimerHandle | None = None
-        self._configured = ""
+        self._level = LogLevel()
 
     async def GetQuota(self, request: wire.GetQuotaRequest, context: Context) -> wire.GetQuotaResponse:
         """What is left of the venue's limits."""
@@ -50,28 +44,8 @@ class OperationsServicer(operations_service_pb2_grpc.OperationsServiceServicer):
         return wire.ListSubscribersResponse(subscribers=self._hub.list_subscribers())
 
     async def SetLogLevel(self, request: wire.SetLogLevelRequest, context: Context) -> wire.SetLogLevelResponse:
-        """Change the level; with a duration, go back to the configured one after it."""
-        level = required(request.level, "level")
-        if level not in LEVELS:
-            raise InvalidRequest(f"level: {level[:16]!r} is none of {', '.join(LEVELS)}", field="level")
-        after_s = request.duration.ToNanoseconds() / 1e9
-        if request.HasField("duration") and not 0 < after_s <= MAX_LEVEL_S:
-            raise InvalidRequest(f"duration: must be more than 0 and at most {MAX_LEVEL_S:g}s", field="duration")
-        previous = logging.getLevelName(logging.getLogger().level)
-        if self._restore is not None:
-            self._restore.cancel()
-            self._restore = None
-        else:
-            self._configured = previous
-        set_log_level(level)
-        if request.HasField("duration"):
-            self._restore = asyncio.get_running_loop().call_later(after_s, self._go_back)
-        log.warning("log_level_changed", extra={"level": level, "previous": previous, "for_s": after_s})
-        return wire.SetLogLevelResponse(previous_level=previous)
-
-    def _go_back(self) -> None:
-        self._restore = None
-        set_log_level(self._configured)
+        """Change the level, for good or for a time."""
+        return self._level.set(request)
 
     async def ListCircuitBreakers(
         self, request: wire.ListCircuitBreakersRequest, context: Context
