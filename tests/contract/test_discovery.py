@@ -134,6 +134,21 @@ async def test_instruments_have_rules_an_order_can_follow(gateway: Client) -> No
             assert is_canonical(text), (row.symbol, text)
 
 
+async def test_instrument_updates_begin_with_all_that_is_listed(gateway: Client) -> None:
+    """Acknowledgement, then every instrument as the list shows it; a heartbeat says that nothing else came."""
+    request = instrument_service_pb2.StreamInstrumentUpdatesRequest(venue=gateway.name)
+    request.options.heartbeat_interval_ms = 1_000
+    rows: dict[str, instrument_pb2.Instrument] = {}
+    async with opened(gateway.instruments.StreamInstrumentUpdates(request, timeout=CALL_S)) as stream:
+        assert (await stream.read()).WhichOneof("body") == "acknowledgement"
+        while (message := await stream.read()).WhichOneof("body") == "instrument":
+            rows[message.instrument.symbol] = message.instrument
+        assert message.WhichOneof("body") == "heartbeat"
+    listed = instrument_service_pb2.ListInstrumentsRequest(venue=gateway.name, page_size=1_000)
+    answer = await gateway.instruments.ListInstruments(listed, timeout=CALL_S)
+    assert {row.symbol for row in answer.instruments} <= set(rows)
+
+
 def decimals_of(message: Any) -> list[str]:
     """Every field of a message that the contract marks as decimal and that is set."""
     found: list[str] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from venuemesh.errors import InstrumentNotFound, VenueUnavailable
 from venuemesh.v1 import instrument_pb2
@@ -15,14 +15,21 @@ class Instruments:
         self._by_symbol: Mapping[str, instrument_pb2.Instrument] = {}
         self._retired: Mapping[str, instrument_pb2.Instrument] = {}
         self._read = False
+        self.listeners: list[Callable[[instrument_pb2.Instrument], None]] = []
+        """Told of each instrument that is new, changed or no longer listed, which is DELISTED then."""
 
     def replace(self, instruments: Iterable[instrument_pb2.Instrument]) -> list[instrument_pb2.Instrument]:
-        """Take a new list; returns the instruments that are new or changed."""
+        """Take a new list; returns the instruments that are new, changed or, as DELISTED, no longer in it."""
         self._read = True
         before = self._by_symbol
         self._retired = {**self._retired, **before}
         self._by_symbol = {instrument.symbol: instrument for instrument in instruments}
-        return [row for symbol, row in self._by_symbol.items() if not _same(before.get(symbol), row)]
+        changed = [row for symbol, row in self._by_symbol.items() if not _same(before.get(symbol), row)]
+        changed += [_delisted(row) for symbol, row in before.items() if symbol not in self._by_symbol]
+        for row in changed:
+            for listener in self.listeners:
+                listener(row)
+        return changed
 
     def get(self, symbol: str, venue: str, *, field: str = "symbol") -> instrument_pb2.Instrument:
         """One instrument.
@@ -59,6 +66,13 @@ class Instruments:
 
     def __len__(self) -> int:
         return len(self._by_symbol)
+
+
+def _delisted(row: instrument_pb2.Instrument) -> instrument_pb2.Instrument:
+    gone = instrument_pb2.Instrument()
+    gone.CopyFrom(row)
+    gone.state = instrument_pb2.INSTRUMENT_STATE_DELISTED
+    return gone
 
 
 def _same(before: instrument_pb2.Instrument | None, after: instrument_pb2.Instrument) -> bool:

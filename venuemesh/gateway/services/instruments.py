@@ -3,9 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from venuemesh.gateway.market_data import worst_link
 from venuemesh.gateway.services.parts import Context, GatewayParts
-from venuemesh.gateway.services.requests import check_enum, check_symbols, not_yet, required
+from venuemesh.gateway.services.requests import check_enum, check_symbols, required
+from venuemesh.gateway.services.streams import accepted, snapshot_only
 from venuemesh.paging import Pager
+from venuemesh.stream_options import PRICES, parse_stream_options
+from venuemesh.streaming import Entry, StreamHub, StreamPlan, Topic, responder
 from venuemesh.v1 import instrument_pb2, instrument_service_pb2_grpc
 from venuemesh.v1 import instrument_service_pb2 as wire
 
@@ -13,9 +20,16 @@ from venuemesh.v1 import instrument_service_pb2 as wire
 class InstrumentServicer(instrument_service_pb2_grpc.InstrumentServiceServicer):
     """Instruments of the venue, by symbol."""
 
-    def __init__(self, parts: GatewayParts, pager: Pager) -> None:
+    def __init__(self, parts: GatewayParts, hub: StreamHub, pager: Pager) -> None:
         self._parts = parts
+        self._hub = hub
         self._pager = pager
+        self._topic: Topic[instrument_pb2.Instrument] = Topic(parts.clock)
+        self._respond = responder(wire.StreamInstrumentUpdatesResponse, lambda row: {"instrument": row})
+        parts.instruments.listeners.append(self._on_change)
+
+    def _on_change(self, row: instrument_pb2.Instrument) -> None:
+        self._topic.publish(row, slot=row.symbol)
 
     async def ListInstruments(
         self, request: wire.ListInstrumentsRequest, context: Context
@@ -44,6 +58,28 @@ class InstrumentServicer(instrument_service_pb2_grpc.InstrumentServiceServicer):
         symbol = required(request.symbol, "symbol")
         return wire.GetInstrumentResponse(instrument=self._parts.instruments.get(symbol, self._parts.venue.name))
 
-    async def StreamInstrumentUpdates(self, request: wire.StreamInstrumentUpdatesRequest, context: Context) -> None:  # type: ignore[override]
-        """Not served yet."""
-        raise not_yet("StreamInstrumentUpdates")
+    async def StreamInstrumentUpdates(
+        self, request: wire.StreamInstrumentUpdatesRequest, context: Context
+    ) -> AsyncGenerator[wire.StreamInstrumentUpdatesResponse, None]:
+        """Every instrument, then each that is listed, changed or, as DELISTED, gone; a slow reader gets the latest."""
+        self._parts.desk.check_venue(request.venue)
+        terms = parse_stream_options(request.options, PRICES)
+        outcome, note = snapshot_only(terms)
+        plan: StreamPlan[instrument_pb2.Instrument] = StreamPlan(
+            terms=terms,
+            method="/venuemesh.v1.InstrumentService/StreamInstrumentUpdates",
+            peer=context.peer(),
+            results=[accepted(self._parts.venue.name)],
+            snapshot=self._snapshot,
+            resume_outcome=outcome,
+            resume_note=note,
+            resumable=False,
+            link_state=lambda: worst_link(link.state for link in self._parts.venue.links()),
+        )
+        async with aclosing(self._hub.serve(self._topic, plan, self._respond)) as messages:
+            async for message in messages:
+                yield message
+
+    def _snapshot(self) -> list[Entry[instrument_pb2.Instrument]]:
+        now_ns = self._parts.clock.now_ns()
+        return [Entry(row, published_ns=now_ns) for row in self._parts.instruments.all()]

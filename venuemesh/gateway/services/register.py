@@ -82,7 +82,10 @@ def build_services(
     return [
         served(venue_service_pb2, venue_service_pb2_grpc, "VenueService", VenueServicer(parts, hub)),
         served(
-            instrument_service_pb2, instrument_service_pb2_grpc, "InstrumentService", InstrumentServicer(parts, pager)
+            instrument_service_pb2,
+            instrument_service_pb2_grpc,
+            "InstrumentService",
+            InstrumentServicer(parts, hub, pager),
         ),
         served(
             market_data_service_pb2,

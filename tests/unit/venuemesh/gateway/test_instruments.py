@@ -24,6 +24,19 @@ def test_replace_returns_what_is_new_or_changed() -> None:
     assert [one.symbol for one in instruments.all()] == ["A", "B", "C"]
 
 
+def test_replace_tells_listeners_and_returns_as_delisted_what_is_gone() -> None:
+    """A reader learns of the end too, and of a new beginning."""
+    instruments, told = Instruments(), list[instrument_pb2.Instrument]()
+    instruments.listeners.append(told.append)
+    instruments.replace([row("A"), row("B")])
+    (gone,) = instruments.replace([row("B")])
+    assert (gone.symbol, gone.state) == ("A", instrument_pb2.INSTRUMENT_STATE_DELISTED)
+    assert instruments.replace([row("B")]) == []
+    instruments.replace([row("A"), row("B")])
+    assert [one.symbol for one in told] == ["A", "B", "A", "A"]
+    assert instruments.last_known("A", "fake").state != instrument_pb2.INSTRUMENT_STATE_DELISTED
+
+
 def test_get_of_an_unknown_symbol_names_the_field() -> None:
     """The caller learns which field of the request to mend."""
     instruments = Instruments()

@@ -15,7 +15,6 @@ from venuemesh.gateway.services.register import build_services
 from venuemesh.metrics import Metrics
 
 NOT_IMPLEMENTED = {
-    "InstrumentService/StreamInstrumentUpdates",
     "OperationsService/ListCircuitBreakers",
     "OperationsService/ReloadConfiguration",
     "OperationsService/SetCircuitBreaker",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes_venue import BTC, ETH, Held
+from tests.fakes_venue import BTC, ETH, Held, instrument
 from tests.unit.venuemesh.gateway.gateway_world import (
     Caller,
     World,
@@ -19,10 +19,17 @@ from tests.unit.venuemesh.gateway.gateway_world import (
     take,
     until,
 )
-from venuemesh.errors import AccountNotFound, InvalidRequest, JournalUnavailable, ResumeExpired
+from venuemesh.errors import AccountNotFound, InvalidRequest, JournalUnavailable, Reason, ResumeExpired
 from venuemesh.gateway.services import account_feed
 from venuemesh.gateway.services.account_view import AccountView
-from venuemesh.v1 import account_service_pb2, event_pb2, order_pb2, stream_pb2
+from venuemesh.v1 import (
+    account_service_pb2,
+    event_pb2,
+    instrument_pb2,
+    instrument_service_pb2,
+    order_pb2,
+    stream_pb2,
+)
 from venuemesh.v1 import order_service_pb2 as wire
 
 CALLER = Caller()
@@ -467,3 +474,30 @@ async def test_heartbeats_of_a_filtered_stream_move_its_position_on() -> None:
 def test_new_order_is_what_the_tests_mean() -> None:
     """Guards the helper: a cleared field is absent."""
     assert not new_order("k", price=None).HasField("price")
+
+
+async def test_instrument_updates_begin_with_all_and_tell_listings_changes_and_ends() -> None:
+    """Nothing is told that did not change; what is gone comes once more, as DELISTED."""
+    async with gateway() as world:
+        request = instrument_service_pb2.StreamInstrumentUpdatesRequest()
+        async with aclosing(world.instruments.StreamInstrumentUpdates(request, Caller())) as stream:
+            first, *rows = await collect(stream, 3)
+            assert [row.accepted for row in first.acknowledgement.results] == [True]
+            assert [row.instrument.symbol for row in rows] == [BTC, ETH]
+            changed = instrument(BTC, tick="5")
+            world.core.instruments.replace([changed, instrument("NEW/USDC:USDC")])
+            told = [message.instrument for message in await collect(stream, 3)]
+            assert told[0] == changed
+            assert [(row.symbol, row.state) for row in told[1:]] == [
+                ("NEW/USDC:USDC", instrument_pb2.INSTRUMENT_STATE_TRADING),
+                (ETH, instrument_pb2.INSTRUMENT_STATE_DELISTED),
+            ]
+
+
+async def test_instrument_updates_of_another_venue_are_refused() -> None:
+    """By the field that names it."""
+    async with gateway() as world:
+        request = instrument_service_pb2.StreamInstrumentUpdatesRequest(venue="elsewhere")
+        with pytest.raises(InvalidRequest) as caught:
+            await anext(world.instruments.StreamInstrumentUpdates(request, Caller()))
+        assert caught.value.reason is Reason.VENUE_NOT_FOUND
