@@ -45,6 +45,7 @@ class Plan:
     starts: int = 3
     events: int = 100_000
     event_seconds: int = 5
+    restart_events: int = 1_000_000
     streams: int = 1_000
     stream_seconds: int = 15
     decisions: int = 5_000
@@ -60,6 +61,7 @@ QUICK = Plan(
     growth_orders=8,
     starts=1,
     events=2_000,
+    restart_events=6_000,
     event_seconds=1,
     streams=20,
     stream_seconds=2,
@@ -119,6 +121,7 @@ async def _scripts(plan: Plan, results: dict[str, Any]) -> None:
     results["route_plan"] = await _script("route_plan", "--rounds", str(plan.routes))
     results["route_plan_rounds"] = plan.routes
     results["events"] = await _script("events", "--events", str(plan.events), "--seconds", str(plan.event_seconds))
+    results["restart"] = await _script("restart", "--events", str(plan.restart_events))
     streams = ("--streams", str(plan.streams), "--seconds", str(plan.stream_seconds))
     results["portfolio_streams"] = await _script("portfolio_streams", *streams)
     say("cold start ...")

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -64,23 +66,33 @@ async def _last(connected: Bus) -> int:
     return (await connected.stream_state(EVENT_STREAM)).last_sequence
 
 
-async def _measure(events: int, tail: int) -> int:
+async def _measure(events: int, tail: int) -> dict[str, Any]:
     async with broker() as url, bus(url) as connected:
         begun_s = time.monotonic()
         await _fill(url, events)
         print(f"{events:,} events in the log, published in {time.monotonic() - begun_s:.0f} s", flush=True)
         begun_s = time.monotonic()
         async with aggregator(url, FOLD__SNAPSHOT_EVERY_S="1") as address:
-            print(f"by folding the whole log: ready after {time.monotonic() - begun_s:.2f} s", flush=True)
-            print(f"snapshot: {await _snapshot_behind(connected, events - 5_000):,} bytes", flush=True)
+            folded_s = time.monotonic() - begun_s
+            print(f"by folding the whole log: ready after {folded_s:.2f} s", flush=True)
+            size = await _snapshot_behind(connected, events - 5_000)
+            print(f"snapshot: {size:,} bytes", flush=True)
             await _fill(url, tail)
             steady = await _read(address, await _last(connected))
         begun_s = time.monotonic()
         async with aggregator(url) as address:
-            print(f"from a snapshot and a tail: ready after {time.monotonic() - begun_s:.2f} s", flush=True)
+            restored_s = time.monotonic() - begun_s
+            print(f"from a snapshot and a tail: ready after {restored_s:.2f} s", flush=True)
             restarted = await _read(address, await _last(connected))
     print(f"the same portfolio: {steady == restarted}")
-    return int(steady != restarted)
+    return {
+        "events": events,
+        "tail": tail,
+        "folded_s": round(folded_s, 2),
+        "restored_s": round(restored_s, 2),
+        "snapshot_bytes": size,
+        "same": steady == restarted,
+    }
 
 
 def main() -> int:
@@ -88,9 +100,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--tail", type=int, default=4_000)
+    parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_measure(args.events, args.tail))
+        figures = runner.run(_measure(args.events, args.tail))
+    if args.json:
+        args.json.write_text(json.dumps(figures))
+    return int(not figures["same"])
 
 
 if __name__ == "__main__":
