@@ -144,8 +144,8 @@ def _streams(results: Mapping[str, Any]) -> list[str]:
         f"{streams['events']['median_ms']:.0f} ms, p99 {streams['events']['p99_ms']:.0f} ms, "
         f"{streams['with_a_gap']} streams with a gap, {streams['closed']} closed.",
         f"Start of an aggregator with {restart['events']:,} events in the log: {restart['folded_s']:.1f} s by folding "
-        f"all of it, {restart['restored_s']:.1f} s from a snapshot of {restart['snapshot_bytes']:,} bytes and a tail of "
-        f"{restart['tail']:,} events; the portfolio {'is the same to the byte' if restart['same'] else 'DIFFERS'}.",
+        f"all of it, {restart['restored_s']:.1f} s from a snapshot of {restart['snapshot_bytes']:,} bytes and a tail "
+        f"of {restart['tail']:,} events; the portfolio {'is the same to the byte' if restart['same'] else 'DIFFERS'}.",
         "## Decisions",
         f"All risk checks of an order ({results['risk_checks']['limits']} limits): median "
         f"{results['risk_checks']['median_us']:.0f} us, p99 {results['risk_checks']['p99_us']:.0f} us. Routing over "
@@ -173,6 +173,7 @@ def _processes(results: Mapping[str, Any]) -> list[str]:
         f"Growth of own memory over {found['orders']} orders through the router, kB per order:",
         table(["", *quarters], growth),
         "A gateway keeps the last 10,000 ended orders of an account (`RETAINED_ORDERS`), the aggregator 20,000 log "
-        "messages for readers that resume; what lies beyond is let go. A test holds a gateway to its bound, type by type.",
+        "messages for readers that resume; what lies beyond is let go. A test holds a gateway to its bound, type by "
+        "type.",
         f"Cold start, `make run` to every service SERVING: {', '.join(f'{value:g}' for value in starts['seconds'])} s.",
     ]
