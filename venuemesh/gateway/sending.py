@@ -154,9 +154,9 @@ class Sending:
         await give_way(_TURNS_TO_WRITE)
         try:
             self._signer.sign_ahead(entries[0].ticket)
-        except MeshError:
+        except Exception:
             # Placing the order meets the same and answers for it, if the journal takes the order at all.
-            log.debug("not_signed_ahead", exc_info=True)
+            log.info("not_signed_ahead", exc_info=True)
 
     def _remember_unsent(self, key: tuple[str, str]) -> None:
         self.unsent[key] = None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.fakes_venue import BTC, Down, FakeVenue, Held, Lost, levels
 from tests.unit.venuemesh.gateway.gateway_world import Caller, MemoryBus, World, gateway, new_order, until
-from venuemesh.errors import InvalidOrder, JournalUnavailable, MeshError, OutcomeUnknown, Reason
+from venuemesh.errors import InvalidOrder, JournalUnavailable, OutcomeUnknown, Reason
 from venuemesh.gateway.venue import Grouping, OrderTicket, Placed, Refused, Unclear, VenueOrder, VenueOrderState
 from venuemesh.v1 import error_pb2, order_pb2
 from venuemesh.v1 import order_service_pb2 as wire
@@ -73,7 +73,7 @@ async def test_every_intent_is_in_the_journal_before_the_one_request_leaves() ->
 class SigningAhead(FakeVenue):
     """Notes what it could have signed when, and what was journalled by then."""
 
-    def __init__(self, fault: MeshError | None = None) -> None:
+    def __init__(self, fault: Exception | None = None) -> None:
         super().__init__(batch=10)
         self.fault = fault
         self.ahead: list[OrderTicket] = []
@@ -84,8 +84,8 @@ class SigningAhead(FakeVenue):
             raise self.fault
 
 
-@pytest.mark.parametrize("fault", [None, InvalidOrder("order_type: is not offered")])
-async def test_one_order_is_signed_ahead_and_sent_all_the_same_when_that_fails(fault: MeshError | None) -> None:
+@pytest.mark.parametrize("fault", [None, InvalidOrder("order_type: is not offered"), KeyError("a fault of ours")])
+async def test_one_order_is_signed_ahead_and_sent_all_the_same_when_that_fails(fault: Exception | None) -> None:
     """Only placing it can tell what is wrong with it."""
     venue = SigningAhead(fault)
     async with gateway(venue=venue) as world:
