@@ -23,7 +23,7 @@ async def test_every_part_that_needs_the_mesh_measures_something(tmp_path: Path)
         memory = await footprint.measure(running, orders=4)
         assert memory["subscribed"]["router"]["own_mb"] > 0
         latency = (await submits.measure(running, accounts, rounds=2, round_s=0))["latency"]
-        ours = {"venue raw", "gateway", "router", "bare echo", "bare proxy"}
+        ours = {"venue raw", "gateway", "router", "bare echo", "bare proxy", "bare journal"}
         assert ours | {"SDK", "ccxt"} == set(latency["hyperliquid"])
         assert ours <= set(latency["lighter"])
         trades = await ticks.measure(running, trades=3)

@@ -14,8 +14,8 @@ RETAINED = 20
 BLOCK = 60
 NOISE = BLOCK // 4
 """Objects of one type more or less, of caches and of the test itself: a leak has one for each order."""
-OF_THE_FAKES = {"re.Pattern", "builtins.builtin_method"}
-"""The fake broker keeps a pattern of every subject it was asked for."""
+NOT_OURS = {"re.Pattern", "builtins.builtin_method", "traceback.FrameSummary"}
+"""The fake broker keeps a pattern of every subject it was asked for; a loop in debug mode remembers call stacks."""
 
 
 async def trade(world: World, first: int) -> None:
@@ -41,7 +41,7 @@ def living() -> Counter[str]:
     """Objects by type, as far as the collector sees them."""
     gc.collect()
     names = (f"{type(one).__module__}.{type(one).__qualname__}" for one in gc.get_objects())
-    return Counter(name for name in names if name not in OF_THE_FAKES)
+    return Counter(name for name in names if name not in NOT_OURS)
 
 
 async def test_orders_beyond_the_bound_leave_nothing_behind() -> None:
