@@ -11,8 +11,8 @@ from venuemesh.gateway.core import CoreSettings
 from venuemesh.v1 import order_service_pb2 as wire
 
 RETAINED = 20
-BLOCK = 60
-NOISE = BLOCK // 4
+BLOCK = 100
+NOISE = BLOCK // 2
 """Objects of one type more or less, of caches and of the test itself: a leak has one for each order."""
 NOT_OURS = {"re.Pattern", "builtins.builtin_method", "traceback.FrameSummary"}
 """The fake broker keeps a pattern of every subject it was asked for; a loop in debug mode remembers call stacks."""
