@@ -118,9 +118,9 @@ def _throughput(results: Mapping[str, Any]) -> list[str]:
         "Bursts of single orders, 16 under way at once. A venue's own limits allow far less for long: 2,000 messages a "
         "minute at Hyperliquid.",
         table(["", "submits/s", "cancels/s"], rows),
-        f"Budget for orders spent: {spent['orders_before']} orders were taken, then {spent['orders_held']} held back "
-        f"by the gateway's limiter, most of them between the cancels. All {cancels['count']} cancels passed, "
-        f"median {cancels['median_ms']:.2f} ms, p99 {cancels['p99_ms']:.2f} ms.",
+        f"Budget for orders spent: {spent['orders_before']} more orders were taken until the gateway's limiter held "
+        f"one back. While {spent['callers']} callers went on, {spent['orders_held']} of whose orders were held back, all "
+        f"{cancels['count']} cancels passed, median {cancels['median_ms']:.2f} ms, p99 {cancels['p99_ms']:.2f} ms.",
     ]
 
 

@@ -73,7 +73,7 @@ async def measure(mesh: Mesh, *, orders: int, most: int = MOST_ORDERS) -> dict[s
 
 
 async def _spent(way: OverGrpc, most: int) -> dict[str, Any]:
-    """Orders until they have to wait or are refused; then cancels, one after the other, while orders fare no better."""
+    """Orders until one is held back; then cancels, one after the other, while many more orders want to pass."""
     live: list[Any] = []
     taken = held = 0
     for _ in range(most):
@@ -89,16 +89,25 @@ async def _spent(way: OverGrpc, most: int) -> dict[str, Any]:
         live.append(request)
         if len(live) > KEPT:
             await way.take_back(live.pop(0))
-    times_s = []
-    for request in live:
-        began_s = time.perf_counter()
-        await way.take_back(request)
-        times_s.append(time.perf_counter() - began_s)
-        try:
-            await way.send(way.request(), PATIENCE_S)
-        except NotTaken as error:
-            held += _is_held(error)
-    return {"orders_before": taken, "orders_held": held, "cancels": in_ms(times_s)}
+    times_s: list[float] = []
+
+    async def press() -> None:
+        nonlocal held
+        while len(times_s) < len(live):
+            try:
+                await way.send(way.request(), PATIENCE_S)
+            except NotTaken as error:
+                held += _is_held(error)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(WORKERS):
+            tasks.create_task(press())
+        await asyncio.sleep(PATIENCE_S)
+        for request in live:
+            began_s = time.perf_counter()
+            await way.take_back(request)
+            times_s.append(time.perf_counter() - began_s)
+    return {"orders_before": taken, "orders_held": held, "callers": WORKERS, "cancels": in_ms(times_s)}
 
 
 def _is_held(error: NotTaken) -> bool:
