@@ -119,8 +119,8 @@ def _throughput(results: Mapping[str, Any]) -> list[str]:
         "minute at Hyperliquid.",
         table(["", "submits/s", "cancels/s"], rows),
         f"Budget for orders spent: {spent['orders_before']} more orders were taken until the gateway's limiter held "
-        f"one back. While {spent['callers']} callers went on, {spent['orders_held']} of whose orders were held back, all "
-        f"{cancels['count']} cancels passed, median {cancels['median_ms']:.2f} ms, p99 {cancels['p99_ms']:.2f} ms.",
+        f"one back. While {spent['callers']} callers went on, {spent['orders_held']} of whose orders were held back, "
+        f"all {cancels['count']} cancels passed, median {cancels['median_ms']:.2f} ms, p99 {cancels['p99_ms']:.2f} ms.",
     ]
 
 
