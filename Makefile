@@ -181,7 +181,7 @@ clients: setup-dev ## build the example clients in clients/ whose toolchain is h
 clients-test: clients ## run each of them against a mesh of its own
 	@$(PYTEST) -rs clients/test_examples.py
 
-bench: setup-dev ## measure everything on this machine: docs/performance.md and .json, in about eight minutes
+bench: setup-dev ## measure everything on this machine: docs/performance.md and .json, in about nine minutes
 	@$(PY) -m benchmarks $(BENCH_ARGS)
 
 bench-check: setup-dev ## measure again what is compared; exits 1 when a ratio is beyond the tolerance

@@ -29,8 +29,6 @@ from benchmarks.world import ROOT, mesh
 
 DOCS = ROOT / "docs"
 LIBRARIES = ("grpcio", "protobuf", "nats-py", "uvloop", "msgspec", "hyperliquid-python-sdk", "lighter-sdk", "ccxt")
-BUDGET_S = 61.0
-"""After which the venue's budgets of a minute are whole again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +48,7 @@ class Plan:
     stream_seconds: int = 15
     decisions: int = 5_000
     routes: int = 1_000
-    refill_s: float = BUDGET_S
+    refill_s: float = throughput.BUDGET_S
 
 
 QUICK = Plan(
@@ -109,7 +107,9 @@ async def measure(plan: Plan, *, compared_only: bool = False) -> dict[str, Any]:
                 results["ticks"] = await ticks.measure(running, trades=plan.trades)
                 await asyncio.sleep(plan.refill_s)
                 say("throughput ...")
-                results["throughput"] = await throughput.measure(running, orders=plan.orders, most=plan.most_orders)
+                results["throughput"] = await throughput.measure(
+                    running, orders=plan.orders, most=plan.most_orders, refill_s=plan.refill_s
+                )
     if not compared_only:
         await _scripts(plan, results)
     results["machine"]["load_after"] = [round(value, 1) for value in os.getloadavg()]

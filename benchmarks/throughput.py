@@ -27,6 +27,8 @@ from benchmarks.world import Mesh, mesh
 from venuemesh.v1 import error_pb2, order_service_pb2
 
 WORKERS = 16
+BUDGET_S = 61.0
+"""After this long the venue's budget of a minute is whole again."""
 MOST_ORDERS = 3_000
 PATIENCE_S = 0.5
 """How long an order that the limiter holds back is waited for."""
@@ -49,8 +51,12 @@ async def _at_once(requests: Sequence[Any], work: Callable[[Any], Awaitable[None
     return len(requests) / (time.perf_counter() - began_s)
 
 
-async def measure(mesh: Mesh, *, orders: int, most: int = MOST_ORDERS) -> dict[str, Any]:
-    """Rates through gateway, router and a bare echo, then the spent budget at the gateway."""
+async def measure(mesh: Mesh, *, orders: int, most: int = MOST_ORDERS, refill_s: float = BUDGET_S) -> dict[str, Any]:
+    """Rates through gateway, router and a bare echo, then the spent budget at the gateway.
+
+    Args:
+        refill_s: waited before that, so that nothing spent earlier comes back while it lasts.
+    """
     price, run_id = await reference_price(mesh), f"t{time.time_ns() // 1_000_000}"
     found: dict[str, Any] = {}
     async with AsyncExitStack() as stack:
@@ -68,6 +74,7 @@ async def measure(mesh: Mesh, *, orders: int, most: int = MOST_ORDERS) -> dict[s
                 found[name]["cancels_per_s"] = round(await _at_once(requests, way.take_back), 1)
             if name == "gateway":
                 gateway = way
+        await asyncio.sleep(refill_s)
         found["spent budget"] = await _spent(gateway, most)
     return found
 
