@@ -141,7 +141,7 @@ async def measure(mesh: Mesh, accounts: Accounts, *, rounds: int, round_s: float
         cancels = {name: in_ms(values) for name, values in hyperliquid.cancels.items() if not name.startswith("bare")}
         return {
             "latency": found,
-            "stages": {"hyperliquid": _stages(watched), "lighter": _stages(watched_lighter)},
+            "stages": {"hyperliquid": _figures(watched.stages_s), "lighter": _figures(watched_lighter.stages_s)},
             "cancel_latency": {"hyperliquid": cancels},
             "ratios": {"hyperliquid": ratios(hyperliquid.submits), "lighter": ratios(lighter.submits)},
         }
@@ -165,10 +165,6 @@ async def _run(often: Lane, seldom: Lane, *, rounds: int, round_s: float) -> Non
         await often.round(number, kept=kept)
         if number % LIGHTER_EVERY == 0:
             await seldom.round(number // LIGHTER_EVERY, kept=kept)
-
-
-def _stages(way: OverGrpc) -> dict[str, dict[str, float]]:
-    return {name: in_ms(values) for name, values in way.stages_s.items()}
 
 
 def _figures(samples: Mapping[str, list[float]]) -> dict[str, dict[str, float]]:

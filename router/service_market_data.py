@@ -13,9 +13,9 @@ from router.fanout import ask_all
 from router.venues import VenueLink
 from venuemesh.errors import InvalidRequest, MeshError, Reason
 from venuemesh.gateway.services.requests import check_symbols
-from venuemesh.gateway.services.streams import accepted, refused, snapshot_only
+from venuemesh.gateway.services.streams import accepted, refused, snapshot_plan
 from venuemesh.stream_options import PRICES, parse_stream_options
-from venuemesh.streaming import Respond, StreamHub, StreamPlan, responder
+from venuemesh.streaming import Respond, StreamHub, responder
 from venuemesh.v1 import market_data_service_pb2 as pb
 
 METHOD = "/venuemesh.v1.MarketDataService/"
@@ -87,7 +87,6 @@ class MarketDataServicer:
         """A whole message per change: a price may stand at several venues, so no change by price can be told."""
         symbols = check_symbols(request.symbols, needed=True)
         terms = parse_stream_options(request.options, PRICES)
-        outcome, note = snapshot_only(terms)
         async with AsyncExitStack() as held:
             known: list[Consolidated] = []
             results = []
@@ -102,16 +101,13 @@ class MarketDataServicer:
                 held.callback(self._consolidated.release, symbol)
                 known.append(found)
                 results.append(accepted(symbol))
-            plan: StreamPlan[Consolidated] = StreamPlan(
-                terms=terms,
+            plan = snapshot_plan(
+                terms,
                 method=f"{METHOD}{method}",
                 peer=context.peer(),
                 keys=[one.symbol for one in known],
                 results=results,
                 snapshot=lambda: self._consolidated.snapshot(known),
-                resume_outcome=outcome,
-                resume_note=note,
-                resumable=False,
             )
             async with aclosing(self._hub.serve(self._consolidated.topic, plan, respond)) as messages:
                 async for message in messages:

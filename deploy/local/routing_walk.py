@@ -52,6 +52,18 @@ class RoutedSetting:
     quantity: str
     run_id: str
 
+    def order(self, name: str) -> order_pb2.NewOrder:
+        """Market buy of it all; `name` makes its key."""
+        return order_pb2.NewOrder(
+            account_id=self.account_id,
+            client_order_id=f"{self.run_id}-{name}",
+            symbol=self.symbol,
+            side=order_pb2.SIDE_BUY,
+            order_type=order_pb2.ORDER_TYPE_MARKET,
+            time_in_force=order_pb2.TIME_IN_FORCE_IOC,
+            quantity=self.quantity,
+        )
+
 
 class RoutingWalk:
     """One plan, one order. Run it with `run`."""
@@ -69,7 +81,7 @@ class RoutingWalk:
 
     async def _plan(self) -> None:
         """A plan that holds against the books; anew where they changed places under it."""
-        request = routing_service_pb2.PlanRouteRequest(order=self._order(), instruction=_best_price())
+        request = routing_service_pb2.PlanRouteRequest(order=self._setting.order("routed"), instruction=_best_price())
         otherwise = ""
         for _ in range(TRIES):
             before = await self._costs()
@@ -86,7 +98,9 @@ class RoutingWalk:
 
     async def _submit(self) -> None:
         request = routing_service_pb2.SubmitRoutedOrderRequest(
-            order=self._order(), instruction=_best_price(), ack_level=order_service_pb2.ACK_LEVEL_TERMINAL
+            order=self._setting.order("routed"),
+            instruction=_best_price(),
+            ack_level=order_service_pb2.ACK_LEVEL_TERMINAL,
         )
         reply = await call(self._routing.SubmitRoutedOrder, request)
         route = reply.route
@@ -142,17 +156,6 @@ class RoutingWalk:
             self._tell("first" if not place else "next", describe(one, None if not place else best))
 
     # --- plumbing --------------------------------------------------------------------------------------------
-
-    def _order(self) -> order_pb2.NewOrder:
-        return order_pb2.NewOrder(
-            account_id=self._setting.account_id,
-            client_order_id=f"{self._setting.run_id}-routed",
-            symbol=self._setting.symbol,
-            side=order_pb2.SIDE_BUY,
-            order_type=order_pb2.ORDER_TYPE_MARKET,
-            time_in_force=order_pb2.TIME_IN_FORCE_IOC,
-            quantity=self._setting.quantity,
-        )
 
     def _tell(self, step: str, text: str) -> None:
         tell(self._say, step, text)

@@ -44,7 +44,7 @@ class SplitWalk:
 
     async def _split(self) -> None:
         """The parts add up to the order, at every venue; as one order it reads as their sum."""
-        order = self._order("split")
+        order = self._setting.order("split")
         reply = await call(
             self._routing.SubmitRoutedOrder,
             routing_service_pb2.SubmitRoutedOrderRequest(
@@ -76,7 +76,7 @@ class SplitWalk:
 
     async def _be_refused(self) -> None:
         """A limit below the order refuses it before anything is sent; then the limit is taken away again."""
-        order = self._order("over")
+        order = self._setting.order("over")
         bound = format_decimal(EXACT.multiply(Decimal(order.quantity), _HALF))
         await self._set_limit(bound)
         self._tell("limit", f"at most {bound} {order.symbol} in one order, from now on")
@@ -108,17 +108,6 @@ class SplitWalk:
         if bound is not None:
             request.limit = bound
         await call(self._risk.UpdateLimit, request)
-
-    def _order(self, name: str) -> order_pb2.NewOrder:
-        return order_pb2.NewOrder(
-            account_id=self._setting.account_id,
-            client_order_id=f"{self._setting.run_id}-{name}",
-            symbol=self._setting.symbol,
-            side=order_pb2.SIDE_BUY,
-            order_type=order_pb2.ORDER_TYPE_MARKET,
-            time_in_force=order_pb2.TIME_IN_FORCE_IOC,
-            quantity=self._setting.quantity,
-        )
 
     def _tell(self, step: str, text: str) -> None:
         tell(self._say, step, text)

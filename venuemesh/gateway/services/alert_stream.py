@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from venuemesh.gateway.market_data import worst_link
 from venuemesh.gateway.services.parts import Context, GatewayParts
 from venuemesh.gateway.services.requests import check_enum
-from venuemesh.gateway.services.streams import accepted, snapshot_only
+from venuemesh.gateway.services.streams import accepted, snapshot_plan
 from venuemesh.stream_options import EVENTS, parse_stream_options
-from venuemesh.streaming import Entry, StreamHub, StreamPlan, Topic, responder
+from venuemesh.streaming import Entry, StreamHub, Topic, responder
 from venuemesh.v1 import operations_pb2
 from venuemesh.v1 import operations_service_pb2 as wire
 
@@ -34,18 +33,14 @@ class AlertStream:
         """Lasting alerts of at least a severity, then each change."""
         check_enum(request.min_severity, operations_pb2.AlertSeverity, "min_severity", optional=True)
         terms, least = parse_stream_options(request.options, EVENTS), request.min_severity
-        outcome, note = snapshot_only(terms)
-        plan: StreamPlan[operations_pb2.Alert] = StreamPlan(
-            terms=terms,
+        plan = snapshot_plan(
+            terms,
             method="/venuemesh.v1.OperationsService/StreamAlerts",
             peer=context.peer(),
+            snapshot=lambda: self._lasting(least),
             results=[accepted(self._parts.venue.name)],
             accepts=lambda alert: alert.severity >= least,
-            snapshot=lambda: self._lasting(least),
-            resume_outcome=outcome,
-            resume_note=note,
-            resumable=False,
-            link_state=lambda: worst_link(link.state for link in self._parts.venue.links()),
+            link_state=self._parts.market.link_state,
         )
         async with aclosing(self._hub.serve(self._topic, plan, self._respond)) as messages:
             async for message in messages:

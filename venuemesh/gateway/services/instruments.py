@@ -6,13 +6,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from venuemesh.gateway.market_data import worst_link
 from venuemesh.gateway.services.parts import Context, GatewayParts
 from venuemesh.gateway.services.requests import check_enum, check_symbols, required
-from venuemesh.gateway.services.streams import accepted, snapshot_only
+from venuemesh.gateway.services.streams import accepted, snapshot_plan
 from venuemesh.paging import Pager
 from venuemesh.stream_options import PRICES, parse_stream_options
-from venuemesh.streaming import Entry, StreamHub, StreamPlan, Topic, responder
+from venuemesh.streaming import Entry, StreamHub, Topic, responder
 from venuemesh.v1 import instrument_pb2, instrument_service_pb2_grpc
 from venuemesh.v1 import instrument_service_pb2 as wire
 
@@ -63,18 +62,13 @@ class InstrumentServicer(instrument_service_pb2_grpc.InstrumentServiceServicer):
     ) -> AsyncGenerator[wire.StreamInstrumentUpdatesResponse, None]:
         """Every instrument, then each that is listed, changed or, as DELISTED, gone; a slow reader gets the latest."""
         self._parts.desk.check_venue(request.venue)
-        terms = parse_stream_options(request.options, PRICES)
-        outcome, note = snapshot_only(terms)
-        plan: StreamPlan[instrument_pb2.Instrument] = StreamPlan(
-            terms=terms,
+        plan = snapshot_plan(
+            parse_stream_options(request.options, PRICES),
             method="/venuemesh.v1.InstrumentService/StreamInstrumentUpdates",
             peer=context.peer(),
-            results=[accepted(self._parts.venue.name)],
             snapshot=self._snapshot,
-            resume_outcome=outcome,
-            resume_note=note,
-            resumable=False,
-            link_state=lambda: worst_link(link.state for link in self._parts.venue.links()),
+            results=[accepted(self._parts.venue.name)],
+            link_state=self._parts.market.link_state,
         )
         async with aclosing(self._hub.serve(self._topic, plan, self._respond)) as messages:
             async for message in messages:

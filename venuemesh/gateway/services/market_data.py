@@ -25,7 +25,7 @@ from venuemesh.gateway.services.book_wire import Scales, cut, scales_of, to_orde
 from venuemesh.gateway.services.candles import ask_candles
 from venuemesh.gateway.services.parts import Context, GatewayParts
 from venuemesh.gateway.services.requests import MAX_SYMBOLS, check_enum, check_symbols, missing, required
-from venuemesh.gateway.services.streams import accepted, refused, snapshot_only
+from venuemesh.gateway.services.streams import accepted, refused, snapshot_plan
 from venuemesh.gateway.venue import Feed
 from venuemesh.paging import Pager, page_size
 from venuemesh.stream_options import EVENTS, PRICES, StreamRules, parse_stream_options
@@ -265,21 +265,17 @@ class MarketDataServicer(market_data_service_pb2_grpc.MarketDataServiceServicer)
         self._parts.desk.check_venue(request.venue)
         symbols = check_symbols(request.symbols, needed=True)
         terms = parse_stream_options(request.options, rules)
-        outcome, note = snapshot_only(terms)
         market = self._parts.market
         reader = Reader(self._parts, feed, interval, on_join)
         stream_id = ""
         try:
-            plan: StreamPlan[Any] = StreamPlan(
-                terms=terms,
+            plan: StreamPlan[Any] = snapshot_plan(
+                terms,
                 method=SERVICE + method,
                 peer=context.peer(),
                 results=[reader.add(symbol)[0] for symbol in symbols],
-                keys=[key.topic_key for key in reader.keys],
                 snapshot=lambda: market.snapshot(reader.keys),
-                resume_outcome=outcome,
-                resume_note=note,
-                resumable=False,
+                keys=[key.topic_key for key in reader.keys],
                 link_state=market.link_state,
             )
             async with aclosing(self._hub.serve(market.topics[feed], plan, respond)) as messages:

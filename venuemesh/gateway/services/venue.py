@@ -7,13 +7,12 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from venuemesh.errors import Reason
-from venuemesh.gateway.market_data import worst_link
 from venuemesh.gateway.order_wire import timestamp
 from venuemesh.gateway.services.parts import Context, GatewayParts
 from venuemesh.gateway.services.requests import check_symbols
-from venuemesh.gateway.services.streams import accepted, refused, snapshot_only
+from venuemesh.gateway.services.streams import accepted, refused, snapshot_plan
 from venuemesh.stream_options import Policy, StreamRules, parse_stream_options
-from venuemesh.streaming import Entry, StreamHub, StreamPlan, Topic, responder
+from venuemesh.streaming import Entry, StreamHub, Topic, responder
 from venuemesh.v1 import stream_pb2, venue_pb2, venue_service_pb2_grpc
 from venuemesh.v1 import venue_service_pb2 as wire
 
@@ -57,18 +56,14 @@ class VenueServicer(venue_service_pb2_grpc.VenueServiceServicer):
         terms = parse_stream_options(request.options, STATUSES)
         name = self._parts.venue.name
         wanted = not asked or name in asked
-        outcome, note = snapshot_only(terms)
-        plan: StreamPlan[venue_pb2.VenueStatus] = StreamPlan(
-            terms=terms,
+        plan = snapshot_plan(
+            terms,
             method="/venuemesh.v1.VenueService/StreamVenueStatus",
             peer=context.peer(),
+            snapshot=lambda: [self._now()] if wanted else [],
             results=[self._result(venue) for venue in asked or [name]],
             accepts=lambda _status: wanted,
-            snapshot=lambda: [self._now()] if wanted else [],
-            resume_outcome=outcome,
-            resume_note=note,
-            resumable=False,
-            link_state=lambda: worst_link(link.state for link in self._parts.venue.links()),
+            link_state=self._parts.market.link_state,
         )
         async with aclosing(self._hub.serve(self._topic, plan, self._respond)) as messages:
             async for message in messages:
