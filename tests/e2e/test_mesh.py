@@ -255,7 +255,8 @@ async def test_gateway_killed_after_the_request_left_finds_its_one_order(tmp_pat
 async def test_broker_gone_refuses_orders_passes_cancels_and_needs_no_restart(mesh: Mesh) -> None:
     """No journal, no order; a cancel gets through; all is well when the broker is back."""
     await submit(mesh, limit_order("before-outage", price="20000"))
-    mesh.kill("nats")
+    # Killed at once it would be back so soon that it could still store what the client sends again.
+    mesh.kill("nats", signal.SIGSTOP)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await mesh.orders("gateway_hyperliquid").SubmitOrder(limit_order("during", price="20000"), timeout=TIMEOUT_S)
     error = error_from_rpc(caught.value, is_write=True)
@@ -264,6 +265,7 @@ async def test_broker_gone_refuses_orders_passes_cancels_and_needs_no_restart(me
         order_service_pb2.CancelOrderRequest(reference=by_key("before-outage")), timeout=TIMEOUT_S
     )
     assert canceled.outcome == order_service_pb2.CANCEL_OUTCOME_CANCELED
+    mesh.kill("nats")
     await mesh.wait_for_message("nats is up again")
     after = await submit_until_answered(mesh, limit_order("after-outage", price="20000"))
     assert after.outcome == order_service_pb2.SUBMIT_OUTCOME_ACKNOWLEDGED
