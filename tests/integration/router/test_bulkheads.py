@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from router.server import Router
 from tests.broker import Broker
 from tests.integration.router.support import (
     ACCOUNT,
+    SYMBOL,
     WAIT_S,
     Gateway,
     gateways,
@@ -123,12 +125,23 @@ async def test_venue_that_gives_no_book_is_not_waited_for_by_every_decision(
     request = routing_service_pb2.PlanRouteRequest(order=new_order(""))
     async with (
         gateways(stuck, well),
-        running(broker.url, stuck, well, books={"fetch_timeout_s": 0.5}) as (_, channel),
+        running(broker.url, stuck, well, books={"fetch_timeout_s": 0.5}) as (router, channel),
     ):
         stub = routing_service_pb2_grpc.RoutingServiceStub(channel)
+        await until_followed(router, "well")
         plans = [(await stub.PlanRoute(request, timeout=30)).plan for _ in range(4)]
-    assert all([leg.venue for leg in plan.legs] == ["well"] for plan in plans[1:])
+    assert [[leg.venue for leg in plan.legs] for plan in plans] == [["well"]] * 4
     assert hanging.arrived == 1
+
+
+async def until_followed(router: Router, venue: str) -> None:
+    """Wait for the book stream of a venue, however long the machine takes to its first book."""
+    told, link = asyncio.Event(), router.venues.get(venue)
+    router.feeds.on_change.append(lambda symbol: told.set())
+    async with asyncio.timeout(WAIT_S):
+        while router.feeds.peek(link, SYMBOL)[0] is None:
+            told.clear()
+            await told.wait()
 
 
 async def test_submits_that_nobody_answers_open_the_breaker_and_further_ones_are_refused_at_once(
