@@ -1,15 +1,12 @@
 """Snapshots of the fold on JetStream: a restart loads the newest that fits and folds only the log behind it.
 
-A snapshot is written in parts into one of two slots, in turn, its first part last; each part names the whole by its
-hash. So a write that was cut short, or that another aggregator wrote into, is seen as no snapshot, and the other slot
-or the log itself is there. Nothing is trusted that does not fit the log: its epoch, its length, and the very message at
-the snapshot's place must be the same.
+Nothing is trusted that does not fit the log: its epoch, its length, and the very message at the snapshot's place must
+be the same. What does not fit is passed over: the other slot and the log itself are there.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
@@ -24,7 +21,8 @@ from venuemesh.bus import Bus
 from venuemesh.clock import Clock
 from venuemesh.errors import JournalUnavailable
 from venuemesh.metrics import Metrics
-from venuemesh.subjects import EVENT_STREAM, ROOT, SNAPSHOT_STREAM, Kind, subject
+from venuemesh.snapshot_slots import BadSnapshot, SnapshotFormat, SnapshotSlots
+from venuemesh.subjects import EVENT_STREAM, ROOT
 from venuemesh.v1 import portfolio_state_pb2
 
 log = logging.getLogger(__name__)
@@ -32,61 +30,27 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 """Version of the fold. Raise it with every change of what the same events fold to, or of how the state is kept."""
 PART_BYTES = 512 * 1024
-MAX_PARTS = 128
-SLOTS = 2
+FORM = SnapshotFormat(version=FORMAT, max_parts=128)
 RECALL_MESSAGES = 4_096
 RECALL_TIMEOUT_S = 5.0
 SERVICE = "aggregator"
 ALL_EVENTS = f"{ROOT}.>"
 
 
-class BadSnapshot(Exception):
-    """What is stored is no whole snapshot of this version, or not of this log; the text says why."""
-
-
-def cut(state: portfolio_state_pb2.PortfolioState) -> list[portfolio_state_pb2.SnapshotPart]:
-    """The parts of a snapshot.
-
-    Raises:
-        BadSnapshot: it is larger than `MAX_PARTS`.
-    """
+def encode(state: portfolio_state_pb2.PortfolioState) -> list[bytes]:
+    """A snapshot in payloads of at most `PART_BYTES`."""
     whole = state.SerializeToString(deterministic=True)
-    payloads = [whole[begin : begin + PART_BYTES] for begin in range(0, len(whole), PART_BYTES)]
-    if len(payloads) > MAX_PARTS:
-        raise BadSnapshot(f"{len(whole)} bytes are more than {MAX_PARTS} parts of {PART_BYTES}")
-    digest = hashlib.sha256(whole).digest()
-    return [
-        portfolio_state_pb2.SnapshotPart(
-            format=FORMAT,
-            epoch=state.epoch,
-            sequence=state.sequence,
-            sha256=digest,
-            index=index,
-            count=len(payloads),
-            payload=payload,
-        )
-        for index, payload in enumerate(payloads)
-    ]
+    return [whole[begin : begin + PART_BYTES] for begin in range(0, len(whole), PART_BYTES)]
 
 
-def join(parts: Sequence[portfolio_state_pb2.SnapshotPart]) -> portfolio_state_pb2.PortfolioState:
-    """The snapshot that was cut into these.
+def decode(payloads: Sequence[bytes]) -> portfolio_state_pb2.PortfolioState:
+    """The snapshot in these payloads.
 
     Raises:
-        BadSnapshot: they are not the parts of one, or not of this version.
+        BadSnapshot: they are none.
     """
-    first = parts[0]
-    if first.format != FORMAT:
-        raise BadSnapshot(f"format {first.format} is not {FORMAT}")
-    if len(parts) != first.count or any(
-        (part.index, part.sha256) != (index, first.sha256) for index, part in enumerate(parts)
-    ):
-        raise BadSnapshot("its parts are of different snapshots")
-    whole = b"".join(part.payload for part in parts)
-    if hashlib.sha256(whole).digest() != first.sha256:
-        raise BadSnapshot("its checksum is wrong")
     try:
-        return portfolio_state_pb2.PortfolioState.FromString(whole)
+        return portfolio_state_pb2.PortfolioState.FromString(b"".join(payloads))
     except DecodeError as error:
         raise BadSnapshot(f"it cannot be read: {error}") from None
 
@@ -107,7 +71,7 @@ class SnapshotStore:
         self._bus = bus
         self._clock = clock
         self._options = options
-        self._newest_slot = SLOTS - 1
+        self._slots = SnapshotSlots(bus, SERVICE, form=FORM, on_unusable=self._note_unusable)
         self._saved: tuple[str, int] = ("", 0)
         self._saved_at_s: float | None = None
         self._bytes = metrics.gauge("aggregator_snapshot_bytes", "Size of the last snapshot written.")
@@ -123,53 +87,23 @@ class SnapshotStore:
         Raises:
             JournalUnavailable: the broker does not answer.
         """
-        for slot, state in await self._stored():
+        for snapshot in await self._slots.stored():
             aggregate = make()
             try:
+                state = decode(snapshot.payloads)
                 await self._require_fit(epoch, state)
                 aggregate.load(state)
             except (BadSnapshot, BadEvent, ArithmeticError) as error:
-                self._note_unusable(slot, error)
+                self._note_unusable(snapshot.slot, error)
                 continue
             await self._recall(aggregate)
-            self._newest_slot, self._saved = slot, (epoch, state.sequence)
+            self._slots.use(snapshot.slot)
+            self._saved = (epoch, state.sequence)
             self._saved_at_s = self._clock.monotonic_s()
             self._sequence.set(state.sequence)
-            log.info("snapshot_loaded", extra={"sequence": state.sequence, "slot": slot})
+            log.info("snapshot_loaded", extra={"sequence": state.sequence, "slot": snapshot.slot})
             return aggregate
         return make()
-
-    async def _stored(self) -> list[tuple[int, portfolio_state_pb2.PortfolioState]]:
-        """Whole snapshots with their slots, newest first."""
-        found = []
-        for slot in range(SLOTS):
-            try:
-                state = await self._read(slot)
-            except BadSnapshot as error:
-                self._note_unusable(slot, error)
-                continue
-            if state is not None:
-                found.append((slot, state))
-        return sorted(found, key=lambda one: one[1].sequence, reverse=True)
-
-    async def _read(self, slot: int) -> portfolio_state_pb2.PortfolioState | None:
-        first = await self._part(slot, 0)
-        if first is None:
-            return None
-        parts = [first]
-        for index in range(1, min(first.count, MAX_PARTS)):
-            part = await self._part(slot, index)
-            if part is None:
-                break
-            parts.append(part)
-        return join(parts)
-
-    async def _part(self, slot: int, index: int) -> portfolio_state_pb2.SnapshotPart | None:
-        stored = await self._bus.last(SNAPSHOT_STREAM, _subject(slot, index))
-        try:
-            return None if stored is None else portfolio_state_pb2.SnapshotPart.FromString(stored.payload)
-        except DecodeError as error:
-            raise BadSnapshot(f"part {index} cannot be read: {error}") from None
 
     async def _require_fit(self, epoch: str, state: portfolio_state_pb2.PortfolioState) -> None:
         if state.epoch != epoch:
@@ -235,17 +169,9 @@ class SnapshotStore:
             BadSnapshot: it is too large. JournalUnavailable: the broker did not confirm it.
         """
         state = aggregate.save()
-        parts = cut(state)
-        slot = (self._newest_slot + 1) % SLOTS
-        for part in reversed(parts):
-            await self._bus.publish(_subject(slot, part.index), part.SerializeToString())
-        self._newest_slot, self._saved = slot, (state.epoch, state.sequence)
-        size = sum(len(part.payload) for part in parts)
+        size = await self._slots.write(state.epoch, state.sequence, encode(state))
+        self._saved = (state.epoch, state.sequence)
         self._written.inc()
         self._bytes.set(size)
         self._sequence.set(state.sequence)
         log.info("snapshot_written", extra={"sequence": state.sequence, "bytes": size})
-
-
-def _subject(slot: int, index: int) -> str:
-    return subject(Kind.SNAPSHOT, SERVICE, str(slot), str(index))

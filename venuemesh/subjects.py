@@ -163,7 +163,7 @@ def stream_specs(
         StreamSpec(
             name=SNAPSHOT_STREAM,
             subjects=_all_of((Kind.SNAPSHOT,)),
-            description="State of the aggregator's fold, the newest per slot and part",
+            description="State of folds of the event log, the newest per slot and part",
             max_messages_per_subject=1,
         ),
     ]

@@ -12,10 +12,11 @@ import grpc.aio
 import nats
 import pytest
 
-from aggregator.snapshots import FORMAT, cut
+from aggregator.snapshots import FORM, FORMAT, encode
 from tests.broker import Broker
 from tests.integration.aggregator.world import PATIENCE_S, Publisher, World, aggregating, at, is_a, read_until
 from tests.unit.aggregator.gateway_events import BTC, Gateway, PortfolioClient, comparable
+from venuemesh.snapshot_slots import cut
 from venuemesh.subjects import EVENT_STREAM, SNAPSHOT_STREAM, Kind, subject
 from venuemesh.v1 import portfolio_service_pb2, portfolio_state_pb2, stream_pb2
 
@@ -129,7 +130,8 @@ def ahead_of_the_log(part: portfolio_state_pb2.SnapshotPart) -> None:
 
 
 def _rewrite(part: portfolio_state_pb2.SnapshotPart, state: portfolio_state_pb2.PortfolioState) -> None:
-    part.CopyFrom(cut(state)[0])
+    (again,) = cut(FORM, state.epoch, state.sequence, encode(state))
+    part.CopyFrom(again)
 
 
 @pytest.mark.parametrize("spoil", [of_another_format, damaged, of_another_log, of_another_message, ahead_of_the_log])

@@ -11,16 +11,17 @@ from hypothesis import strategies as st
 from aggregator import snapshots
 from aggregator.aggregate import Aggregate
 from aggregator.messages import Record, replayed
-from aggregator.snapshots import BadSnapshot, cut, join
+from aggregator.snapshots import decode, encode
 from tests.fakes import ManualClock
 from tests.unit.aggregator.gateway_events import BTC, EPOCH, Gateway, stored
 from tests.unit.aggregator.test_aggregate import Desk, Disorder
+from venuemesh.snapshot_slots import BadSnapshot
 from venuemesh.v1 import event_pb2, portfolio_state_pb2
 
 
 def loaded(state: portfolio_state_pb2.PortfolioState) -> Aggregate:
     aggregate = Aggregate(ManualClock(), EPOCH)
-    aggregate.load(join([portfolio_state_pb2.SnapshotPart.FromString(p.SerializeToString()) for p in cut(state)]))
+    aggregate.load(decode(encode(state)))
     return aggregate
 
 
@@ -107,43 +108,15 @@ def test_checkpoints_of_a_snapshot_read_the_log_again_in_order(seed: int) -> Non
         assert again == wanted
 
 
-def parts_of_two() -> tuple[list[portfolio_state_pb2.SnapshotPart], list[portfolio_state_pb2.SnapshotPart]]:
-    desk, gateway = Desk(), Gateway()
-    desk.store(gateway.balance(1))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(snapshots, "PART_BYTES", 100)
-        first = cut(desk.aggregate.save())
-        desk.store(gateway.balance(2))
-        return first, cut(desk.aggregate.save())
-
-
-def test_parts_of_different_snapshots_are_no_snapshot() -> None:
-    """Two writers in one slot, or one that died halfway."""
-    first, second = parts_of_two()
-    assert len(first) == len(second) > 2
-    assert join(second).sequence == 2
-    for mixed in ([first[0], *second[1:]], second[:-1], [*second[:-1], second[0]]):
-        with pytest.raises(BadSnapshot, match="parts"):
-            join(mixed)
-
-
-def test_damaged_or_foreign_snapshot_is_refused() -> None:
-    """A flipped byte, another version of the fold, bytes that are no state."""
-    _, parts = parts_of_two()
-    parts[1].payload = b"x" + parts[1].payload[1:]
-    with pytest.raises(BadSnapshot, match="checksum"):
-        join(parts)
-    parts[0].format += 1
-    with pytest.raises(BadSnapshot, match="format"):
-        join(parts)
-
-
-def test_snapshot_too_large_is_not_written() -> None:
-    """The store is bounded; the log is still there."""
+def test_snapshot_is_cut_and_joined() -> None:
+    """A state larger than one payload comes back whole; bytes that are none are refused."""
     desk = Desk()
     desk.store(Gateway().balance(1))
+    state = desk.aggregate.save()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(snapshots, "PART_BYTES", 8)
-        patch.setattr(snapshots, "MAX_PARTS", 4)
-        with pytest.raises(BadSnapshot, match="more than 4 parts"):
-            cut(desk.aggregate.save())
+        payloads = encode(state)
+    assert len(payloads) > 2
+    assert decode(payloads) == state
+    with pytest.raises(BadSnapshot, match="cannot be read"):
+        decode([*payloads, b"\xff"])
