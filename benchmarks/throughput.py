@@ -51,11 +51,14 @@ async def _at_once(requests: Sequence[Any], work: Callable[[Any], Awaitable[None
     return len(requests) / (time.perf_counter() - began_s)
 
 
-async def measure(mesh: Mesh, *, orders: int, most: int = MOST_ORDERS, refill_s: float = BUDGET_S) -> dict[str, Any]:
+async def measure(
+    mesh: Mesh, *, orders: int, most: int = MOST_ORDERS, refill_s: float = BUDGET_S, patience_s: float = PATIENCE_S
+) -> dict[str, Any]:
     """Rates through gateway, router and a bare echo, then the spent budget at the gateway.
 
     Args:
         refill_s: waited before that, so that nothing spent earlier comes back while it lasts.
+        patience_s: what a caller gives an order once the budget is spent; it is held back for that long.
     """
     price, run_id = await reference_price(mesh), f"t{time.time_ns() // 1_000_000}"
     found: dict[str, Any] = {}
@@ -75,18 +78,18 @@ async def measure(mesh: Mesh, *, orders: int, most: int = MOST_ORDERS, refill_s:
             if name == "gateway":
                 gateway = way
         await asyncio.sleep(refill_s)
-        found["spent budget"] = await _spent(gateway, most)
+        found["spent budget"] = await _spent(gateway, most, patience_s)
     return found
 
 
-async def _spent(way: OverGrpc, most: int) -> dict[str, Any]:
+async def _spent(way: OverGrpc, most: int, patience_s: float) -> dict[str, Any]:
     """Orders until one is held back; then cancels, one after the other, while many more orders want to pass."""
     live: list[Any] = []
     taken = held = 0
     for _ in range(most):
         request = way.request()
         try:
-            await way.send(request, PATIENCE_S)
+            await way.send(request, patience_s)
         except NotTaken as error:
             if not _is_held(error):
                 raise
@@ -102,14 +105,14 @@ async def _spent(way: OverGrpc, most: int) -> dict[str, Any]:
         nonlocal held
         while len(times_s) < len(live):
             try:
-                await way.send(way.request(), PATIENCE_S)
+                await way.send(way.request(), patience_s)
             except NotTaken as error:
                 held += _is_held(error)
 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(WORKERS):
             tasks.create_task(press())
-        await asyncio.sleep(PATIENCE_S)
+        await asyncio.sleep(patience_s)
         for request in live:
             began_s = time.perf_counter()
             await way.take_back(request)

@@ -150,15 +150,13 @@ async def test_submits_that_nobody_answers_open_the_breaker_and_further_ones_are
     """A venue that hangs costs its callers three deadlines, then CIRCUIT_OPEN tells them without waiting."""
     stuck = Gateway("stuck")
     hanging = Hanging(stuck, "SubmitOrder")
-    rules = {"breaker": {"min_timeout_s": 0.0, "open_s": 600.0, "open_cap_s": 600.0}}
+    rules = {"breaker": {"min_timeout_s": 0.0, "open_s": 600.0, "open_cap_s": 600.0}, "reserve_s": 3.0}
     async with gateways(stuck), running(broker.url, stuck, gateway=rules) as (_, channel):
         stub = orders(channel)
-        answers = [
-            await stub.SubmitOrder(submit_request(f"k{place}", venue="stuck"), timeout=0.4) for place in range(3)
-        ]
+        answers = [await stub.SubmitOrder(submit_request(f"k{place}", venue="stuck"), timeout=4) for place in range(3)]
         error = await refused(stub.SubmitOrder(submit_request("k9", venue="stuck"), timeout=30))
         refused_at = hanging.arrived
-        again = await stub.SubmitOrder(submit_request("k0", venue="stuck"), timeout=0.4)
+        again = await stub.SubmitOrder(submit_request("k0", venue="stuck"), timeout=4)
     assert again.outcome == pb.SUBMIT_OUTCOME_UNKNOWN, "its key is in doubt: it must not read that nothing was sent"
     assert [answer.outcome for answer in answers] == [pb.SUBMIT_OUTCOME_UNKNOWN] * 3
     assert (error.reason, error.sent, refused_at) == (Reason.CIRCUIT_OPEN, Sent.NO, 3)
@@ -194,11 +192,12 @@ async def test_repeats_end_with_their_budget_and_cancels_have_their_own(broker: 
 async def test_slow_read_is_asked_twice_and_the_first_answer_counts(broker: Broker) -> None:
     """The attempt that lost is cancelled at the gateway; no more than one reading in twenty-five is a second one."""
     gateway = Gateway("only")
-    async with gateways(gateway), running(broker.url, gateway, gateway={"hedge_after_s": 0.01}) as (router, channel):
+    bounds = {"hedge_after_s": 0.01, "reserve_s": 3.0}
+    async with gateways(gateway), running(broker.url, gateway, gateway=bounds) as (router, channel):
         stub = orders(channel)
-        await stub.SubmitOrder(submit_request("k1", venue="only"), timeout=5)
+        await stub.SubmitOrder(submit_request("k1", venue="only"), timeout=30)
         for _ in range(24):
-            await stub.GetOrder(get_request("only"), timeout=5)
+            await stub.GetOrder(get_request("only"), timeout=30)
         first = asyncio.Event()
         hanging = Hanging(gateway)
 
@@ -220,7 +219,7 @@ async def test_slow_read_is_asked_twice_and_the_first_answer_counts(broker: Brok
         while budget.take():
             pass
         hung = Hanging(gateway, "GetOrder")
-        error = await refused(stub.GetOrder(get_request("only"), timeout=0.4))
+        error = await refused(stub.GetOrder(get_request("only"), timeout=4))
     assert answer.order.order_id == "only-k1"
     assert len(gateway.requests) == before + 3, "two attempts, and one alone when the budget was spent"
     assert (error.reason, hung.arrived) == (Reason.DEADLINE_TOO_SHORT, 1)

@@ -217,9 +217,9 @@ async def test_list_when_one_venue_hangs_gives_the_rest_before_the_deadline(brok
         await asyncio.Event().wait()
 
     hung.on["ListPositions"] = hang
-    async with gateways(here, hung), running(broker.url, here, hung) as (_, channel):
+    async with gateways(here, hung), running(broker.url, here, hung, gateway={"reserve_s": 3.0}) as (_, channel):
         stub = account_service_pb2_grpc.AccountServiceStub(channel)
-        call = stub.ListPositions(account_service_pb2.ListPositionsRequest(account_id=ACCOUNT), timeout=0.8)
+        call = stub.ListPositions(account_service_pb2.ListPositionsRequest(account_id=ACCOUNT), timeout=5)
         answer = await call
         trailers = [value for key, value in await call.trailing_metadata() if key == "x-venuemesh-unreached"]
     assert [one.venue for one in answer.positions] == ["here"]

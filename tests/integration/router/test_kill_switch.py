@@ -150,14 +150,15 @@ async def test_kill_switch_of_a_scope_leaves_the_rest_alone(broker: Broker) -> N
         assert (await front.submit("d", venue=SECOND)).outcome == wire.SUBMIT_OUTCOME_ACKNOWLEDGED
 
 
-async def test_kill_switch_cancels_as_soon_as_a_venue_is_back(broker: Broker) -> None:
+async def test_kill_switch_cancels_as_soon_as_a_venue_is_back(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer names what is not verified; the work goes on by itself."""
+    monkeypatch.setattr("router.risk_kill.RESERVE_S", 3.0)
     one, two = fake_venue(), fake_venue(SECOND)
     async with served(broker, one, two) as gateways, fronted(broker, gateways) as front:
         await rest(gateways[VENUE], "a")
         await rest(gateways[SECOND], "c")
         two.go_down()
-        kill = await front.kill(timeout=3)
+        kill = await front.kill(timeout=5)
         rows = {row.venue: row for row in kill.venues}
         assert rows[VENUE].verified and not rows[SECOND].verified
         assert rows[SECOND].remaining_orders == 1 and rows[SECOND].message
@@ -166,15 +167,18 @@ async def test_kill_switch_cancels_as_soon_as_a_venue_is_back(broker: Broker) ->
         assert not open_at(two)
 
 
-async def test_kill_switch_reaches_a_gateway_that_was_down_when_it_starts_again(broker: Broker) -> None:
+async def test_kill_switch_reaches_a_gateway_that_was_down_when_it_starts_again(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its orders survived it at the venue; nothing new is taken before they are gone."""
+    monkeypatch.setattr("router.risk_kill.RESERVE_S", 3.0)
     venue = fake_venue()
     async with served(broker, venue) as gateways:
         await rest(gateways[VENUE], "a")
         await gateways[VENUE].core.log.flush()
         port = gateways[VENUE].server.address
     async with fronted(broker, {VENUE: port}) as front:
-        kill = await front.kill(timeout=2)
+        kill = await front.kill(timeout=4)
         assert [row.verified for row in kill.venues] == [False]
     assert len(open_at(venue)) == 1
     async with served(broker, venue) as gateways, fronted(broker, gateways) as front:

@@ -106,13 +106,14 @@ async def test_order_of_unknown_outcome_keeps_its_room_until_its_gateway_says_it
         raise OrderNotFound("no such order")
 
     gateway.on["SubmitOrder"], gateway.on["GetOrder"] = hang, find
-    async with gateways_of(gateway), running(broker.url, gateway, risk=FAST) as (router, channel):
+    bounds = {"reserve_s": 3.0}
+    async with gateways_of(gateway), running(broker.url, gateway, risk=FAST, gateway=bounds) as (router, channel):
         front = Front(router, OrderServiceStub(channel), RiskServiceStub(channel))
         await front.limit(MAX_OPEN, "1")
         request = submit_request("a", venue="only", order_type=order_pb2.ORDER_TYPE_MARKET)
-        answer = await front.orders.SubmitOrder(request, timeout=1.0)
+        answer = await front.orders.SubmitOrder(request, timeout=4)
         assert answer.outcome == wire.SUBMIT_OUTCOME_UNKNOWN
-        held = await refusal(front.orders.SubmitOrder(submit_request("b", venue="only"), timeout=2))
+        held = await refusal(front.orders.SubmitOrder(submit_request("b", venue="only"), timeout=10))
         assert held.reason is Reason.RISK_LIMIT_REACHED
         await until(lambda: not len(front.book))
         assert asked.is_set()

@@ -555,10 +555,11 @@ async def test_cancel_a_gateway_refuses_to_its_caller_fences_nothing(broker: Bro
         raise PermissionDenied("not yours")
 
     two.on["SubmitOrder"], two.on["CancelOrder"] = hang, deny
-    async with gateways(one, two), running(broker.url, one, two) as (router, channel):
-        made = await orders(channel).SubmitOrder(submit_request(quantity="8"), timeout=2)
+    bounds = {"reserve_s": 3.0}
+    async with gateways(one, two), running(broker.url, one, two, gateway=bounds) as (router, channel):
+        made = await orders(channel).SubmitOrder(submit_request(quantity="8"), timeout=5)
         request = order_service_pb2.CancelOrderRequest(reference=reference(client_order_id="k1"))
-        answer = await orders(channel).CancelOrder(request, timeout=5)
+        answer = await orders(channel).CancelOrder(request, timeout=10)
         child = new_order(child_key(ACCOUNT, "k1", "two"), venue="two")
         evidence = await RouteJournal(router.bus, SystemClock()).evidence(child)
     assert made.outcome == order_service_pb2.SUBMIT_OUTCOME_UNKNOWN

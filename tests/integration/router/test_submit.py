@@ -118,10 +118,10 @@ async def test_submit_when_gateway_hangs_answers_unknown_before_the_deadline(bro
         await asyncio.Event().wait()
 
     gateway.on["SubmitOrder"] = hang
-    async with gateways(gateway), running(broker.url, gateway) as (_, channel):
-        answer = await orders(channel).SubmitOrder(submit_request(venue="only"), timeout=0.6)
+    async with gateways(gateway), running(broker.url, gateway, gateway={"reserve_s": 3.0}) as (_, channel):
+        answer = await orders(channel).SubmitOrder(submit_request(venue="only"), timeout=4)
     assert answer.outcome == order_service_pb2.SUBMIT_OUTCOME_UNKNOWN
-    assert gateway.time_left_s[-1] <= 0.5
+    assert gateway.time_left_s[-1] < 2
 
 
 async def test_submit_when_connection_is_refused_says_nothing_was_sent(broker: Broker) -> None:

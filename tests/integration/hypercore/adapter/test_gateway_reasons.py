@@ -118,10 +118,10 @@ async def test_order_that_reaches_the_venue_after_its_callers_deadline_is_refuse
 ) -> None:
     """`expiresAfter` is the caller's deadline: nobody meets an order he has given up."""
     async with whole(broker, tmp_path) as found:
-        found.simulator.faults.add(Fault(kind=FaultKind.DELAY_BEFORE, match="order", delay_s=1.2))
+        found.simulator.faults.add(Fault(kind=FaultKind.DELAY_BEFORE, match="order", delay_s=4.0))
         request = wire.SubmitOrderRequest(order=order("late"))
         try:
-            answer = await found.gateway.orders.SubmitOrder(request, timeout=0.8)
+            answer = await found.gateway.orders.SubmitOrder(request, timeout=3)
         except grpc.aio.AioRpcError as error:
             assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
         else:

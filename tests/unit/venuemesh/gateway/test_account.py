@@ -13,6 +13,7 @@ from tests.fakes import ManualClock
 from tests.unit.venuemesh.gateway.order_facts import NOW_NS, SYMBOL, check_invariants, ended, fill, new_order
 from venuemesh.errors import Reason
 from venuemesh.gateway.account import Account
+from venuemesh.gateway.account_fold import AccountFold
 from venuemesh.gateway.facts import (
     Accepted,
     CancelRequested,
@@ -28,7 +29,6 @@ from venuemesh.gateway.facts import (
 from venuemesh.gateway.order_wire import order_id_of, timestamp, to_order
 from venuemesh.gateway.orders import IllegalTransition, apply
 from venuemesh.gateway.positions import PositionState, apply_fill, apply_funding, reconcile
-from venuemesh.gateway.recovery import Recovery
 from venuemesh.gateway.venue import VenueFill, VenuePosition
 from venuemesh.subjects import Kind
 from venuemesh.v1 import account_pb2, event_pb2, stream_pb2
@@ -79,11 +79,11 @@ def make(log: MemoryLog | None = None, clock: ManualClock | None = None, **bound
 def rebuild(events: list[event_pb2.Event], **bounds: int) -> tuple[Account, MemoryLog]:
     """An account out of stored events, as a new process does it."""
     account, log = make(MemoryLog(after=len(events)), ManualClock(NOW_NS + 10**12), **bounds)
-    recovery = Recovery()
+    fold = AccountFold()
     for event in events:
-        account.restore_event(event, recovery)
-    account.finish_restore(recovery)
-    account.catch_up_positions(recovery)
+        fold.take(event)
+    account.adopt(fold)
+    account.catch_up_positions(fold)
     return account, log
 
 
@@ -413,15 +413,14 @@ def test_recovery_forgets_old_terminal_orders() -> None:
         account.take(order)
         account.on_fill(fill(f"x{number}", 1, client_id=order.venue_client_order_id), NOW_NS)
         account.apply(order.order_id, ended(pb.ORDER_STATUS_CANCELED, life="1"))
-    again, _ = make()
-    recovery = Recovery(retained=3)
+    fold = AccountFold(retained=3)
     for event in log.events:
-        again.restore_event(event, recovery)
-    kept = {order.terms.client_order_id for order, _ in recovery.orders()}
+        fold.take(event)
+    kept = {order.terms.client_order_id for order, _ in fold.orders()}
     assert "open" in kept
     assert "k29" in kept
     assert len(kept) <= 7
-    assert len(recovery._fills) <= 7
+    assert len(fold._fills) <= 7
 
 
 # what is told

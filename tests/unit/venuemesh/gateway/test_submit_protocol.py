@@ -19,12 +19,12 @@ from tests.unit.venuemesh.gateway.order_facts import NOW_NS, SYMBOL, check_invar
 from tests.unit.venuemesh.gateway.test_account import MemoryLog
 from venuemesh.errors import Reason
 from venuemesh.gateway.account import Account
+from venuemesh.gateway.account_fold import AccountFold
 from venuemesh.gateway.evidence import facts_of, facts_of_placed, outcome_of, proves_absence
 from venuemesh.gateway.facts import CancelRequested, OperatorActed, OutcomeLost, ProvedAbsent, refusal
 from venuemesh.gateway.order_wire import from_order, to_order
 from venuemesh.gateway.orders import UNANSWERED, OrderState, held_absent
 from venuemesh.gateway.reconcile import plan_orders
-from venuemesh.gateway.recovery import Recovery
 from venuemesh.gateway.venue import Placed, Refused, VenueFill, VenueOrder, VenueOrderState, VenueSnapshot
 from venuemesh.v1 import account_pb2, event_pb2
 from venuemesh.v1 import order_pb2 as pb
@@ -122,11 +122,11 @@ class SubmitProtocol(RuleBasedStateMachine):
         self.questions: list[tuple[str, int, VenueOrder | None]] = []
         self.alive = True
         self.answered.clear()
-        recovery = Recovery()
+        fold = AccountFold()
         for event in self.events:
-            self.account.restore_event(event, recovery)
-        self.account.finish_restore(recovery)
-        self.account.catch_up_positions(recovery)
+            fold.take(event)
+        self.account.adopt(fold)
+        self.account.catch_up_positions(fold)
         self.account.history_from_ns = self.account.fills.from_ns = NOW_NS
         for key, intent in self.intents.items():
             if self.account.order_by_key(key) is None and key not in self.outcomes:
