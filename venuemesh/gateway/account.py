@@ -15,6 +15,7 @@ from typing import Protocol
 from venuemesh.clock import Clock
 from venuemesh.crashpoints import CrashPoint, reach
 from venuemesh.gateway import orders
+from venuemesh.gateway.account_fold import AccountFold, evidence_of, position_state
 from venuemesh.gateway.facts import Fact, Filled
 from venuemesh.gateway.order_wire import from_order, timestamp, to_fill, to_order
 from venuemesh.gateway.orders import Change, IllegalTransition, OrderState
@@ -28,7 +29,6 @@ from venuemesh.gateway.positions import (
     reconcile,
 )
 from venuemesh.gateway.reconcile import balance_differs
-from venuemesh.gateway.recovery import Recovery, evidence_of, position_state
 from venuemesh.gateway.seen import Seen
 from venuemesh.gateway.venue import VenueFill, VenuePosition
 from venuemesh.subjects import Kind
@@ -389,7 +389,8 @@ class Account:
 
     def report_freshness(self, freshness: stream_pb2.Freshness.ValueType, cause: str) -> None:
         """The account's private stream went away or is caught up again."""
-        self._follow_freshness(freshness)
+        for seen in (self.fills, self.ledger):
+            seen.follow(freshness)
         now_ns = self._clock.now_ns()
         event = self._event("", now_ns, 0, "")
         event.stream_status.CopyFrom(
@@ -401,13 +402,6 @@ class Account:
             )
         )
         self._log.append(Kind.FRESHNESS, event)
-
-    def _follow_freshness(self, freshness: stream_pb2.Freshness.ValueType) -> None:
-        for seen in (self.fills, self.ledger):
-            if freshness == stream_pb2.FRESHNESS_FRESH:
-                seen.catch_up()
-            else:
-                seen.lose()
 
     def _event(self, symbol: str, received_ns: int, venue_time_ns: int, correlation_id: str) -> event_pb2.Event:
         event = event_pb2.Event(
@@ -426,51 +420,27 @@ class Account:
         """An order out of the journal, without a report."""
         self._index(state)
 
-    def restore_event(self, event: event_pb2.Event, recovery: Recovery) -> None:
-        """Fold one stored event back in; `recovery` collects what is decided at the end."""
-        if self.newborn:
-            self.newborn = False
-            self.history_from_ns = event.received_time.ToNanoseconds()
-            self.fills.from_ns = self.ledger.from_ns = self.history_from_ns
-        match event.WhichOneof("payload"):
-            case "execution_report":
-                recovery.execution(event)
-                if event.execution_report.HasField("fill"):
-                    fill = event.execution_report.fill
-                    self.fills.add(fill.execution_id, fill.venue_time.ToNanoseconds())
-                    self._money_moves += 1
-            case "position":
-                recovery.position(event)
-                self.positions[event.symbol] = position_state(event.position)
-            case "balance":
-                key = (event.balance.venue_section, event.balance.asset)
-                self.balances[key] = event.balance
-                self._told_after_move[key] = self._money_moves
-            case "account_summary":
-                self.summary = event.account_summary
-            case "ledger_entry":
-                entry = event.ledger_entry
-                self.ledger.add(entry.ledger_entry_id, entry.venue_time.ToNanoseconds())
-                self._money_moves += 1
-                recovery.ledger(event)
-            case "stream_status":
-                self._follow_freshness(event.stream_status.freshness)
-            case _:
-                pass
-
-    def finish_restore(self, recovery: Recovery) -> None:
-        """Rebuild orders. What was seen before the process ended is not fresh any more, and is said so."""
-        for order, fills in recovery.orders():
+    def adopt(self, fold: AccountFold) -> None:
+        """Go on where the log ends. What was seen before the process ended is not fresh any more, and is said so."""
+        if not fold.sequence:
+            return
+        self.newborn = False
+        self.history_from_ns = fold.history_from_ns
+        self.fills, self.ledger = fold.fills, fold.ledger
+        self.positions = {symbol: position_state(position) for symbol, position in fold.positions.items()}
+        self.balances, self.summary = fold.balances, fold.summary
+        self._money_moves, self._told_after_move = fold.money_moves, fold.told_after_move
+        for order, fills in fold.orders():
             self._index(from_order(order, fills))
-            for evidence in recovery.evidence(order.order_id):
+            for evidence in fold.evidence(order.order_id):
                 self.on_evidence(order.order_id, evidence)
         if self.fills.caught_up:
             self.report_freshness(stream_pb2.FRESHNESS_STALE, "the gateway restarted")
 
-    def catch_up_positions(self, recovery: Recovery) -> None:
+    def catch_up_positions(self, fold: AccountFold) -> None:
         """Fold what was stored without its position event. Needs the instruments: they tell which fees count."""
         now_ns = self._clock.now_ns()
-        for fill in recovery.unfolded_fills():
+        for fill in fold.unfolded_fills():
             fee = Decimal(fill.fee) if fill.fee_asset == self._settle_asset_of(fill.symbol) else ZERO
             step = apply_fill(
                 self._position(fill.symbol),
@@ -480,7 +450,7 @@ class Account:
                 fee=fee,
             )
             self._step_position(step, now_ns, fill.venue_time.ToNanoseconds())
-        for entry in recovery.unfolded_funding():
+        for entry in fold.unfolded_funding():
             step = apply_funding(self._position(entry.symbol), Decimal(entry.amount))
             self._step_position(step, now_ns, entry.venue_time.ToNanoseconds())
 

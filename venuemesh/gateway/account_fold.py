@@ -1,77 +1,136 @@
-"""What a replay of an account's log collects before the account can be rebuilt. Pure."""
+"""What an account's log folds to: all that a gateway knows of the account when it starts. Pure."""
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 from decimal import Decimal
 
 from venuemesh.gateway.positions import PositionState, makes_position
+from venuemesh.gateway.seen import Seen
 from venuemesh.v1 import account_pb2, event_pb2, order_pb2, reconciliation_pb2
+from venuemesh.v1.gateway_state_pb2 import GatewayAccountState, OrderEvidence, ToldBalance
 
+FORMAT = 1
+"""Version of the fold. Raise it with every change of what the same events fold to, or of how the state is kept."""
 MAX_EVIDENCE = 20
+PIECE_BYTES = 128 * 1024
+
+BalanceKey = tuple[str, str]
 
 
-class Recovery:
-    """Orders with their fills, and what was stored without the position event that should have followed.
+class AccountFold:
+    """Takes stored events in their order, or pieces of a state that was saved and then the events behind it.
 
-    Fills of terminal orders older than `retained` orders are dropped on the way, so memory stays bounded.
+    Bounds: terminal orders older than twice `retained` others are dropped with their fills on the way; `remembered`
+    rows of the venue of each kind.
     """
 
-    def __init__(self, retained: int = 10_000) -> None:
+    def __init__(self, *, retained: int = 10_000, remembered: int = 20_000) -> None:
         self._retained = retained
         self._orders: OrderedDict[str, order_pb2.Order] = OrderedDict()
         self._fills: dict[str, list[order_pb2.Fill]] = {}
         self._evidence: dict[str, deque[reconciliation_pb2.Evidence]] = {}
         self._unfolded: dict[str, list[order_pb2.Fill]] = {}
         self._funding: dict[str, list[account_pb2.LedgerEntry]] = {}
+        self.sequence = 0
+        """Number of the last event; 0 when none was ever stored."""
+        self.last_event_id = ""
+        self.history_from_ns = 0
+        """When the account became the mesh's: its first event."""
+        self.fills = Seen(capacity=remembered, from_ns=0)
+        self.ledger = Seen(capacity=remembered, from_ns=0)
+        self.positions: dict[str, account_pb2.Position] = {}
+        self.balances: dict[BalanceKey, account_pb2.Balance] = {}
+        self.told_after_move: dict[BalanceKey, int] = {}
+        """How many money moves were known when each balance was told."""
+        self.money_moves = 0
+        self.summary: account_pb2.AccountSummary | None = None
 
-    def execution(self, event: event_pb2.Event) -> None:
-        """An order report, perhaps with a fill."""
+    # events
+
+    def take(self, event: event_pb2.Event) -> None:
+        """Fold the next event in."""
+        if not self.sequence:
+            self.history_from_ns = event.received_time.ToNanoseconds()
+            self.fills.from_ns = self.ledger.from_ns = self.history_from_ns
+        self.sequence, self.last_event_id = event.sequence, event.event_id
+        match event.WhichOneof("payload"):
+            case "execution_report":
+                self._take_report(event)
+            case "position":
+                self._take_position(event)
+            case "balance":
+                self._take_balance(event.balance, self.money_moves)
+            case "account_summary":
+                self.summary = event.account_summary
+            case "ledger_entry":
+                self._take_ledger_entry(event.ledger_entry)
+            case "stream_status":
+                for seen in (self.fills, self.ledger):
+                    seen.follow(event.stream_status.freshness)
+            case _:
+                pass
+
+    def _take_report(self, event: event_pb2.Event) -> None:
         report = event.execution_report
-        if report.HasField("order"):
-            order = report.order
-            self._orders.pop(order.order_id, None)
-            self._orders[order.order_id] = order
-            if report.HasField("fill"):
-                self._fills.setdefault(order.order_id, []).append(report.fill)
-            self._note_evidence(event)
-            self._shrink()
-        if report.HasField("fill") and makes_position(event.symbol):
-            self._unfolded.setdefault(event.symbol, []).append(report.fill)
-
-    def _note_evidence(self, event: event_pb2.Event) -> None:
-        order = event.execution_report.order
-        if not order.uncertain:
-            self._evidence.pop(order.order_id, None)
-        elif (evidence := evidence_of(event)) is not None:
-            self._evidence.setdefault(order.order_id, deque(maxlen=MAX_EVIDENCE)).append(evidence)
-
-    def evidence(self, order_id: str) -> list[reconciliation_pb2.Evidence]:
-        """What was known of an order that is uncertain still, oldest first."""
-        return list(self._evidence.get(order_id, ()))
-
-    def _shrink(self) -> None:
-        if len(self._orders) <= 2 * self._retained:
+        if report.HasField("fill"):
+            self.fills.add(report.fill.execution_id, report.fill.venue_time.ToNanoseconds())
+            self.money_moves += 1
+            if makes_position(event.symbol):
+                self._unfolded.setdefault(event.symbol, []).append(report.fill)
+        if not report.HasField("order"):
             return
+        self._take_order(report.order)
+        if report.HasField("fill"):
+            self._fills.setdefault(report.order.order_id, []).append(report.fill)
+        if not report.order.uncertain:
+            self._evidence.pop(report.order.order_id, None)
+        elif (evidence := evidence_of(event)) is not None:
+            self._take_evidence(report.order.order_id, evidence)
+        if len(self._orders) > 2 * self._retained:
+            self.shrink()
+
+    def _take_order(self, order: order_pb2.Order) -> None:
+        self._orders.pop(order.order_id, None)
+        self._orders[order.order_id] = order
+
+    def _take_evidence(self, order_id: str, evidence: reconciliation_pb2.Evidence) -> None:
+        self._evidence.setdefault(order_id, deque(maxlen=MAX_EVIDENCE)).append(evidence)
+
+    def _take_position(self, event: event_pb2.Event) -> None:
+        """Every fill and funding of the symbol before it is in it."""
+        self._unfolded.pop(event.symbol, None)
+        self._funding.pop(event.symbol, None)
+        self.positions[event.symbol] = event.position
+
+    def _take_balance(self, balance: account_pb2.Balance, after_move: int) -> None:
+        key = (balance.venue_section, balance.asset)
+        self.balances[key] = balance
+        self.told_after_move[key] = after_move
+
+    def _take_ledger_entry(self, entry: account_pb2.LedgerEntry) -> None:
+        self.ledger.add(entry.ledger_entry_id, entry.venue_time.ToNanoseconds())
+        self.money_moves += 1
+        if entry.ledger_entry_type == account_pb2.LEDGER_ENTRY_TYPE_FUNDING and entry.symbol:
+            self._funding.setdefault(entry.symbol, []).append(entry)
+
+    def shrink(self) -> None:
+        """Drop the terminal orders that are more than `retained`, those first that changed first."""
         done = [order_id for order_id, order in self._orders.items() if order.terminal]
-        for order_id in done[: len(self._orders) - self._retained]:
+        for order_id in done[: max(0, len(self._orders) - self._retained)]:
             del self._orders[order_id]
             self._fills.pop(order_id, None)
 
-    def position(self, event: event_pb2.Event) -> None:
-        """A position event: every fill and funding of the symbol before it is in it."""
-        self._unfolded.pop(event.symbol, None)
-        self._funding.pop(event.symbol, None)
-
-    def ledger(self, event: event_pb2.Event) -> None:
-        """A money change; funding moves a position."""
-        entry = event.ledger_entry
-        if entry.ledger_entry_type == account_pb2.LEDGER_ENTRY_TYPE_FUNDING and entry.symbol:
-            self._funding.setdefault(entry.symbol, []).append(entry)
+    # reading
 
     def orders(self) -> list[tuple[order_pb2.Order, list[order_pb2.Fill]]]:
         """The last state of each order with its fills, least recently changed first."""
         return [(order, self._fills.get(order_id, [])) for order_id, order in self._orders.items()]
+
+    def evidence(self, order_id: str) -> list[reconciliation_pb2.Evidence]:
+        """What was known of an order that is uncertain still, oldest first."""
+        return list(self._evidence.get(order_id, ()))
 
     def unfolded_fills(self) -> list[order_pb2.Fill]:
         """Fills stored without the position event that should have followed."""
@@ -80,6 +139,72 @@ class Recovery:
     def unfolded_funding(self) -> list[account_pb2.LedgerEntry]:
         """Funding stored without the position event that should have followed."""
         return [entry for entries in self._funding.values() for entry in entries]
+
+    # saving
+
+    def pieces(self) -> Iterator[GatewayAccountState]:
+        """The state in messages of about `PIECE_BYTES`, or of one element that is larger. Do not fold meanwhile."""
+        piece = GatewayAccountState(
+            sequence=self.sequence,
+            last_event_id=self.last_event_id,
+            history_from_unix_nanos=self.history_from_ns,
+            money_moves=self.money_moves,
+            summary=self.summary,
+        )
+        size = piece.ByteSize()
+        for element in self._elements():
+            grown = size + element.ByteSize()
+            if grown > PIECE_BYTES:
+                yield piece
+                piece, grown = GatewayAccountState(), element.ByteSize()
+            piece.MergeFrom(element)
+            size = grown
+        yield piece
+
+    def _elements(self) -> Iterator[GatewayAccountState]:
+        """The state in as many messages as it has parts."""
+        for order, fills in self.orders():
+            yield GatewayAccountState(orders=[order])
+            for fill in fills:
+                yield GatewayAccountState(order_fills=[fill])
+            for evidence in self.evidence(order.order_id):
+                yield GatewayAccountState(evidence=[OrderEvidence(order_id=order.order_id, evidence=evidence)])
+        for position in self.positions.values():
+            yield GatewayAccountState(positions=[position])
+        for key, balance in self.balances.items():
+            told = ToldBalance(balance=balance, after_money_moves=self.told_after_move[key])
+            yield GatewayAccountState(balances=[told])
+        for rows in self.fills.save():
+            yield GatewayAccountState(fills=rows)
+        for rows in self.ledger.save():
+            yield GatewayAccountState(ledger=rows)
+        for fill in self.unfolded_fills():
+            yield GatewayAccountState(unfolded_fills=[fill])
+        for entry in self.unfolded_funding():
+            yield GatewayAccountState(unfolded_funding=[entry])
+
+    def load(self, piece: GatewayAccountState) -> None:
+        """Take the next piece of a saved state. Begin with an empty fold."""
+        if piece.sequence:
+            self.sequence, self.last_event_id = piece.sequence, piece.last_event_id
+            self.history_from_ns, self.money_moves = piece.history_from_unix_nanos, piece.money_moves
+            self.summary = piece.summary if piece.HasField("summary") else None
+        for order in piece.orders:
+            self._take_order(order)
+        for fill in piece.order_fills:
+            self._fills.setdefault(fill.order_id, []).append(fill)
+        for found in piece.evidence:
+            self._take_evidence(found.order_id, found.evidence)
+        for position in piece.positions:
+            self.positions[position.symbol] = position
+        for told in piece.balances:
+            self._take_balance(told.balance, told.after_money_moves)
+        self.fills.load(piece.fills)
+        self.ledger.load(piece.ledger)
+        for fill in piece.unfolded_fills:
+            self._unfolded.setdefault(fill.symbol, []).append(fill)
+        for entry in piece.unfolded_funding:
+            self._funding.setdefault(entry.symbol, []).append(entry)
 
 
 def evidence_of(event: event_pb2.Event) -> reconciliation_pb2.Evidence | None:

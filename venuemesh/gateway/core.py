@@ -19,7 +19,9 @@ from venuemesh.clock import Clock
 from venuemesh.crashpoints import CrashPoint, reach
 from venuemesh.dead_letters import DeadLetters
 from venuemesh.gateway.account import Account
+from venuemesh.gateway.account_fold import AccountFold
 from venuemesh.gateway.account_operations import AccountOperations
+from venuemesh.gateway.account_snapshots import AccountSnapshots, SnapshotSettings
 from venuemesh.gateway.alerts import (
     ACCOUNT_STALE,
     AUDIT_LOST,
@@ -48,7 +50,6 @@ from venuemesh.gateway.order_alerts import OrderAlerts
 from venuemesh.gateway.order_wire import from_order
 from venuemesh.gateway.orders import OrderState
 from venuemesh.gateway.reconciler import Reconciler, ReconcilerSettings
-from venuemesh.gateway.recovery import Recovery
 from venuemesh.gateway.resolver import Resolver, ResolverSettings
 from venuemesh.gateway.sections import Sections
 from venuemesh.gateway.venue import (
@@ -80,6 +81,7 @@ class CoreSettings:
     reconciler: ReconcilerSettings = field(default_factory=ReconcilerSettings)
     links: LinkWatchSettings = field(default_factory=LinkWatchSettings)
     instruments: RefreshSettings = field(default_factory=RefreshSettings)
+    snapshots: SnapshotSettings = field(default_factory=SnapshotSettings)
     section_period_s: float = 1.0
     oracle_still_after_s: float = 60.0
     retained_orders: int = 10_000
@@ -160,8 +162,18 @@ class GatewayCore:
             writer_id=writer_id,
         )
         self.discrepancies = DiscrepancyHistory(bus, venue.name)
+        self.snapshots = AccountSnapshots(
+            bus,
+            venue.name,
+            list(self.accounts),
+            history=self.history,
+            sequence=self.log.sequence,
+            epoch=lambda: self.log.epoch,
+            settings=settings.snapshots,
+            retained=settings.retained_orders,
+        )
         self._bus = bus
-        self._recoveries: dict[str, Recovery] = {}
+        self._folds: dict[str, AccountFold] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._under_way: set[asyncio.Task[None]] = set()
         self.refresh = InstrumentRefresh(venue, self.instruments, clock, settings.instruments)
@@ -234,7 +246,7 @@ class GatewayCore:
     # running
 
     async def recover(self) -> None:
-        """Rebuild all accounts from the journal; nothing is sent.
+        """Rebuild all accounts from snapshots and the journal; nothing is sent.
 
         Raises:
             JournalUnavailable: the broker does not answer.
@@ -249,24 +261,24 @@ class GatewayCore:
         await self.risk.load()
 
     async def _recover_account(self, account: Account) -> None:
-        history = self.history(account.account_id)
         # Read before replaying: an intent stored in between is then read twice rather than missed.
-        newest = await history.last_broker_time()
-        recovery, last = Recovery(self.settings.retained_orders), 0
-        async for event in history.replay():
-            account.restore_event(event, recovery)
-            last = event.sequence
+        newest = await self.history(account.account_id).last_broker_time()
+        fold = await self.snapshots.fold(account.account_id)
         reach(CrashPoint.JOURNAL_REPLAYED)
-        self.log.restore(account.account_id, last)
-        account.finish_restore(recovery)
-        self._recoveries[account.account_id] = recovery
+        self.log.restore(account.account_id, fold.sequence)
+        account.adopt(fold)
+        self._folds[account.account_id] = fold
         async for intent in self.journal.intents_since(account.account_id, newest - INTENT_OVERLAP if newest else None):
             await self._recover_intent(account, intent)
         for order in account.open_orders():
             await self._recover_order(account, order)
         log.info(
             "account_recovered",
-            extra={"account_id": account.account_id, "sequence": last, "open_orders": len(account.open_orders())},
+            extra={
+                "account_id": account.account_id,
+                "sequence": fold.sequence,
+                "open_orders": len(account.open_orders()),
+            },
         )
 
     async def _recover_intent(self, account: Account, intent: event_pb2.OrderIntent) -> None:
@@ -302,11 +314,12 @@ class GatewayCore:
             self._tasks = tasks
             tasks.create_task(self.log.run(), name="event-log")
             tasks.create_task(self.audit.run(), name="audit")
+            tasks.create_task(self.snapshots.run(), name="snapshots")
             tasks.create_task(self.refresh.run(), name="instruments")
             await self.refresh.known.wait()
-            while self._recoveries:
-                account_id, recovery = self._recoveries.popitem()
-                self.accounts[account_id].catch_up_positions(recovery)
+            while self._folds:
+                account_id, fold = self._folds.popitem()
+                self.accounts[account_id].catch_up_positions(fold)
             tasks.create_task(self.venue.run(self.intake), name="venue")
             tasks.create_task(self.link_watch.run(), name="links")
             tasks.create_task(self.resolver.run(), name="resolver")

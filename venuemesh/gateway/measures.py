@@ -150,7 +150,11 @@ def watch_core(metrics: Metrics, core: GatewayCore, clock: Clock) -> None:
     audit.labels(venue).set_function(lambda: core.audit.backlog)
     lost = metrics.gauge("audit_lost", "Audit entries lost since the start, because the queue was full", ("venue",))
     lost.labels(venue).set_function(lambda: core.audit.lost)
+    at = metrics.gauge("account_snapshot_sequence", "Last event in an account's newest snapshot", ("venue", "account"))
+    unusable = metrics.gauge("account_snapshots_unusable", "Snapshots of accounts that did not fit", ("venue",))
+    unusable.labels(venue).set_function(lambda: core.snapshots.unusable)
     for account_id, account in core.accounts.items():
+        at.labels(venue, account_id).set_function(partial(core.snapshots.saved.__getitem__, account_id))
         gate = core.desk.gates[account_id]
         ready.labels(venue, account_id).set_function(partial(_ready, gate))
         illegal.labels(venue, account_id).set_function(partial(_illegal, account))

@@ -21,12 +21,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from venuemesh.clock import Clock
 from venuemesh.errors import MeshError, Reason
 from venuemesh.gateway.account import Account
+from venuemesh.gateway.account_fold import MAX_EVIDENCE
 from venuemesh.gateway.desk import Desk
 from venuemesh.gateway.evidence import amended_terms, facts_of, proves_absence
 from venuemesh.gateway.facts import CancelFailed, FillsComplete, ProvedAbsent, ReplaceConfirmed, ReplaceFailed
 from venuemesh.gateway.order_wire import timestamp, to_order
 from venuemesh.gateway.orders import OrderState
-from venuemesh.gateway.recovery import MAX_EVIDENCE
 from venuemesh.gateway.venue import (
     MAX_FETCHED_TOGETHER,
     CancelAnswer,

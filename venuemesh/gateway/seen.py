@@ -7,6 +7,13 @@ missed ones are fetched. Completeness therefore moves on only while the stream i
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from itertools import islice
+
+from venuemesh.v1 import stream_pb2
+from venuemesh.v1.gateway_state_pb2 import SeenRow, SeenRows
+
+ROWS_PER_MESSAGE = 500
 
 
 class Seen:
@@ -55,3 +62,32 @@ class Seen:
     def lose(self) -> None:
         """The stream is gone: rows may be missed from now on."""
         self.caught_up = False
+
+    def follow(self, freshness: stream_pb2.Freshness.ValueType) -> None:
+        """The stream was told to be fresh or stale."""
+        if freshness == stream_pb2.FRESHNESS_FRESH:
+            self.catch_up()
+        else:
+            self.lose()
+
+    def save(self) -> Iterator[SeenRows]:
+        """All of it in messages of at most `ROWS_PER_MESSAGE` rows. Do not add meanwhile."""
+        yield SeenRows(
+            from_unix_nanos=self.from_ns,
+            complete_unix_nanos=self.complete_ns,
+            latest_unix_nanos=self._latest_ns,
+            caught_up=self.caught_up,
+        )
+        rows = (SeenRow(id=row_id, time_unix_nanos=time_ns) for row_id, time_ns in self._times.items())
+        while some := list(islice(rows, ROWS_PER_MESSAGE)):
+            yield SeenRows(rows=some)
+
+    def load(self, saved: SeenRows) -> None:
+        """Take the next of the messages that were saved, or several merged into one. Begin with nothing seen."""
+        for row in saved.rows:
+            self._times[row.id] = row.time_unix_nanos
+        # Only the first message has these: what is absent in the others changes nothing.
+        self.from_ns = max(self.from_ns, saved.from_unix_nanos)
+        self.complete_ns = max(self.complete_ns, saved.complete_unix_nanos)
+        self._latest_ns = max(self._latest_ns, saved.latest_unix_nanos)
+        self.caught_up = self.caught_up or saved.caught_up

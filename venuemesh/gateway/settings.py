@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from venuemesh.crashpoints import CrashPoint
+from venuemesh.gateway.account_snapshots import SnapshotSettings
 from venuemesh.gateway.core import CoreSettings
 from venuemesh.gateway.desk import DeskSettings
 from venuemesh.gateway.link_settings import LinkSettings
@@ -53,6 +54,8 @@ class VenueGatewaySettings(ServiceSettings):
         account_interval_s: least time between two pushes of balances and marks of one account.
         reconcile_period_s: between two comparisons of an account with the venue while its stream is live.
         retained_orders: terminal orders of an account kept in memory, some 6 kB each; older ones are in the journal.
+        snapshot_events: an account's state is stored after so many events, so that a restart reads only those behind; 0
+            for never.
         links: when a link counts as degraded, and whether orders are paused then.
         crash_point: where a test wants the process to die; the simulator only.
         crash_passes: how often it comes past there unharmed first.
@@ -71,6 +74,7 @@ class VenueGatewaySettings(ServiceSettings):
     account_interval_s: Positive = 1.0
     reconcile_period_s: Positive = 60.0
     retained_orders: Annotated[int, Field(ge=1)] = 10_000
+    snapshot_events: Annotated[int, Field(ge=0)] = 20_000
     links: LinkSettings = Field(default_factory=LinkSettings)
     crash_point: CrashPoint = CrashPoint.NONE
     crash_passes: Annotated[int, Field(ge=0)] = 0
@@ -108,4 +112,5 @@ class VenueGatewaySettings(ServiceSettings):
             reconciler=ReconcilerSettings(period_s=self.reconcile_period_s),
             links=self.links.watch,
             retained_orders=self.retained_orders,
+            snapshots=SnapshotSettings(every_events=self.snapshot_events),
         )
