@@ -69,7 +69,7 @@ PURE = [
     "venuemesh/gateway/rules.py",
     "venuemesh/gateway/evidence.py",
     "venuemesh/gateway/facts.py",
-    "venuemesh/gateway/recovery.py",
+    "venuemesh/gateway/account_fold.py",
     "venuemesh/gateway/seen.py",
     "venuemesh/gateway/reconcile.py",
     "venuemesh/gateway/account.py",

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from venuemesh.gateway.account_fold import position_state
 from venuemesh.gateway.positions import PositionState, PositionStep, apply_fill, apply_funding, reconcile
-from venuemesh.gateway.recovery import position_state
 from venuemesh.money import format_decimal
 from venuemesh.v1 import account_pb2 as account
 from venuemesh.v1 import order_pb2 as pb
