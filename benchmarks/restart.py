@@ -39,7 +39,7 @@ async def _fill(url: str, events: int) -> None:
 async def _snapshot_behind(connected: Bus, sequence: int) -> int:
     """Wait for a snapshot at this place or later; returns the size of its parts."""
     size = 0
-    async with connected.follow(SNAPSHOT_STREAM, ["venuemesh.v1.snapshot.>"]) as follower:
+    async with connected.follow(SNAPSHOT_STREAM, ["venuemesh.v1.snapshot.aggregator.>"]) as follower:
         async for message in follower:
             part = portfolio_state_pb2.SnapshotPart.FromString(message.payload)
             size += len(part.payload)

@@ -93,7 +93,7 @@ class SnapshotSlots:
             JournalUnavailable: the broker did not confirm it.
         """
         slot = (self._newest_slot + 1) % SLOTS
-        # Hashing tens of megabytes would hold up the loop.
+        # In a thread, as in reading: hashing tens of megabytes would hold up the loop.
         for part in reversed(await asyncio.to_thread(cut, self._form, epoch, sequence, payloads)):
             await self._bus.publish(self._subject(slot, part.index), part.SerializeToString())
         self._newest_slot = slot
@@ -109,7 +109,7 @@ class SnapshotSlots:
             if part is None:
                 break
             parts.append(part)
-        payloads = join(self._form, parts)
+        payloads = await asyncio.to_thread(join, self._form, parts)
         return StoredSnapshot(slot=slot, epoch=first.epoch, sequence=first.sequence, payloads=payloads)
 
     async def _part(self, slot: int, index: int) -> portfolio_state_pb2.SnapshotPart | None:

@@ -41,6 +41,8 @@ GATEWAYS = tuple(f"gateway_{venue}" for venue in VENUES)
 USDC = "50000000"
 RETAINED = 50_000
 MAX_MESSAGES = 20_000
+SNAPSHOT_EVENTS = "100"
+"""Few, so that gateways that are killed have some to start from."""
 LIGHTER_TIER = "plus"
 READY_TIMEOUT_S = 90.0
 GRACE_S = 4.0
@@ -333,7 +335,7 @@ def _gateway_settings(
     prefix = f"{gateway.upper()}_"
 
     def more() -> Mapping[str, str]:
-        own = dict(settings)
+        own = {"SNAPSHOT_EVENTS": SNAPSHOT_EVENTS, **settings}
         if venue == LIGHTER:
             own.update(VERDICT_POLL_S="0.5", TIER=LIGHTER_TIER)
         return {**accounts, **{f"{prefix}{key}": value for key, value in {**own, **lives.begin()}.items()}}

@@ -22,14 +22,16 @@ BalanceKey = tuple[str, str]
 class AccountFold:
     """Takes stored events in their order, or pieces of a state that was saved and then the events behind it.
 
-    Bounds: terminal orders older than twice `retained` others are dropped with their fills on the way; `remembered`
-    rows of the venue of each kind.
+    Bounds: the `retained` terminal orders that changed last, with their fills; `remembered` rows of the venue of each
+    kind. As an account keeps them.
     """
 
     def __init__(self, *, retained: int = 10_000, remembered: int = 20_000) -> None:
         self._retained = retained
-        self._orders: OrderedDict[str, order_pb2.Order] = OrderedDict()
-        self._fills: dict[str, list[order_pb2.Fill]] = {}
+        # Kept as bytes: a message would keep the whole event alive that it came in.
+        self._orders: dict[str, bytes] = {}
+        self._fills: dict[str, bytearray] = {}
+        self._ended: OrderedDict[str, None] = OrderedDict()
         self._evidence: dict[str, deque[reconciliation_pb2.Evidence]] = {}
         self._unfolded: dict[str, list[order_pb2.Fill]] = {}
         self._funding: dict[str, list[account_pb2.LedgerEntry]] = {}
@@ -83,17 +85,27 @@ class AccountFold:
             return
         self._take_order(report.order)
         if report.HasField("fill"):
-            self._fills.setdefault(report.order.order_id, []).append(report.fill)
+            self._take_order_fill(report.order.order_id, report.fill)
         if not report.order.uncertain:
             self._evidence.pop(report.order.order_id, None)
         elif (evidence := evidence_of(event)) is not None:
             self._take_evidence(report.order.order_id, evidence)
-        if len(self._orders) > 2 * self._retained:
-            self.shrink()
 
     def _take_order(self, order: order_pb2.Order) -> None:
         self._orders.pop(order.order_id, None)
-        self._orders[order.order_id] = order
+        self._orders[order.order_id] = GatewayAccountState(orders=[order]).SerializeToString()
+        self._ended.pop(order.order_id, None)
+        if order.terminal:
+            self._ended[order.order_id] = None
+        while len(self._ended) > self._retained:
+            oldest, _ = self._ended.popitem(last=False)
+            del self._orders[oldest]
+            self._fills.pop(oldest, None)
+
+    def _take_order_fill(self, order_id: str, fill: order_pb2.Fill) -> None:
+        # Messages written one behind the other are read as one with all their elements.
+        encoded = GatewayAccountState(order_fills=[fill]).SerializeToString()
+        self._fills.setdefault(order_id, bytearray()).extend(encoded)
 
     def _take_evidence(self, order_id: str, evidence: reconciliation_pb2.Evidence) -> None:
         self._evidence.setdefault(order_id, deque(maxlen=MAX_EVIDENCE)).append(evidence)
@@ -115,18 +127,15 @@ class AccountFold:
         if entry.ledger_entry_type == account_pb2.LEDGER_ENTRY_TYPE_FUNDING and entry.symbol:
             self._funding.setdefault(entry.symbol, []).append(entry)
 
-    def shrink(self) -> None:
-        """Drop the terminal orders that are more than `retained`, those first that changed first."""
-        done = [order_id for order_id, order in self._orders.items() if order.terminal]
-        for order_id in done[: max(0, len(self._orders) - self._retained)]:
-            del self._orders[order_id]
-            self._fills.pop(order_id, None)
-
     # reading
 
     def orders(self) -> list[tuple[order_pb2.Order, list[order_pb2.Fill]]]:
         """The last state of each order with its fills, least recently changed first."""
-        return [(order, self._fills.get(order_id, [])) for order_id, order in self._orders.items()]
+        found = []
+        for order_id, encoded in self._orders.items():
+            kept = GatewayAccountState.FromString(encoded + self._fills.get(order_id, b""))
+            found.append((kept.orders[0], list(kept.order_fills)))
+        return found
 
     def evidence(self, order_id: str) -> list[reconciliation_pb2.Evidence]:
         """What was known of an order that is uncertain still, oldest first."""
@@ -163,12 +172,12 @@ class AccountFold:
 
     def _elements(self) -> Iterator[GatewayAccountState]:
         """The state in as many messages as it has parts."""
-        for order, fills in self.orders():
-            yield GatewayAccountState(orders=[order])
-            for fill in fills:
+        for order_id, encoded in self._orders.items():
+            yield GatewayAccountState.FromString(encoded)
+            for fill in GatewayAccountState.FromString(bytes(self._fills.get(order_id, b""))).order_fills:
                 yield GatewayAccountState(order_fills=[fill])
-            for evidence in self.evidence(order.order_id):
-                yield GatewayAccountState(evidence=[OrderEvidence(order_id=order.order_id, evidence=evidence)])
+            for evidence in self.evidence(order_id):
+                yield GatewayAccountState(evidence=[OrderEvidence(order_id=order_id, evidence=evidence)])
         for position in self.positions.values():
             yield GatewayAccountState(positions=[position])
         for key, balance in self.balances.items():
@@ -192,7 +201,7 @@ class AccountFold:
         for order in piece.orders:
             self._take_order(order)
         for fill in piece.order_fills:
-            self._fills.setdefault(fill.order_id, []).append(fill)
+            self._take_order_fill(fill.order_id, fill)
         for found in piece.evidence:
             self._take_evidence(found.order_id, found.evidence)
         for position in piece.positions:

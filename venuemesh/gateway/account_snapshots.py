@@ -155,7 +155,6 @@ class AccountSnapshots:
             JournalUnavailable: the broker does not answer.
         """
         fold = await self.fold(account_id, gently=True)
-        fold.shrink()
         pace, payloads = _Pace(self._settings), []
         for piece in fold.pieces():
             payloads.append(piece.SerializeToString())

@@ -574,7 +574,7 @@ Global___PerformanceRow: _TypeAlias = PerformanceRow  # noqa: Y015
 
 @_typing.final
 class SnapshotPart(_message.Message):
-    """One part of a stored snapshot, as large as one message may be."""
+    """One part of a stored snapshot, of an aggregator or of a gateway's account, as large as one message may be."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

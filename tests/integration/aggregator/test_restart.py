@@ -28,7 +28,7 @@ async def snapshot_at(publisher: Publisher, sequence: int) -> None:
     """Wait until a snapshot of this log sequence is stored."""
     async with (
         asyncio.timeout(PATIENCE_S),
-        publisher.bus.follow(SNAPSHOT_STREAM, ["venuemesh.v1.snapshot.>"]) as follower,
+        publisher.bus.follow(SNAPSHOT_STREAM, ["venuemesh.v1.snapshot.aggregator.>"]) as follower,
     ):
         async for message in follower:
             part = portfolio_state_pb2.SnapshotPart.FromString(message.payload)
