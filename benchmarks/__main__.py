@@ -44,6 +44,7 @@ class Plan:
     events: int = 100_000
     event_seconds: int = 5
     restart_events: int = 1_000_000
+    restart_orders: int = 50_000
     streams: int = 1_000
     stream_seconds: int = 15
     decisions: int = 5_000
@@ -60,6 +61,7 @@ QUICK = Plan(
     starts=1,
     events=2_000,
     restart_events=6_000,
+    restart_orders=500,
     event_seconds=1,
     streams=20,
     stream_seconds=2,
@@ -122,6 +124,7 @@ async def _scripts(plan: Plan, results: dict[str, Any]) -> None:
     results["route_plan_rounds"] = plan.routes
     results["events"] = await _script("events", "--events", str(plan.events), "--seconds", str(plan.event_seconds))
     results["restart"] = await _script("restart", "--events", str(plan.restart_events))
+    results["gateway_restart"] = await _script("gateway_restart", "--orders", str(plan.restart_orders))
     streams = ("--streams", str(plan.streams), "--seconds", str(plan.stream_seconds))
     results["portfolio_streams"] = await _script("portfolio_streams", *streams)
     say("cold start ...")

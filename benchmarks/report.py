@@ -126,7 +126,6 @@ def _throughput(results: Mapping[str, Any]) -> list[str]:
 
 def _streams(results: Mapping[str, Any]) -> list[str]:
     ticks, events, streams = results["ticks"], results["events"], results["portfolio_streams"]
-    restart = results["restart"]
     sustained = events["sustained"]
     route = {name: {**row, "count": results["route_plan_rounds"]} for name, row in results["route_plan"].items()}
     return [
@@ -143,14 +142,26 @@ def _streams(results: Mapping[str, Any]) -> list[str]:
         f"{streams['streams']} portfolio streams on one aggregator: event updates median "
         f"{streams['events']['median_ms']:.0f} ms, p99 {streams['events']['p99_ms']:.0f} ms, "
         f"{streams['with_a_gap']} streams with a gap, {streams['closed']} closed.",
-        f"Start of an aggregator with {restart['events']:,} events in the log: {restart['folded_s']:.1f} s by folding "
-        f"all of it, {restart['restored_s']:.1f} s from a snapshot of {restart['snapshot_bytes']:,} bytes and a tail "
-        f"of {restart['tail']:,} events; the portfolio {'is the same to the byte' if restart['same'] else 'DIFFERS'}.",
+        *_restarts(results),
         "## Decisions",
         f"All risk checks of an order ({results['risk_checks']['limits']} limits): median "
         f"{results['risk_checks']['median_us']:.0f} us, p99 {results['risk_checks']['p99_us']:.0f} us. Routing over "
         "three venues with 20-level books:",
         _latencies(route),
+    ]
+
+
+def _restarts(results: Mapping[str, Any]) -> list[str]:
+    mesh, account = results["restart"], results["gateway_restart"]
+    same = {True: "is the same to the byte", False: "DIFFERS"}
+    return [
+        f"Start of an aggregator with {mesh['events']:,} events in the log: {mesh['folded_s']:.1f} s by folding all of "
+        f"it, {mesh['restored_s']:.1f} s from a snapshot of {mesh['snapshot_bytes']:,} bytes and a tail of "
+        f"{mesh['tail']:,} events; the portfolio {same[mesh['same']]}.",
+        f"What a gateway takes to know an account of {account['orders']:,} orders and {account['events']:,} events "
+        f"again: {account['folded_s']:.1f} s by folding its log, {account['restored_s']:.2f} s from a snapshot; the "
+        f"state {same[account['same']]}. Making one in the background holds others up for at most "
+        f"{account['held_ms']:.0f} ms at a time.",
     ]
 
 
