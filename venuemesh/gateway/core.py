@@ -25,6 +25,7 @@ from venuemesh.gateway.account_snapshots import AccountSnapshots, SnapshotSettin
 from venuemesh.gateway.alerts import (
     ACCOUNT_STALE,
     AUDIT_LOST,
+    CLOCK_SKEW,
     CRITICAL,
     Alerts,
 )
@@ -56,6 +57,7 @@ from venuemesh.gateway.venue import (
     Reservation,
     Venue,
 )
+from venuemesh.gateway.venue_clock import VenueClock
 from venuemesh.gateway.working import WorkingOrders
 from venuemesh.journal import INTENT_OVERLAP, AccountHistory, EventLog, LogOverflow, OrderJournal
 from venuemesh.risk_board import RiskBoard
@@ -73,6 +75,7 @@ class CoreSettings:
     Attributes:
         section_period_s: between two looks whether a section of the venue has changed.
         oracle_still_after_s: an oracle price that stood for so long is counted as still.
+        max_clock_skew_s: a proven difference from the venue's clock above this is alerted.
         retained_orders: terminal orders of an account kept in memory, some 6 kB each; older ones are in the journal.
     """
 
@@ -84,6 +87,7 @@ class CoreSettings:
     snapshots: SnapshotSettings = field(default_factory=SnapshotSettings)
     section_period_s: float = 1.0
     oracle_still_after_s: float = 60.0
+    max_clock_skew_s: float = 1.0
     retained_orders: int = 10_000
 
 
@@ -92,6 +96,7 @@ class GatewayCore:
 
     Args:
         audit: where the adapter's requests are remembered; made here, and empty, where the adapter has no observer.
+        venue_clock: what the adapter's requests tell of the venue's clock; the same.
     """
 
     def __init__(
@@ -104,6 +109,7 @@ class GatewayCore:
         writer_id: str,
         settings: CoreSettings,
         audit: AuditTrail | None = None,
+        venue_clock: VenueClock | None = None,
     ) -> None:
         venue = attributed(venue)
         self.venue = venue
@@ -194,6 +200,9 @@ class GatewayCore:
         self.switches = DeadMansSwitches(
             self.desk, self.working, SwitchStore(bus, venue.name, clock), clock=clock, alerts=self.alerts
         )
+        self.venue_clock = venue_clock or VenueClock(clock)
+        self.venue_clock.on_answer = self._judge_clock
+        self.resolver.ahead_ns = self.venue_clock.proven_ns
         self.audit = audit or AuditTrail(bus, venue=venue.name, writer_id=writer_id, clock=clock)
         self.audit.find_orders = partial(orders_about, self.accounts)
         self.audit.on_loss = partial(self.alerts.begin, AUDIT_LOST, venue.name, severity=CRITICAL)
@@ -224,6 +233,16 @@ class GatewayCore:
         )
         for account in self.accounts.values():
             account.on_change = partial(self._on_order_change, account.on_change)
+
+    def _judge_clock(self) -> None:
+        """Expiries are stamps of our clock that the venue judges by its own."""
+        ahead_s = self.venue_clock.proven_ns() / 1e9
+        if abs(ahead_s) <= self.settings.max_clock_skew_s:
+            self.alerts.end(CLOCK_SKEW, self.venue.name)
+            return
+        way = "ahead of" if ahead_s > 0 else "behind"
+        message = f"this machine's clock is {abs(ahead_s):.1f} s or more {way} the venue's"
+        self.alerts.begin(CLOCK_SKEW, self.venue.name, message, severity=CRITICAL)
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> object:
         """Run something that outlives the call it began in; if it fails, the gateway ends."""

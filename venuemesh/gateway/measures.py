@@ -150,6 +150,10 @@ def watch_core(metrics: Metrics, core: GatewayCore, clock: Clock) -> None:
     audit.labels(venue).set_function(lambda: core.audit.backlog)
     lost = metrics.gauge("audit_lost", "Audit entries lost since the start, because the queue was full", ("venue",))
     lost.labels(venue).set_function(lambda: core.audit.lost)
+    ahead = metrics.gauge(
+        "venue_clock_ahead_seconds", "How far our clock certainly is ahead of the venue's; below 0 behind", ("venue",)
+    )
+    ahead.labels(venue).set_function(lambda: core.venue_clock.proven_ns() / 1e9)
     at = metrics.gauge("account_snapshot_sequence", "Last event in an account's newest snapshot", ("venue", "account"))
     unusable = metrics.gauge("account_snapshots_unusable", "Snapshots of accounts that did not fit", ("venue",))
     unusable.labels(venue).set_function(lambda: core.snapshots.unusable)

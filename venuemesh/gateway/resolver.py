@@ -96,6 +96,8 @@ class Resolver:
         """Called, perhaps again and again, with an order that has been uncertain for too long."""
         self.on_settled: Callable[[OrderState], None] = lambda _order: None
         """Called with an order that is not in doubt any more."""
+        self.ahead_ns: Callable[[], int] = lambda: 0
+        """How far our clock certainly is ahead of the venue's."""
         for account in desk.accounts.values():
             account.on_evidence = partial(self._take_evidence, account)
 
@@ -141,7 +143,9 @@ class Resolver:
     def last_arrival_ns(self, order: OrderState) -> int:
         """The last moment at which the venue can have accepted the order, our clock."""
         reservation = self._desk.reservations.get(order.order_id, Reservation())
-        return reservation.expires_ns or order.created_ns + int(self._desk.settings.order_lifetime_s * 1e9)
+        expires_ns = reservation.expires_ns or order.created_ns + int(self._desk.settings.order_lifetime_s * 1e9)
+        # The venue goes by its own clock: where that is behind, it takes the order for so much longer.
+        return expires_ns + max(0, self.ahead_ns())
 
     async def ask_now(self, account: Account, order_id: str) -> None:
         """Ask about an order at once, in doubt or not."""
@@ -362,7 +366,7 @@ class Resolver:
         if view.state is not VenueOrderState.WORKING:
             account.apply(order.order_id, ReplaceFailed(text="the order ended"))
             return
-        lifetime_ns = int(self._desk.settings.order_lifetime_s * 1e9)
+        lifetime_ns = int(self._desk.settings.order_lifetime_s * 1e9) + max(0, self.ahead_ns())
         if asked_ns >= order.updated_ns + lifetime_ns + self.settle_ns:
             account.apply(order.order_id, ReplaceFailed(text="the amendment never reached the venue"))
 

@@ -20,6 +20,7 @@ from venuemesh.gateway.request_spans import RequestSpans
 from venuemesh.gateway.services.register import add_services
 from venuemesh.gateway.settings import ENVIRONMENTS, VenueGatewaySettings
 from venuemesh.gateway.venue import Venue
+from venuemesh.gateway.venue_clock import VenueClock
 from venuemesh.running import Running, surroundings
 from venuemesh.serving import endless, serve_until_stopped
 from venuemesh.transport.observer import Observer, SafeObserver
@@ -56,7 +57,8 @@ async def serve_gateway(settings: VenueGatewaySettings, build_venue: BuildVenue,
         process = writer_id()
         audit = AuditTrail(running.bus, venue=venue_name, writer_id=process, clock=running.clock, refuses=refuses)
         spans = RequestSpans(running.tracing, venue_name)
-        observer = SafeObserver(LinkMetrics(running.metrics, venue_name), audit, spans)
+        venue_clock = VenueClock(running.clock)
+        observer = SafeObserver(LinkMetrics(running.metrics, venue_name), audit, spans, venue_clock)
         venue = await build_venue(running.clock, observer)
         core = GatewayCore(
             venue=venue,
@@ -66,6 +68,7 @@ async def serve_gateway(settings: VenueGatewaySettings, build_venue: BuildVenue,
             writer_id=process,
             settings=settings.core,
             audit=audit,
+            venue_clock=venue_clock,
         )
         watch_core(running.metrics, core, running.clock)
         await core.recover()

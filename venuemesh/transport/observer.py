@@ -33,7 +33,8 @@ class RequestRecord:
 
     Bodies are the raw bytes: whoever keeps them removes secrets first. `latency_s` is from the monotonic
     clock, `started_ns` from the wall clock. `status` is None when no answer came; for a socket it is 0. `target` is
-    method and path with query of an HTTP request: what a read without a body asked for.
+    method and path with query of an HTTP request: what a read without a body asked for. `date_s` is the venue's time of
+    the answer, whole seconds since the Unix epoch; 0 when it named none.
     """
 
     link: str
@@ -50,6 +51,7 @@ class RequestRecord:
     correlation_id: str = ""
     detail: str = ""
     target: str = ""
+    date_s: int = 0
 
     @property
     def request_bytes(self) -> int:

@@ -13,6 +13,7 @@ import logging
 import random as _random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Self
 
@@ -358,7 +359,7 @@ class RestClient:
         if not 200 <= status < 300 and status < 400:
             raise self._unreadable(attempt, f"status {status}; redirects are not followed", status, body)
         outcome = RequestOutcome.OK if status < 300 else RequestOutcome.CLIENT_ERROR
-        latency_s = self._record(attempt, outcome, status=status, body=body)
+        latency_s = self._record(attempt, outcome, status=status, body=body, date_s=_date_s(response))
         return RestReply(status=status, body=body, headers=response.headers, latency_s=latency_s)
 
     def _rate_limited(self, attempt: _Attempt, response: httpx.Response, body: bytes) -> RateLimited:
@@ -424,6 +425,7 @@ class RestClient:
         status: int | None = None,
         body: bytes = b"",
         detail: str = "",
+        date_s: int = 0,
     ) -> float:
         latency_s = self._clock.monotonic_s() - attempt.started_s
         if outcome is not RequestOutcome.CANCELED:
@@ -446,6 +448,7 @@ class RestClient:
                 correlation_id=attempt.correlation_id,
                 detail=detail,
                 target=f"{attempt.method} {attempt.path}",
+                date_s=date_s,
             )
         )
         return latency_s
@@ -453,6 +456,16 @@ class RestClient:
 
 class _TooLarge(Exception):
     """The answer passes the bound."""
+
+
+def _date_s(response: httpx.Response) -> int:
+    """The `Date` of an answer that was made for this request; a cache's is that of an older one."""
+    if "age" in response.headers:
+        return 0
+    try:
+        return int(parsedate_to_datetime(response.headers.get("date", "")).timestamp())
+    except (ValueError, OverflowError):
+        return 0
 
 
 def _origin(guard: HostGuard, base_url: str) -> Target:

@@ -107,6 +107,24 @@ async def test_post_returns_the_answer_and_records_it() -> None:
     assert bench.client.stats.snapshot().latency_p50_s == answer.latency_s
 
 
+@pytest.mark.parametrize(
+    ("headers", "date_s"),
+    [
+        ({"date": "Fri, 20 Nov 2026 16:15:01 GMT"}, 1_795_191_301),
+        ({"date": "Fri, 20 Nov 2026 16:15:01 GMT", "age": "7"}, 0),
+        ({"date": "yesterday"}, 0),
+        ({}, 0),
+    ],
+)
+async def test_record_has_the_date_of_an_answer_made_for_its_request(headers: dict[str, str], date_s: int) -> None:
+    """What a cache kept has the date of another request; what cannot be read is none."""
+    async with http_server(always(reply(body=b"{}", **headers))) as server:
+        bench = Bench(server.url)
+        async with bench.client:
+            await bench.post(write=False)
+    assert [record.date_s for record in bench.recorder.requests] == [date_s]
+
+
 async def test_get_keeps_the_query_and_reuses_the_connection() -> None:
     """Reads by GET carry their query as given; requests in a row share one connection."""
     async with http_server(always(reply())) as server, Bench(server.url).client as client:
