@@ -23,7 +23,7 @@ from venuemesh.v1 import order_pb2, order_service_pb2, order_service_pb2_grpc  #
 
 if Path(STUBS) not in Path(str(order_pb2.__file__)).parents:
     sys.exit(f"these are not the old stubs: {order_pb2.__file__}")
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 
 
 def sees(stream: Any, status: int) -> str:

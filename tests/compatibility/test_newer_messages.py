@@ -20,7 +20,7 @@ from tests.compatibility.test_old_client import baseline
 from tests.integration.router.support import running
 
 ROUNDS = 6
-CALL_LIMIT_S = 10.0
+CALL_LIMIT_S = 60.0
 MERGED = {"BatchSubmitOrders": "results", "BatchCancelOrders": "results", "ListSubscribers": "subscribers"}
 """Methods whose answer the router puts together of its gateways' answers, and the field whose elements it passes on."""
 SESSION = "OpenOrderSession"

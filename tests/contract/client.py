@@ -34,7 +34,7 @@ from venuemesh.v1 import (
     venue_service_pb2_grpc,
 )
 
-CALL_S = 10.0
+CALL_S = 30.0
 """Most time a call may take, and any wait for something to happen."""
 AWAY = Decimal("0.9")
 """Where an order rests: this share of the best price, nearer than any venue's price band and far from a fill."""

@@ -27,7 +27,7 @@ from venuemesh.v1 import (
 )
 
 pytestmark = pytest.mark.xdist_group("e2e")
-TIMEOUT_S = 15.0
+TIMEOUT_S = 60.0
 RECOVERY_S = 60.0
 # The proof of absence waits for the request's own expiry; a short one keeps the test short.
 SHORT_EXPIRY = {"GATEWAY_HYPERLIQUID_ORDER_EXPIRY_S": "1.0", "GATEWAY_HYPERLIQUID_SETTLE_DELAY_S": "0.5"}

@@ -23,7 +23,7 @@ from venuemesh.telemetry import Tracing, trace_headers
 from venuemesh.v1 import operations_service_pb2, operations_service_pb2_grpc, order_service_pb2
 
 pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.asyncio(loop_scope="module")]
-TIMEOUT_S = 15.0
+TIMEOUT_S = 60.0
 SUBMIT = "venuemesh.v1.OrderService/SubmitOrder"
 FOLD = "fold venuemesh.v1."
 GATEWAYS = ("gateway_hyperliquid", "gateway_tradexyz", "gateway_lighter")

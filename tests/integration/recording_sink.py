@@ -16,7 +16,7 @@ from venuemesh.gateway.venue import (
 )
 from venuemesh.v1 import account_pb2, market_data_pb2, stream_pb2
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 
 @dataclass

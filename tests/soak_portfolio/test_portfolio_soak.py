@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from google.protobuf import text_format
 
 from aggregator.aggregate import Aggregate
 from tests.e2e.mesh import Mesh, limit_order, market_order, running_mesh
@@ -112,8 +113,8 @@ async def journal(mesh: Mesh) -> tuple[Aggregate, list[tuple[int, str]]]:
     return aggregate, events
 
 
-def without_marks(portfolio: portfolio_pb2.Portfolio) -> bytes:
-    """What the log alone decides: everything but live marks, what is valued at them, and what is stale now."""
+def without_marks(portfolio: portfolio_pb2.Portfolio) -> str:
+    """What the log alone decides, as text that shows a difference: all but marks, what follows from them, staleness."""
     copied = portfolio_pb2.Portfolio.FromString(portfolio.SerializeToString())
     for name in ("net_positions", "stale_parts", "position", "as_of_time"):
         copied.ClearField(name)  # type: ignore[arg-type]  # a name of the message's
@@ -124,7 +125,7 @@ def without_marks(portfolio: portfolio_pb2.Portfolio) -> bytes:
     for totals in copied.totals:
         for name in ("equity", "unrealized_pnl", "gross_exposure", "net_exposure", "leverage", "leaves_out"):
             totals.ClearField(name)  # type: ignore[arg-type]
-    return copied.SerializeToString(deterministic=True)
+    return text_format.MessageToString(copied)
 
 
 async def test_client_that_follows_through_kills_ends_with_the_journals_portfolio(tmp_path: Path) -> None:

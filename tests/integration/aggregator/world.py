@@ -32,8 +32,8 @@ from venuemesh.v1 import (
     stream_pb2,
 )
 
-PATIENCE_S = 20.0
-CALL_S = 10.0
+PATIENCE_S = 60.0
+CALL_S = 60.0
 
 GetPortfolio = portfolio_service_pb2.GetPortfolioRequest
 Filter = portfolio_service_pb2.PortfolioFilter

@@ -40,7 +40,7 @@ from venuemesh.v1 import operations_pb2, order_pb2
 from venuemesh.v1 import operations_service_pb2 as operations
 from venuemesh.v1 import order_service_pb2 as wire
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 PART = 16
 _SIGNED = re.compile(r'"(?:r|s|Sig|L1Sig)"\s*:\s*"([^"]{20,})"')
 

@@ -37,7 +37,7 @@ EXPIRY_S = 1.0
 QUICK = {"order_expiry_s": EXPIRY_S, "action_timeout_s": TIMEOUT_S}
 """How long an order may still reach the venue, and how long an answer is awaited."""
 SETTLE_S = 0.1
-WAIT_S = 15.0
+WAIT_S = 60.0
 POLL_S = 0.005
 CALL_S = 6.0
 
@@ -227,7 +227,7 @@ async def world(
         "settle_delay_s": SETTLE_S,
         **settings,
     }
-    bus_options = BusOptions(servers=[broker.url], name="faults", timeout_s=2.0, storage="memory")
+    bus_options = BusOptions(servers=[broker.url], name="faults", timeout_s=10.0, storage="memory")
     async with AsyncExitStack() as stack, Bus.connect(bus_options) as bus:
         side.simulator = await stack.enter_async_context(running_simulator(side.simulator_settings()))
         await bus.ensure_streams(stream_specs(0))

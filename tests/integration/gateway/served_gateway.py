@@ -34,7 +34,7 @@ from venuemesh.v1.operations_service_pb2_grpc import OperationsServiceStub
 from venuemesh.v1.order_service_pb2_grpc import OrderServiceStub
 from venuemesh.v1.venue_service_pb2_grpc import VenueServiceStub
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 
 
 @dataclass(kw_only=True)

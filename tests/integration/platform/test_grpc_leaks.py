@@ -74,7 +74,7 @@ async def test_server_stream_when_reader_drops_it_is_collected_and_its_handler_e
         refs.append(weakref.ref(call))
         del call
     assert alive(refs) == 0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await probe.all_closed.wait()
 
 
@@ -90,7 +90,7 @@ async def test_server_stream_when_cancelled_is_freed_and_its_handler_ends(
         refs.append(weakref.ref(call))
         del call
     assert alive(refs) == 0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await probe.all_closed.wait()
 
 

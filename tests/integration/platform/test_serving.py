@@ -59,7 +59,7 @@ def check(name: str) -> health_pb2.HealthCheckRequest:
 
 async def test_health_when_a_venue_goes_down_tells_only_that_one() -> None:
     """One status per service and venue; watchers hear of their own only."""
-    async with running() as mesh, asyncio.timeout(10):
+    async with running() as mesh, asyncio.timeout(60):
         health = HealthStub(mesh.channel)
         await mesh.server.set_serving(True)
         await mesh.server.health.set("venue/lighter", True)
@@ -103,7 +103,7 @@ async def ask(channel: grpc.aio.Channel, version: str, **request: Any) -> Any:
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
 async def test_reflection_when_asked_under_either_name_describes_every_service(version: str) -> None:
     """Both versions list all services and resolve each of them, themselves included."""
-    async with running() as mesh, asyncio.timeout(10):
+    async with running() as mesh, asyncio.timeout(60):
         listed = await ask(mesh.channel, version, list_services="*")
         names = {service.name for service in listed.list_services_response.service}
         assert names == {

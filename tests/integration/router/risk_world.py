@@ -25,7 +25,7 @@ from venuemesh.v1 import risk_service_pb2 as risk
 from venuemesh.v1.order_service_pb2_grpc import OrderServiceStub
 from venuemesh.v1.risk_service_pb2_grpc import RiskServiceStub
 
-LIMIT_S = 15.0
+LIMIT_S = 60.0
 FAST = {"settle_s": 0.05, "kill_retry_s": 0.05, "reconnect_cap_s": 0.1, "mark_review_s": 0.02, "grace_s": 0.2}
 MAX_OPEN = risk_pb2.RISK_LIMIT_TYPE_MAX_OPEN_ORDERS
 MAX_QUANTITY = risk_pb2.RISK_LIMIT_TYPE_MAX_ORDER_QUANTITY

@@ -49,7 +49,7 @@ from venuemesh.v1 import (
 
 SYMBOL = "BTC/USDC:USDC"
 ACCOUNT = "main"
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 OrderHandler = Callable[[Any, Any], Awaitable[Any]]
 

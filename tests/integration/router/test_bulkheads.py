@@ -125,7 +125,7 @@ async def test_venue_that_gives_no_book_is_not_waited_for_by_every_decision(
     request = routing_service_pb2.PlanRouteRequest(order=new_order(""))
     async with (
         gateways(stuck, well),
-        running(broker.url, stuck, well, books={"fetch_timeout_s": 0.5}) as (router, channel),
+        running(broker.url, stuck, well, books={"fetch_timeout_s": 3.0}) as (router, channel),
     ):
         stub = routing_service_pb2_grpc.RoutingServiceStub(channel)
         await until_followed(router, "well")

@@ -14,7 +14,7 @@ from tests.integration.router.support import SYMBOL, Gateway, gateways, running
 from venuemesh.v1 import market_data_service_pb2 as pb
 from venuemesh.v1 import market_data_service_pb2_grpc, stream_pb2
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 class Reading:

@@ -56,7 +56,7 @@ async def at_gateway(gateway: Gateway, key: str, **changes: Any) -> MeshError:
 
 async def finished(front: Front, **scope: str) -> risk_pb2.KillSwitchState:
     """The kill switch once every venue has verified."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while True:
             kill = (await front.state()).kill_switch
             if kill.venues and all(row.verified for row in kill.venues):
@@ -338,7 +338,7 @@ async def test_dead_mans_switch_where_a_venue_cannot_be_armed_says_so_and_a_leas
 async def read(stream: Any, count: int) -> list[risk.StreamRiskEventsResponse]:
     """The next messages of a stream that are events."""
     found: list[risk.StreamRiskEventsResponse] = []
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         async for message in stream:
             if message.WhichOneof("body") == "risk_event":
                 found.append(message)

@@ -44,7 +44,7 @@ async def refusal(call: Any) -> grpc.aio.AioRpcError:
 async def test_call_needs_a_token_of_its_scope_and_health_needs_none(keys: Path) -> None:
     """Unary and stream alike; the text says which scope is missing."""
     reader = mint_from(keys, "reader", ["scopes=read"])
-    async with running(token_keys_file=keys) as mesh, asyncio.timeout(20):
+    async with running(token_keys_file=keys) as mesh, asyncio.timeout(60):
         for wrong in ((), (("authorization", "Bearer vm1.x"),), (("authorization", "Basic x"),)):
             assert (await refusal(mesh.stub.read(StringValue(), metadata=wrong))).code() is CODE.UNAUTHENTICATED
             stream = mesh.stub.watch(StringValue(), metadata=wrong)
@@ -66,7 +66,7 @@ async def test_stream_ends_when_its_token_expires(keys: Path) -> None:
     """A stream opened a moment before must not live on for days; the reader resumes with a new token."""
     now_s = SystemClock().now_ns() // 10**9
     token = mint_from(keys, "reader", ["scopes=read", f"before={grants.time_text((now_s + 2) * 10**9)}"])
-    async with running(token_keys_file=keys) as mesh, asyncio.timeout(20):
+    async with running(token_keys_file=keys) as mesh, asyncio.timeout(60):
         stream = mesh.stub.watch(StringValue(), metadata=headers(token))
         assert (await stream.read()).value == "hello"
         ended = await refusal(stream.read())
@@ -83,7 +83,7 @@ async def test_key_added_and_old_key_removed_take_effect_without_a_restart(
     """Both work while both are in the file; taking one out revokes its tokens, also those seen before."""
     monkeypatch.setattr(files, "CHECK_S", 0.0)
     old = mint_from(keys, "old", ["scopes=read"])
-    async with running(token_keys_file=keys) as mesh, asyncio.timeout(20):
+    async with running(token_keys_file=keys) as mesh, asyncio.timeout(60):
         await mesh.stub.read(StringValue(), metadata=headers(old))
         add_key(keys, "second")
         new = mint_from(keys, "new", ["scopes=read"])
@@ -99,7 +99,7 @@ async def test_key_added_and_old_key_removed_take_effect_without_a_restart(
 async def test_guessing_tokens_is_slowed_down_per_caller(keys: Path) -> None:
     """After some wrong ones even a right one has to wait, with the time named."""
     right = mint_from(keys, "reader", ["scopes=read"])
-    async with running(token_keys_file=keys, failed_authentications=3) as mesh, asyncio.timeout(20):
+    async with running(token_keys_file=keys, failed_authentications=3) as mesh, asyncio.timeout(60):
         codes = [
             (await refusal(mesh.stub.read(StringValue(), metadata=(("authorization", f"Bearer {n}"),)))).code()
             for n in range(4)
@@ -118,7 +118,7 @@ async def test_grant_and_token_go_with_the_call_and_no_further(keys: Path) -> No
         return request
 
     tokens = [mint_from(keys, name, ["scopes=read"]) for name in ("one", "two")]
-    async with running(token_keys_file=keys) as mesh, asyncio.timeout(20):
+    async with running(token_keys_file=keys) as mesh, asyncio.timeout(60):
         mesh.probe.on_unary = look
         for token in tokens:
             await mesh.stub.read(StringValue(), metadata=headers(token))
@@ -129,7 +129,7 @@ async def test_token_is_in_no_log_line(keys: Path, caplog: pytest.LogCaptureFixt
     """Neither of an admitted call nor of a refused one, at any level."""
     caplog.set_level(logging.DEBUG)
     good = mint_from(keys, "reader", ["scopes=read"])
-    async with running(token_keys_file=keys) as mesh, asyncio.timeout(20):
+    async with running(token_keys_file=keys) as mesh, asyncio.timeout(60):
         await mesh.stub.read(StringValue(), metadata=headers(good))
         await refusal(mesh.stub.write(StringValue(), metadata=headers(good)))
         broken = Secret(good.reveal()[:-3] + "AAA")

@@ -28,7 +28,7 @@ KEY = "0x0123456789012345678901234567890123456789012345678901234567890123"
 WALLET = Account.from_key(KEY)
 FUNDS = {WALLET.address: "100000"}
 DEXES = ["", "xyz"]
-WAIT_S = 20
+WAIT_S = 60.0
 
 GTC, IOC, ALO = ({"limit": {"tif": tif}} for tif in ("Gtc", "Ioc", "Alo"))
 

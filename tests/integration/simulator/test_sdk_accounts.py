@@ -25,7 +25,7 @@ WALLET, AGENT = Account.from_key(KEY), Account.from_key(AGENT_KEY)
 USDC = "USDC:0x6d1e7cde53ba9467b783cb7c530ce054"
 DEXES = ["", "xyz"]
 OK = {"status": "ok", "response": {"type": "default"}}
-WAIT_S = 20
+WAIT_S = 60.0
 GTC, IOC, ALO = ({"limit": {"tif": tif}} for tif in ("Gtc", "Ioc", "Alo"))
 
 

@@ -99,7 +99,7 @@ class Recorder:
 
     async def until_state(self, state: LinkState, times: int = 1) -> None:
         """Wait until the link has told `state` so many times."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while sum(record.state is state for record in self.states) < times:
                 self._told.clear()
                 await self._told.wait()

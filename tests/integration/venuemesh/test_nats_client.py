@@ -13,7 +13,7 @@ import pytest
 from tests.broker import nats_server_path
 from venuemesh.bus import Bus, BusOptions
 
-WAIT_S = 20
+WAIT_S = 60.0
 
 
 @pytest.mark.parametrize(

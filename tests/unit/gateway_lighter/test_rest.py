@@ -102,7 +102,7 @@ async def connected(
     guard = HostGuard(environment=Environment.SIMULATOR)
     try:
         async with (
-            asyncio.timeout(10),
+            asyncio.timeout(60),
             RestClient(
                 venue.url, guard=guard, clock=SystemClock(), gate=gate, config=RestConfig(read_retries=0)
             ) as client,

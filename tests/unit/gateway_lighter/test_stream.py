@@ -128,7 +128,7 @@ async def running(
     """A venue and a connected stream."""
     venue, told = Venue(), Told()
     fast = SocketConfig(backoff=BackoffPolicy(initial_s=0.001, cap_s=0.002), close_timeout_s=0.5)
-    async with asyncio.timeout(10), serve(venue.handle, "127.0.0.1", 0) as server:
+    async with asyncio.timeout(60), serve(venue.handle, "127.0.0.1", 0) as server:
         venue.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/stream"
         stream = LighterStream(
             venue.url,

@@ -131,7 +131,7 @@ def bounds(**changes: Any) -> StreamConfig:
 async def running(config: StreamConfig | None = None) -> AsyncIterator[tuple[Venue, HyperCoreStream, Told]]:
     """A venue, a connected stream and what it told; everything stopped and checked at the end."""
     venue, told = Venue(), Told()
-    async with asyncio.timeout(10), serve(venue.handle, "127.0.0.1", 0) as server:
+    async with asyncio.timeout(60), serve(venue.handle, "127.0.0.1", 0) as server:
         host, port = next(iter(server.sockets)).getsockname()[:2]
         venue.url = f"ws://{host}:{port}/ws"
         stream = HyperCoreStream(

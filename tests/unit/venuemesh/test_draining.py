@@ -40,7 +40,7 @@ async def test_stream_when_draining_begins_while_it_waits_ends_and_closes_its_so
     """The items so far, then a normal end in which the closing notice can be sent."""
     drain, source = Drain(), Source()
     source.queue.put_nowait(1)
-    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         task = tasks.create_task(collect(drain, source), name="stream")
         while source.queue.qsize():
             await asyncio.sleep(0)
@@ -123,7 +123,7 @@ async def test_eviction_when_deaf_only_spares_those_that_watch() -> None:
     assert await streams.wait_closed(0)
     deaf = asyncio.create_task(serve(streams, watches=False, opened=events[0]), name="deaf")
     polite = asyncio.create_task(serve(streams, watches=True, opened=events[1]), name="polite")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         for event in events:
             await event.wait()
         assert streams.evict(deaf_only=True) == 1

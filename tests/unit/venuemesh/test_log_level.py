@@ -30,7 +30,7 @@ def wish(level: str, ms: int | None = None) -> SetLogLevelRequest:
 
 
 async def until_level(root: logging.Logger, level: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while root.level != level:
             await asyncio.sleep(0.001)
 

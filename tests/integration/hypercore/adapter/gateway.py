@@ -25,7 +25,7 @@ from venuemesh.gateway.orders import OrderState
 from venuemesh.v1 import order_pb2 as pb
 from venuemesh.v1 import order_service_pb2 as wire
 
-LIMIT_S = 10.0
+LIMIT_S = 60.0
 BUY, SELL = pb.SIDE_BUY, pb.SIDE_SELL
 REDUCE_ONLY = pb.EXECUTION_INSTRUCTION_REDUCE_ONLY
 

@@ -38,7 +38,7 @@ from venuemesh.v1 import risk_service_pb2 as risk
 CALLER = Caller()
 SUB = "0x" + "cc" * 20
 HYPE = "HYPE/USDC"
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 
 
 class Whole:

@@ -272,7 +272,7 @@ async def test_expectation_hears_of_its_transaction_and_its_order_only() -> None
     verdicts.on_order(77, normalize_order(order(), MARKET))
     assert not verdicts.is_first_sight(77)
     assert not verdicts.is_first_sight(79)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(60):
         await mine.changed.wait()
     first, second = mine.findings
     assert first == normalize_order(order(), MARKET)

@@ -72,7 +72,7 @@ async def running(bus: AuditBus, **bounds: Any) -> AsyncIterator[AuditTrail]:
     )
     task = asyncio.create_task(trail.run(), name="audit")
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             yield trail
     finally:
         task.cancel()

@@ -144,7 +144,7 @@ async def test_run_begins_and_ends_feeds_by_itself() -> None:
             bench.clock.advance(seconds)
 
     bench.market._pause = pause
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         pump = tasks.create_task(bench.market.run())
         bench.market.hold(BOOK)
         while not bench.venue.watching:

@@ -31,7 +31,7 @@ async def test_until_with_no_time_left_does_not_wait() -> None:
 async def test_until_is_woken_by_the_change_it_waits_for_and_by_no_other() -> None:
     """Several waiters, several orders: each by its own wish; nothing is kept afterwards."""
     waits, state, other = OrderWaits(), new_order("a"), new_order("b")
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         first = tasks.create_task(waits.until(state, done, 60))
         second = tasks.create_task(waits.until(state, lambda order: order.version > 1, 60))
         await asyncio.sleep(0)
