@@ -60,7 +60,7 @@ class PortfolioCopy:
             mine.position.CopyFrom(change.position)
         if change.HasField("summary"):
             mine.summary.CopyFrom(change.summary)
-        mine.fill_count = max(mine.fill_count, change.fill_count)
+        mine.fill_count, mine.restatement_count = change.fill_count, change.restatement_count
 
 
 def _lay_over(mine: Any, changed: Any, key: Callable[[Any], Any]) -> None:

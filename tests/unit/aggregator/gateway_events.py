@@ -207,7 +207,7 @@ class PortfolioClient:
             _replace(self.portfolio.accounts, [mine], lambda account: (account.venue, account.account_id))
             mine = next(a for a in self.portfolio.accounts if (a.venue, a.account_id) == (new.venue, new.account_id))
         mine.position.CopyFrom(new.position)
-        mine.fill_count = new.fill_count
+        mine.fill_count, mine.restatement_count = new.fill_count, new.restatement_count
         if new.HasField("summary"):
             mine.summary.CopyFrom(new.summary)
         _replace(mine.balances, new.balances, lambda balance: (balance.asset, balance.venue_section))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.aggregator.gateway_events import PortfolioClient
 from venuemesh.cli.portfolio_copy import PortfolioCopy
 from venuemesh.cli.views.money import portfolio as shown
 from venuemesh.v1 import account_pb2, order_pb2, portfolio_pb2, portfolio_service_pb2, stream_pb2
@@ -50,6 +51,28 @@ def test_copy_holds_the_last_word_of_every_key(
     assert {(one.venue, order.order_id) for one in accounts for order in one.orders} == working
     assert [one.venue for one in accounts] == sorted(one.venue for one in accounts)
     assert copy.position == stream_pb2.StreamPosition(epoch="e", sequence=len(changes) + 1)
+
+
+def test_copy_takes_every_field_of_an_account() -> None:
+    """A field that the contract gets later is not forgotten here: what a change says of an account, the copy says."""
+    change = portfolio_pb2.PortfolioAccount(
+        venue="lighter",
+        account_id="main",
+        position=stream_pb2.StreamPosition(epoch="e", sequence=9),
+        balances=[account_pb2.Balance(asset="USDC", total="1")],
+        positions=[account_pb2.Position(symbol="BTC/USDC:USDC", quantity="1")],
+        orders=[order_pb2.Order(order_id="a")],
+        summary=account_pb2.AccountSummary(asset="USDC"),
+        fill_count=3,
+        restatement_count=2,
+    )
+    assert {field.name for field, _ in change.ListFields()} == set(change.DESCRIPTOR.fields_by_name)
+    delta = portfolio_service_pb2.PortfolioDelta(accounts=[change])
+    copy, client = PortfolioCopy(), PortfolioClient()
+    copy.take(Response(snapshot=portfolio_pb2.Portfolio()))
+    copy.take(Response(delta=delta))
+    client.take(Response(delta=delta))
+    assert list(copy.portfolio.accounts) == list(client.portfolio.accounts) == [change]
 
 
 def test_copy_when_a_snapshot_comes_forgets_what_was_before() -> None:
