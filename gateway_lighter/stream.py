@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import random as _random
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -171,18 +170,17 @@ class LighterStream:
 
     async def run(self) -> None:
         """Stay connected until cancelled; then the last StreamDisconnected is delivered."""
+        await self._queue.deliver_during(
+            self._run_socket, name=f"{self._name}-events", drain_timeout_s=self._config.socket.close_timeout_s
+        )
+
+    async def _run_socket(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            delivery = tasks.create_task(self._queue.deliver(), name=f"{self._name}-events")
             control = tasks.create_task(self._control(), name=f"{self._name}-control")
             try:
                 await self.socket.run()
             finally:
                 control.cancel()
-                if not delivery.done():
-                    with suppress(TimeoutError):  # a stuck callback must not block the stop
-                        async with asyncio.timeout(self._config.socket.close_timeout_s):
-                            await self._queue.drained.wait()
-                delivery.cancel()
 
     # --- channels ------------------------------------------------------------------------------------------
 

@@ -179,16 +179,9 @@ class HyperCoreStream:
 
     async def run(self) -> None:
         """Stay connected until cancelled; then the last StreamDisconnected is delivered."""
-        async with asyncio.TaskGroup() as tasks:
-            delivery = tasks.create_task(self._queue.deliver(), name=f"{self._name}-events")
-            try:
-                await self.socket.run()
-            finally:
-                if not delivery.done():
-                    with suppress(TimeoutError):  # a stuck callback must not block the stop
-                        async with asyncio.timeout(self._config.socket.close_timeout_s):
-                            await self._queue.drained.wait()
-                delivery.cancel()
+        await self._queue.deliver_during(
+            self.socket.run, name=f"{self._name}-events", drain_timeout_s=self._config.socket.close_timeout_s
+        )
 
     # --- subscriptions -------------------------------------------------------------------------------------
 
