@@ -95,6 +95,7 @@ class _Post:
     endpoint: str
     payload: bytes
     priority: Priority
+    on_written: Callable[[], None] | None = None
     tag: object = None
     correlation_id: str = ""
 
@@ -235,6 +236,7 @@ class HyperCoreStream:
         signed: SignedAction,
         *,
         timeout_s: float | None = None,
+        on_written: Callable[[], None] | None = None,
         tag: object = None,
         correlation_id: str = "",
     ) -> ExchangeAnswer:
@@ -242,6 +244,7 @@ class HyperCoreStream:
 
         Args:
             timeout_s: most time for sending and for the reply.
+            on_written: called once the frame has left, or may have; never for one that certainly has not.
             tag: comes back in the PostAnswered event should the reply come after the time-out.
         Raises:
             VenueUnavailable, RateLimited: nothing was sent (`sent=no`), or the venue refused it unread
@@ -255,6 +258,7 @@ class HyperCoreStream:
             endpoint=f"post.{signed.kind()}",
             payload=encode_signed(signed),
             priority=action_priority(signed.action),
+            on_written=on_written,
             tag=tag,
             correlation_id=correlation_id,
         )
@@ -325,6 +329,8 @@ class HyperCoreStream:
         except MeshError:
             self.session.post_not_sent(post_id)
             raise
+        if post.on_written is not None:
+            post.on_written()
         if not self.session.post_written(post_id, epoch):
             raise self._lost(post.kind, "the connection ended as the request was written")
 

@@ -15,7 +15,7 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 
 from hypercore.account_messages import RateBudget
-from hypercore.adapter.links import Links
+from hypercore.adapter.links import Links, post_reserve
 from hypercore.adapter.private_stream import PrivateStream
 from hypercore.limits import IP_WEIGHT, WS_CONNECTS, WS_MESSAGES
 from venuemesh.errors import MeshError
@@ -145,8 +145,3 @@ class Quotas:
             remaining=remaining,
             reserved_for_cancels=min(remaining, post_reserve(self._links.max_posts)),
         )
-
-
-def post_reserve(max_posts: int) -> int:
-    """Of a socket's posts in flight, how many only cancels may use."""
-    return max(1, max_posts // 10)

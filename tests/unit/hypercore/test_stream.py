@@ -241,6 +241,24 @@ async def test_post_action_sends_what_was_signed_and_returns_its_own_reply() -> 
         assert [(r.endpoint, r.outcome, r.write) for r in told.records] == [("post.noop", RequestOutcome.OK, True)] * 2
 
 
+async def test_owner_of_a_post_is_told_once_it_is_written_and_before_its_answer() -> None:
+    """The frame has left: whoever waits for no more than that goes on."""
+    async with running() as (venue, stream, _):
+        told: list[bool] = []
+        written = asyncio.Event()
+
+        def on_written() -> None:
+            told.append(waiting.done())
+            written.set()
+
+        waiting = asyncio.create_task(stream.post_action(an_action(), on_written=on_written), name="post")
+        message = await venue.next("post")
+        await written.wait()
+        await venue.live.send(post_reply(message["id"]))
+        await waiting
+        assert told == [False]
+
+
 async def test_post_action_cut_off_before_its_reply_is_outcome_unknown() -> None:
     """Written and then the connection broke: in doubt, and the next connection does not resend it."""
     async with running() as (venue, stream, told):
@@ -286,11 +304,12 @@ async def test_post_action_while_disconnected_is_unavailable_and_not_sent() -> N
     """Nothing left the process, so another way may be tried at once."""
     async with running() as (venue, stream, told):
         disconnected = asyncio.Event()
+        written: list[bool] = []
 
         async def on_event(event: HyperCoreEvent) -> None:
             if isinstance(event, StreamDisconnected) and not disconnected.is_set():
                 with pytest.raises(VenueUnavailable) as caught:
-                    await stream.post_action(an_action())
+                    await stream.post_action(an_action(), on_written=lambda: written.append(True))
                 assert caught.value.sent is Sent.NO
                 disconnected.set()
 
@@ -298,7 +317,7 @@ async def test_post_action_while_disconnected_is_unavailable_and_not_sent() -> N
         await stream.socket.wait_connected()
         stream.socket.reconnect("test")
         await disconnected.wait()
-        assert venue.messages.empty()
+        assert venue.messages.empty() and written == []
         assert told.records[-1].outcome is RequestOutcome.NOT_CONNECTED
 
 
