@@ -41,7 +41,7 @@ class Quotas:
         """One row per limiter: the shared ones, then per account its transactions in flight and its volume quota."""
         rows = [self._shared(view) for view in self._links.gate.remaining()]
         for account_id, stream in self._streams.items():
-            rows.append(self._in_flight(account_id, stream.stream.session.in_flight))
+            rows.append(self._in_flight(account_id, len(stream.stream.session.in_flight)))
             remaining = self._wallets[account_id].quota.remaining
             if remaining is not None:
                 # The venue names what is left and no limit; a cancel costs nothing of it.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random as _random
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from gateway_lighter.account_messages import SendAnswer, SendBatchAnswer
@@ -23,18 +23,19 @@ from gateway_lighter.session import (
     SubscriptionAcknowledged,
     SubscriptionRefused,
     TransactionAnswered,
+    TransactionOutcome,
 )
 from gateway_lighter.signing import SignedTransaction
 from gateway_lighter.stream_events import LighterEvent, StreamEvent
 from venuemesh.clock import Clock
-from venuemesh.errors import MeshError, OutcomeUnknown, RateLimited, Sent
+from venuemesh.errors import MeshError, OutcomeUnknown, RateLimited
 from venuemesh.transport.delivery import EventQueue
 from venuemesh.transport.environment import HostGuard
+from venuemesh.transport.exchanges import Exchanges, SocketRequest
 from venuemesh.transport.gate import LimiterGate
 from venuemesh.transport.limiter import Priority
 from venuemesh.transport.link import LinkStats
-from venuemesh.transport.observer import Observer, RequestOutcome, RequestRecord, SafeObserver
-from venuemesh.transport.replies import PendingReplies
+from venuemesh.transport.observer import Observer, SafeObserver
 from venuemesh.transport.session import (
     Connected,
     Disconnected,
@@ -82,27 +83,6 @@ def limited_socket_config() -> SocketConfig:
     return SocketConfig(heartbeat_interval_s=HEARTBEAT_S, silence_timeout_s=SILENCE_S, connect_budget=WS_CONNECTS)
 
 
-@dataclass(frozen=True, slots=True)
-class _Received:
-    told: TransactionAnswered
-    raw: bytes
-    epoch: int
-    received_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Message:
-    """One transaction message and what is known of it from its start."""
-
-    id: str
-    frame: bytes
-    endpoint: str
-    priority: Priority
-    started_s: float
-    started_ns: int
-    correlation_id: str
-
-
 class LighterStream:
     """One socket to Lighter.
 
@@ -142,7 +122,6 @@ class LighterStream:
         self._observer = SafeObserver(*([observer] if observer is not None else []))
         self.session = session or LighterSession()
         self._queue = EventQueue(on_event, max_events=self._config.queue_events, max_bytes=self._config.queue_bytes)
-        self._replies: PendingReplies[str, _Received] = PendingReplies()
         self._subscriptions = SubscriptionRecords(name)
         self._last_frame_ns: int | None = None
         self._control_due = asyncio.Event()
@@ -161,6 +140,15 @@ class LighterStream:
             observer=observer,
             random=random,
             sleep=sleep,
+        )
+        self._exchanges: Exchanges[str, TransactionAnswered] = Exchanges(
+            self.socket,
+            self.session.in_flight,
+            name=name,
+            clock=clock,
+            observer=self._observer,
+            late_endpoint="sendtx.late",
+            on_late=self._tell_late,
         )
 
     @property
@@ -268,7 +256,7 @@ class LighterStream:
         """Send one transaction or a batch, once; a refusal by the venue is an answer, not an error.
 
         Args:
-            on_written: called once the message has left, before its answer.
+            on_written: called once the message has left, or may have; never for one that certainly has not.
             tag: comes back in the `TransactionAnswered` of a reply that is too late.
         Raises:
             OutcomeUnknown: it may have reached the venue and has no readable answer.
@@ -283,62 +271,29 @@ class LighterStream:
         sent_id, frame = self.session.open_transaction(
             signed, now_s=started_s, is_cancel=charge.priority is Priority.CANCEL, tag=tag
         )
-        endpoint = "sendtx" if len(signed) == 1 else "sendtxbatch"
-        message = _Message(sent_id, frame, endpoint, charge.priority, started_s, started_ns, correlation_id)
-        try:
-            received = await self._exchange(message, wait_s, on_written)
-        except asyncio.CancelledError:
-            self._record(message, RequestOutcome.CANCELED, Sent.MAYBE)
-            raise
-        except MeshError as error:
-            lost = error.sent is not Sent.NO
-            outcome = RequestOutcome.LOST if lost else RequestOutcome.NOT_CONNECTED
-            self._record(message, outcome, error.sent, detail=error.message)
-            raise
-        self._record(message, RequestOutcome.OK, Sent.YES, answer=received.raw)
-        return self._read_answer(received.told, signed)
+        request = SocketRequest(
+            endpoint="sendtx" if len(signed) == 1 else "sendtxbatch",
+            write=True,
+            frame=frame,
+            body=frame,
+            priority=charge.priority,
+            started_s=started_s,
+            started_ns=started_ns,
+            correlation_id=correlation_id,
+        )
+        answered = await self._exchanges.ask(sent_id, request, wait_s, on_written)
+        return self._read_answer(answered.outcome, signed)
 
-    def _read_answer(self, told: TransactionAnswered, signed: Sequence[SignedTransaction]) -> Queued | RefusalMeaning:
-        outcome = told.outcome
+    def _read_answer(self, outcome: TransactionOutcome, signed: Sequence[SignedTransaction]) -> Queued | RefusalMeaning:
         if isinstance(outcome, SendAnswer | SendBatchAnswer):
             return read_queued(outcome, signed)
         if isinstance(outcome, RefusalMeaning):
             return require_certain(outcome, self._name)
         raise OutcomeUnknown(f"{self._name}: the reply cannot be read", metadata=outcome.metadata)
 
-    async def _exchange(self, message: _Message, wait_s: float, on_written: Callable[[], None] | None) -> _Received:
-        async def write() -> None:
-            await self._write(message, wait_s)
-            if on_written is not None:
-                on_written()
-
-        try:
-            return await self._replies.exchange(
-                message.id,
-                write,
-                left_s=lambda: message.started_s + wait_s - self._clock.monotonic_s(),
-                on_late=self._tell_late,
-            )
-        except TimeoutError:
-            raise OutcomeUnknown(f"{self._name}: no reply within {wait_s:.3f} s") from None
-        finally:
-            self.session.abandon(message.id, self._clock.monotonic_s())
-
-    async def _write(self, message: _Message, timeout_s: float) -> None:
-        try:
-            epoch = await self.socket.send(message.frame, priority=message.priority, timeout_s=timeout_s)
-        except OutcomeUnknown:
-            epoch = self.socket.epoch  # it may have left, and its reply may be among the frames not yet read
-        except MeshError:
-            self.session.not_sent(message.id)
-            raise
-        if not self.session.written(message.id, epoch):
-            raise OutcomeUnknown(f"{self._name}: the connection ended as the transaction was written")
-
-    def _tell_late(self, received: _Received) -> None:
-        told = received.told
-        late = TransactionAnswered(id=told.id, outcome=told.outcome, late=True, tag=told.tag)
-        self._queue.put(StreamEvent(epoch=received.epoch, received_ns=received.received_ns, event=late))
+    def _tell_late(self, answered: TransactionAnswered, frame: Frame) -> None:
+        late = replace(answered, late=True)
+        self._queue.put(StreamEvent(epoch=frame.epoch, received_ns=frame.received_ns, event=late))
 
     # --- what comes ----------------------------------------------------------------------------------------
 
@@ -358,11 +313,8 @@ class LighterStream:
         self._control_due.set()
 
     def _take(self, found: SessionEvent, frame: Frame) -> None:
-        if isinstance(found, TransactionAnswered):
-            received = _Received(found, frame.data, frame.epoch, frame.received_ns)
-            if self._replies.resolve(found.id, received):
-                return
-            self._record_late(frame)
+        if isinstance(found, TransactionAnswered) and self._exchanges.answered(found.id, found, frame):
+            return
         if isinstance(found, SubscriptionAcknowledged | SubscriptionRefused):
             self._note_subscribed()
             self._record_subscription(found)
@@ -377,8 +329,7 @@ class LighterStream:
         self.socket.reconnect(detail)
 
     def _end(self, event: Disconnected) -> None:
-        for lost in self.session.disconnected(event.epoch):
-            self._replies.fail(lost.id, OutcomeUnknown(f"{self._name}: the connection ended ({event.reason})"))
+        self._exchanges.lost(self.session.disconnected(event.epoch), event.reason)
         for record in self._subscriptions.lost(now_s=self._clock.monotonic_s(), detail=event.detail or event.reason):
             self._observer.on_request(record)
         self._subscribed.clear()
@@ -404,43 +355,3 @@ class LighterStream:
         record = self._subscriptions.answered(found.channel, now_s=self._clock.monotonic_s(), refusal=refusal)
         if record is not None:
             self._observer.on_request(record)
-
-    def _record_late(self, frame: Frame) -> None:
-        """An answer came after its request was recorded as lost."""
-        self._observer.on_request(
-            RequestRecord(
-                link=self._name,
-                endpoint="sendtx.late",
-                outcome=RequestOutcome.LATE,
-                write=False,
-                sent=Sent.YES,
-                started_ns=frame.received_ns,
-                latency_s=0.0,
-                request_body=b"",
-                response_body=frame.data,
-            )
-        )
-
-    def _record(
-        self, message: _Message, outcome: RequestOutcome, sent: Sent, *, answer: bytes = b"", detail: str = ""
-    ) -> None:
-        latency_s = self._clock.monotonic_s() - message.started_s
-        if outcome is not RequestOutcome.CANCELED:
-            answered = outcome is RequestOutcome.OK
-            self.socket.stats.request_done(failed=not answered, latency_s=latency_s if answered else None)
-        self._observer.on_request(
-            RequestRecord(
-                link=self._name,
-                endpoint=message.endpoint,
-                outcome=outcome,
-                write=True,
-                sent=sent,
-                started_ns=message.started_ns,
-                latency_s=latency_s,
-                request_body=message.frame,
-                response_body=answer,
-                status=0 if answer else None,
-                correlation_id=message.correlation_id,
-                detail=detail,
-            )
-        )

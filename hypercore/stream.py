@@ -12,7 +12,7 @@ import asyncio
 import random as _random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
@@ -47,11 +47,11 @@ from venuemesh.errors import (
 )
 from venuemesh.transport.delivery import EventQueue
 from venuemesh.transport.environment import HostGuard
+from venuemesh.transport.exchanges import Exchanges, SocketRequest
 from venuemesh.transport.gate import LimiterGate
 from venuemesh.transport.limiter import Priority
 from venuemesh.transport.link import LinkStats
-from venuemesh.transport.observer import Observer, RequestOutcome, RequestRecord, SafeObserver
-from venuemesh.transport.replies import PendingReplies
+from venuemesh.transport.observer import Observer, SafeObserver
 from venuemesh.transport.session import (
     Connected,
     Disconnected,
@@ -87,25 +87,6 @@ class StreamConfig:
     queue_events: int = 10_000
     queue_bytes: int = 32 * 1024 * 1024
     post_timeout_s: float = POST_TIMEOUT_S
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Post:
-    kind: PostKind
-    endpoint: str
-    payload: bytes
-    priority: Priority
-    on_written: Callable[[], None] | None = None
-    tag: object = None
-    correlation_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Received:
-    reply: PostReply
-    raw: bytes
-    epoch: int
-    received_ns: int
 
 
 def limited_socket_config() -> SocketConfig:
@@ -153,7 +134,6 @@ class HyperCoreStream:
         self._observer = SafeObserver(*([observer] if observer is not None else []))
         self.session = session or HyperCoreSession()
         self._queue = EventQueue(on_event, max_events=self._config.queue_events, max_bytes=self._config.queue_bytes)
-        self._replies: PendingReplies[int, _Received] = PendingReplies()
         self._subscriptions = SubscriptionRecords(name)
         self._last_frame_ns: int | None = None
         self._subscribed = asyncio.Event()
@@ -171,6 +151,15 @@ class HyperCoreStream:
             observer=observer,
             random=random,
             sleep=sleep,
+        )
+        self._exchanges: Exchanges[int, PostAnswered] = Exchanges(
+            self.socket,
+            self.session.in_flight,
+            name=name,
+            clock=clock,
+            observer=self._observer,
+            late_endpoint="post.late",
+            on_late=self._tell_late,
         )
 
     @property
@@ -253,16 +242,16 @@ class HyperCoreStream:
             OutcomeUnknown: sent, and the reply did not come, was cut off or cannot be read. Should it come
                 later, the callback gets it as a late PostAnswered.
         """
-        post = _Post(
-            kind=PostKind.ACTION,
-            endpoint=f"post.{signed.kind()}",
-            payload=encode_signed(signed),
-            priority=action_priority(signed.action),
+        reply = await self._post(
+            PostKind.ACTION,
+            f"post.{signed.kind()}",
+            encode_signed(signed),
+            action_priority(signed.action),
+            timeout_s,
             on_written=on_written,
             tag=tag,
             correlation_id=correlation_id,
         )
-        reply = await self._post(post, timeout_s)
         if isinstance(reply, ActionReply):
             return reply.answer
         if isinstance(reply, PostErrorReply):
@@ -275,114 +264,47 @@ class HyperCoreStream:
         Raises:
             VenueUnavailable, RateLimited, InvalidRequest, ProtocolViolation: as the REST reads.
         """
-        post = _Post(
-            kind=PostKind.INFO,
-            endpoint=f"post.info.{request['type']}",
-            payload=msgspec.json.encode(request),
-            priority=Priority.QUERY,
-        )
-        reply = await self._post(post, timeout_s)
+        payload = msgspec.json.encode(request)
+        reply = await self._post(PostKind.INFO, f"post.info.{request['type']}", payload, Priority.QUERY, timeout_s)
         if isinstance(reply, InfoReply):
             return parse_info(str(request["type"]), reply.data)
         if isinstance(reply, PostErrorReply):
             raise _post_refused(reply.text, write=False)
         raise ProtocolViolation(f"{self._name}: the reply cannot be read", sent=Sent.YES, metadata=_payload_of(reply))
 
-    async def _post(self, post: _Post, timeout_s: float | None) -> PostReply:
-        wait_s = self._config.post_timeout_s if timeout_s is None else timeout_s
-        started = (self._clock.monotonic_s(), self._clock.now_ns())
-        try:
-            received = await self._exchange(post, wait_s, started[0])
-        except asyncio.CancelledError:
-            self._record(post, started, RequestOutcome.CANCELED, sent=Sent.MAYBE)
-            raise
-        except MeshError as error:
-            if error.sent is not Sent.NO:
-                self._record(post, started, RequestOutcome.LOST, sent=error.sent, detail=error.message)
-            elif not isinstance(error, RateLimited):  # our own limit says nothing about the link
-                self._record(post, started, RequestOutcome.NOT_CONNECTED, sent=Sent.NO, detail=error.message)
-            raise
-        self._record(post, started, RequestOutcome.OK, sent=Sent.YES, answer=received.raw)
-        return received.reply
-
-    async def _exchange(self, post: _Post, wait_s: float, now_s: float) -> _Received:
-        post_id, frame = self.session.open_post(
-            post.kind, post.payload, now_s=now_s, is_cancel=post.priority is Priority.CANCEL, tag=post.tag
-        )
-        try:
-            return await self._replies.exchange(
-                post_id,
-                lambda: self._write_post(post_id, frame, post, wait_s),
-                left_s=lambda: now_s + wait_s - self._clock.monotonic_s(),
-                on_late=lambda received: self._tell_late(post_id, received, post.tag),
-            )
-        except TimeoutError:
-            raise self._lost(post.kind, f"no reply within {wait_s:.3f} s") from None
-        finally:
-            self.session.abandon_post(post_id, self._clock.monotonic_s())
-
-    async def _write_post(self, post_id: int, frame: bytes, post: _Post, timeout_s: float) -> None:
-        try:
-            epoch = await self.socket.send(frame, priority=post.priority, timeout_s=timeout_s)
-        except OutcomeUnknown:
-            epoch = self.socket.epoch  # it may have left, and its reply may be among the frames not yet read
-        except MeshError:
-            self.session.post_not_sent(post_id)
-            raise
-        if post.on_written is not None:
-            post.on_written()
-        if not self.session.post_written(post_id, epoch):
-            raise self._lost(post.kind, "the connection ended as the request was written")
-
-    def _tell_late(self, post_id: int, received: _Received, tag: object) -> None:
-        late = PostAnswered(post_id=post_id, reply=received.reply, late=True, tag=tag)
-        self._queue.put(StreamEvent(epoch=received.epoch, received_ns=received.received_ns, event=late))
-
-    def _record(
+    async def _post(
         self,
-        post: _Post,
-        started: tuple[float, int],
-        outcome: RequestOutcome,
+        kind: PostKind,
+        endpoint: str,
+        payload: bytes,
+        priority: Priority,
+        timeout_s: float | None,
         *,
-        sent: Sent,
-        answer: bytes = b"",
-        detail: str = "",
-    ) -> None:
-        latency_s = self._clock.monotonic_s() - started[0]
-        if outcome is not RequestOutcome.CANCELED:
-            answered = outcome is RequestOutcome.OK
-            self.socket.stats.request_done(failed=not answered, latency_s=latency_s if answered else None)
-        record = RequestRecord(
-            link=self._name,
-            endpoint=post.endpoint,
-            outcome=outcome,
-            write=post.kind is PostKind.ACTION,
-            sent=sent,
-            started_ns=started[1],
-            latency_s=latency_s,
-            request_body=post.payload,
-            response_body=answer,
-            status=0 if answer else None,
-            correlation_id=post.correlation_id,
-            detail=detail,
+        on_written: Callable[[], None] | None = None,
+        tag: object = None,
+        correlation_id: str = "",
+    ) -> PostReply:
+        started_s, started_ns = self._clock.monotonic_s(), self._clock.now_ns()
+        post_id, frame = self.session.open_post(
+            kind, payload, now_s=started_s, is_cancel=priority is Priority.CANCEL, tag=tag
         )
-        self._observer.on_request(record)
+        request = SocketRequest(
+            endpoint=endpoint,
+            write=kind is PostKind.ACTION,
+            frame=frame,
+            body=payload,
+            priority=priority,
+            started_s=started_s,
+            started_ns=started_ns,
+            correlation_id=correlation_id,
+        )
+        wait_s = self._config.post_timeout_s if timeout_s is None else timeout_s
+        answered = await self._exchanges.ask(post_id, request, wait_s, on_written)
+        return answered.reply
 
-    def _record_late(self, frame: Frame) -> None:
-        """An answer came after its request was recorded as lost."""
-        self._observer.on_request(
-            RequestRecord(
-                link=self._name,
-                endpoint="post.late",
-                outcome=RequestOutcome.LATE,
-                write=False,
-                sent=Sent.YES,
-                started_ns=frame.received_ns,
-                latency_s=0.0,
-                request_body=b"",
-                response_body=frame.data,
-            )
-        )
+    def _tell_late(self, answered: PostAnswered, frame: Frame) -> None:
+        late = replace(answered, late=True)
+        self._queue.put(StreamEvent(epoch=frame.epoch, received_ns=frame.received_ns, event=late))
 
     def _note_asked(self, subscription: Subscription) -> None:
         self._subscriptions.asked(
@@ -399,12 +321,6 @@ class HyperCoreStream:
         )
         if record is not None:
             self._observer.on_request(record)
-
-    def _lost(self, kind: PostKind, detail: str) -> MeshError:
-        message = f"{self._name}: {detail}"
-        if kind is PostKind.ACTION:
-            return OutcomeUnknown(message)
-        return VenueUnavailable(message, sent=Sent.MAYBE)
 
     # --- what comes ----------------------------------------------------------------------------------------
 
@@ -424,11 +340,8 @@ class HyperCoreStream:
             self._end(event)
 
     def _take(self, found: SessionEvent, frame: Frame) -> None:
-        if isinstance(found, PostAnswered):
-            received = _Received(found.reply, frame.data, frame.epoch, frame.received_ns)
-            if self._replies.resolve(found.post_id, received):
-                return
-            self._record_late(frame)
+        if isinstance(found, PostAnswered) and self._exchanges.answered(found.post_id, found, frame):
+            return
         if isinstance(found, SubscriptionAcknowledged | SubscriptionRefused):
             self._note_subscribed()
             self._record_subscription(found)
@@ -438,8 +351,7 @@ class HyperCoreStream:
             self.socket.reconnect("the callback is too slow for the stream")
 
     def _end(self, event: Disconnected) -> None:
-        for lost in self.session.disconnected(event.epoch):
-            self._replies.fail(lost.post_id, self._lost(lost.kind, f"the connection ended ({event.reason})"))
+        self._exchanges.lost(self.session.disconnected(event.epoch), event.reason)
         for record in self._subscriptions.lost(now_s=self._clock.monotonic_s(), detail=event.detail or event.reason):
             self._observer.on_request(record)
         self._subscribed.clear()

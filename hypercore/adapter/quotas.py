@@ -116,7 +116,7 @@ class Quotas:
         """One row per limiter: those of the IP address, then per account its posts and its address budget."""
         rows = [self._shared(view) for view in self._links.gate.remaining()]
         for account_id, stream in self._streams.items():
-            rows.append(self._posts(account_id, stream.stream.session.in_flight))
+            rows.append(self._posts(account_id, len(stream.stream.session.in_flight)))
             budget = self.addresses[account_id].quota(self._venue, f"address.{account_id}")
             if budget is not None:
                 rows.append(budget)

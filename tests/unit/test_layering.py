@@ -45,6 +45,7 @@ PURE = [
     "venuemesh/stream_queue.py",
     "venuemesh/transport/backoff.py",
     "venuemesh/transport/environment.py",
+    "venuemesh/transport/in_flight.py",
     "venuemesh/transport/limiter.py",
     "venuemesh/transport/link.py",
     "venuemesh/transport/quality.py",

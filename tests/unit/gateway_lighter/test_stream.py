@@ -366,7 +366,7 @@ async def test_transaction_when_not_connected_is_certainly_not_sent() -> None:
     with pytest.raises(VenueUnavailable) as refused:
         await stream.send_transactions([SIGNED])
     assert refused.value.sent is Sent.NO
-    assert stream.session.in_flight == 0
+    assert len(stream.session.in_flight) == 0
 
 
 async def test_order_beyond_the_budget_is_refused_here_and_a_cancel_still_passes() -> None:
@@ -378,7 +378,7 @@ async def test_order_beyond_the_budget_is_refused_here_and_a_cancel_still_passes
         with pytest.raises(RateLimited) as limited:
             await stream.send_transactions([SIGNED], timeout_s=0.01)
         assert limited.value.sent is Sent.NO and limited.value.reason is Reason.RATE_LIMIT_LOCAL
-        assert told.records == [] and stream.session.in_flight == 0
+        assert told.records == [] and len(stream.session.in_flight) == 0
         cancelling = asyncio.create_task(stream.send_transactions([CANCEL]), name="cancel")
         await venue.say(queued(await venue.next("jsonapi/sendtx"), CANCEL))
         await cancelling

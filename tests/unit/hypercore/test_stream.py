@@ -271,7 +271,7 @@ async def test_post_action_cut_off_before_its_reply_is_outcome_unknown() -> None
         await told.wait(StreamConnected, 2)
         await stream.socket.wait_connected()
         assert venue.messages.empty()
-        assert stream.session.in_flight == 0
+        assert len(stream.session.in_flight) == 0
         assert told.records[-1].outcome is RequestOutcome.LOST
 
 
@@ -297,7 +297,7 @@ async def test_post_action_whose_write_broke_waits_for_a_reply_that_may_be_on_it
             await venue.cut()
             with pytest.raises(OutcomeUnknown):
                 await waiting
-        assert stream.session.in_flight == 0
+        assert len(stream.session.in_flight) == 0
 
 
 async def test_post_action_while_disconnected_is_unavailable_and_not_sent() -> None:
