@@ -26,26 +26,18 @@ from gateway_lighter.session import (
     TransactionOutcome,
 )
 from gateway_lighter.signing import SignedTransaction
-from gateway_lighter.stream_events import LighterEvent, StreamEvent
+from gateway_lighter.stream_events import LighterEvent
 from venuemesh.clock import Clock
 from venuemesh.errors import MeshError, OutcomeUnknown, RateLimited
-from venuemesh.transport.delivery import EventQueue
 from venuemesh.transport.environment import HostGuard
 from venuemesh.transport.exchanges import Exchanges, SocketRequest
 from venuemesh.transport.gate import LimiterGate
 from venuemesh.transport.limiter import Priority
 from venuemesh.transport.link import LinkStats
+from venuemesh.transport.narrator import Narrator
 from venuemesh.transport.observer import Observer, SafeObserver
-from venuemesh.transport.session import (
-    Connected,
-    Disconnected,
-    Frame,
-    SocketConfig,
-    SocketEvent,
-    StreamConnected,
-    StreamDisconnected,
-)
-from venuemesh.transport.subscriptions import SubscriptionRecords
+from venuemesh.transport.session import Connected, Disconnected, Frame, SocketConfig, SocketEvent
+from venuemesh.transport.subscription_watch import SubscriptionWatch
 from venuemesh.transport.websocket import ReconnectingSocket
 
 HEARTBEAT_S: Final = 30.0
@@ -119,14 +111,9 @@ class LighterStream:
         self._name = name
         self._gate = gate
         self._limits = limits or TierLimits()
-        self._observer = SafeObserver(*([observer] if observer is not None else []))
+        safe_observer = SafeObserver(*([observer] if observer is not None else []))
         self.session = session or LighterSession()
-        self._queue = EventQueue(on_event, max_events=self._config.queue_events, max_bytes=self._config.queue_bytes)
-        self._subscriptions = SubscriptionRecords(name)
-        self._last_frame_ns: int | None = None
         self._control_due = asyncio.Event()
-        self._subscribed = asyncio.Event()
-        self._cut = False
         self.socket = ReconnectingSocket(
             url,
             session=self.session,
@@ -146,9 +133,15 @@ class LighterStream:
             self.session.in_flight,
             name=name,
             clock=clock,
-            observer=self._observer,
+            observer=safe_observer,
             late_endpoint="sendtx.late",
             on_late=self._tell_late,
+        )
+        self._narrator: Narrator[SessionEvent] = Narrator(
+            self.socket, on_event, max_events=self._config.queue_events, max_bytes=self._config.queue_bytes
+        )
+        self._subscriptions = SubscriptionWatch(
+            self.socket, self.session.unacknowledged, name=name, clock=clock, observer=safe_observer
         )
 
     @property
@@ -158,7 +151,7 @@ class LighterStream:
 
     async def run(self) -> None:
         """Stay connected until cancelled; then the last StreamDisconnected is delivered."""
-        await self._queue.deliver_during(
+        await self._narrator.run_during(
             self._run_socket, name=f"{self._name}-events", drain_timeout_s=self._config.socket.close_timeout_s
         )
 
@@ -179,32 +172,24 @@ class LighterStream:
             InvalidRequest, RateLimited: see `LighterSession.subscribe`.
         """
         self.session.subscribe(channel, private=private)
-        self._note_subscribed()
+        self._subscriptions.review()
         self._control_due.set()
 
     def unsubscribe(self, channel: str) -> None:
         """No longer want a channel."""
         self.session.unsubscribe(channel)
-        self._note_subscribed()
+        self._subscriptions.review()
         self._control_due.set()
 
     def resubscribe(self, channel: str) -> None:
         """Ask for a fresh snapshot of a channel."""
         self.session.resubscribe(channel)
-        self._note_subscribed()
+        self._subscriptions.review()
         self._control_due.set()
 
     async def wait_subscribed(self) -> None:
         """Wait until the venue serves every wanted channel on the present connection."""
-        while not self.socket.connected or self.session.unacknowledged():
-            await self.socket.wait_connected()
-            await self._subscribed.wait()
-
-    def _note_subscribed(self) -> None:
-        if self.session.unacknowledged():
-            self._subscribed.clear()
-        else:
-            self._subscribed.set()
+        await self._subscriptions.wait_served()
 
     async def _control(self) -> None:
         """Send what the session wants to say: pongs and one subscribe at a time, each within a time-out."""
@@ -292,22 +277,20 @@ class LighterStream:
         raise OutcomeUnknown(f"{self._name}: the reply cannot be read", metadata=outcome.metadata)
 
     def _tell_late(self, answered: TransactionAnswered, frame: Frame) -> None:
-        late = replace(answered, late=True)
-        self._queue.put(StreamEvent(epoch=frame.epoch, received_ns=frame.received_ns, event=late))
+        self._narrator.tell_late(replace(answered, late=True), frame)
 
     # --- what comes ----------------------------------------------------------------------------------------
 
     async def _on_socket_event(self, event: SocketEvent) -> None:
         """Called by the transport in order; never waits, so that replies are never held up."""
         if isinstance(event, Frame):
-            self._last_frame_ns = event.received_ns
+            self._narrator.heard(event)
             for found in self.session.receive(event.data):
                 self._take(found, event)
         elif isinstance(event, Connected):
-            self._cut = False
             self._note_asked()
-            self._queue.put(StreamConnected(epoch=event.epoch, received_ns=event.received_ns))
-            self._note_subscribed()
+            self._narrator.connected(event)
+            self._subscriptions.review()
         else:
             self._end(event)
         self._control_due.set()
@@ -316,42 +299,19 @@ class LighterStream:
         if isinstance(found, TransactionAnswered) and self._exchanges.answered(found.id, found, frame):
             return
         if isinstance(found, SubscriptionAcknowledged | SubscriptionRefused):
-            self._note_subscribed()
-            self._record_subscription(found)
-        told = StreamEvent(epoch=frame.epoch, received_ns=frame.received_ns, event=found)
-        if not self._cut and not self._queue.offer(told, len(frame.data)):
-            self._give_up_connection("the callback is too slow for the stream")
-        elif isinstance(found, SubscriptionRefused) and not found.dropped:
-            self._give_up_connection(f"{found.channel}: {found.meaning.text}")
-
-    def _give_up_connection(self, detail: str) -> None:
-        self._cut = True  # nothing of this connection is told any more: the gap begins here
-        self.socket.reconnect(detail)
+            refusal = found.meaning.text if isinstance(found, SubscriptionRefused) else ""
+            self._subscriptions.answered(found.channel, refusal)
+        self._narrator.tell(found, frame)
+        if isinstance(found, SubscriptionRefused) and not found.dropped:
+            self._narrator.give_up(f"{found.channel}: {found.meaning.text}")
 
     def _end(self, event: Disconnected) -> None:
         self._exchanges.lost(self.session.disconnected(event.epoch), event.reason)
-        for record in self._subscriptions.lost(now_s=self._clock.monotonic_s(), detail=event.detail or event.reason):
-            self._observer.on_request(record)
-        self._subscribed.clear()
-        self._queue.put(
-            StreamDisconnected(
-                epoch=event.epoch,
-                received_ns=event.received_ns,
-                last_frame_ns=self._last_frame_ns,
-                reason=event.reason,
-                detail=event.detail,
-            )
-        )
+        self._subscriptions.disconnected(event)
+        self._narrator.disconnected(event)
 
     def _note_asked(self) -> None:
         """The one channel being asked for, unless it is asked to end."""
         channel = self.session.asked
         if channel is not None and channel in self.session.unacknowledged():
-            kind, now_s = channel.partition(":")[0], self._clock.monotonic_s()
-            self._subscriptions.asked(channel, kind, now_s=now_s, now_ns=self._clock.now_ns())
-
-    def _record_subscription(self, found: SubscriptionAcknowledged | SubscriptionRefused) -> None:
-        refusal = found.meaning.text if isinstance(found, SubscriptionRefused) else ""
-        record = self._subscriptions.answered(found.channel, now_s=self._clock.monotonic_s(), refusal=refusal)
-        if record is not None:
-            self._observer.on_request(record)
+            self._subscriptions.asked(channel, kind=channel.partition(":")[0])

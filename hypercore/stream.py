@@ -33,7 +33,7 @@ from hypercore.session import (
     SubscriptionRefused,
 )
 from hypercore.signing import SignedAction, encode_signed
-from hypercore.stream_events import HyperCoreEvent, StreamEvent
+from hypercore.stream_events import HyperCoreEvent
 from venuemesh.clock import Clock
 from venuemesh.errors import (
     InvalidRequest,
@@ -45,23 +45,15 @@ from venuemesh.errors import (
     Sent,
     VenueUnavailable,
 )
-from venuemesh.transport.delivery import EventQueue
 from venuemesh.transport.environment import HostGuard
 from venuemesh.transport.exchanges import Exchanges, SocketRequest
 from venuemesh.transport.gate import LimiterGate
 from venuemesh.transport.limiter import Priority
 from venuemesh.transport.link import LinkStats
+from venuemesh.transport.narrator import Narrator
 from venuemesh.transport.observer import Observer, SafeObserver
-from venuemesh.transport.session import (
-    Connected,
-    Disconnected,
-    Frame,
-    SocketConfig,
-    SocketEvent,
-    StreamConnected,
-    StreamDisconnected,
-)
-from venuemesh.transport.subscriptions import SubscriptionRecords
+from venuemesh.transport.session import Connected, Disconnected, Frame, SocketConfig, SocketEvent
+from venuemesh.transport.subscription_watch import SubscriptionWatch
 from venuemesh.transport.websocket import ReconnectingSocket
 
 HEARTBEAT_S: Final = 20.0
@@ -131,13 +123,8 @@ class HyperCoreStream:
         self._config = config or StreamConfig()
         self._clock = clock
         self._name = name
-        self._observer = SafeObserver(*([observer] if observer is not None else []))
+        safe_observer = SafeObserver(*([observer] if observer is not None else []))
         self.session = session or HyperCoreSession()
-        self._queue = EventQueue(on_event, max_events=self._config.queue_events, max_bytes=self._config.queue_bytes)
-        self._subscriptions = SubscriptionRecords(name)
-        self._last_frame_ns: int | None = None
-        self._subscribed = asyncio.Event()
-        self._cut = False
         self.socket = ReconnectingSocket(
             url,
             session=self.session,
@@ -157,9 +144,15 @@ class HyperCoreStream:
             self.session.in_flight,
             name=name,
             clock=clock,
-            observer=self._observer,
+            observer=safe_observer,
             late_endpoint="post.late",
             on_late=self._tell_late,
+        )
+        self._narrator: Narrator[SessionEvent] = Narrator(
+            self.socket, on_event, max_events=self._config.queue_events, max_bytes=self._config.queue_bytes
+        )
+        self._subscriptions = SubscriptionWatch(
+            self.socket, self.session.unacknowledged, name=name, clock=clock, observer=safe_observer
         )
 
     @property
@@ -169,7 +162,7 @@ class HyperCoreStream:
 
     async def run(self) -> None:
         """Stay connected until cancelled; then the last StreamDisconnected is delivered."""
-        await self._queue.deliver_during(
+        await self._narrator.run_during(
             self.socket.run, name=f"{self._name}-events", drain_timeout_s=self._config.socket.close_timeout_s
         )
 
@@ -184,39 +177,31 @@ class HyperCoreStream:
         frame = self.session.subscribe(subscription)
         if frame is None:
             return
-        self._subscribed.clear()
+        self._subscriptions.review()
         try:
             if self.socket.connected:
                 self._note_asked(subscription)
             await self._send_if_connected(frame)
         except RateLimited:
             self.session.unsubscribe(subscription)
-            self._note_subscribed()
+            self._subscriptions.review()
             raise
 
     async def unsubscribe(self, subscription: Subscription) -> None:
         """No longer want a subscription. Raises RateLimited when the message budget is spent."""
         frame = self.session.unsubscribe(subscription)
-        self._note_subscribed()
+        self._subscriptions.review()
         if frame is not None:
             await self._send_if_connected(frame)
 
     async def wait_subscribed(self) -> None:
         """Wait until the venue has confirmed every wanted subscription on the present connection."""
-        while not self.socket.connected or self.session.unacknowledged():
-            await self.socket.wait_connected()
-            await self._subscribed.wait()
+        await self._subscriptions.wait_served()
 
     async def _send_if_connected(self, frame: bytes) -> None:
         # Not connected, or the connection broke: the next one begins with all wanted subscriptions.
         with suppress(VenueUnavailable, OutcomeUnknown):
             await self.socket.send(frame, priority=Priority.QUERY)
-
-    def _note_subscribed(self) -> None:
-        if self.session.unacknowledged():
-            self._subscribed.clear()
-        else:
-            self._subscribed.set()
 
     # --- posts ---------------------------------------------------------------------------------------------
 
@@ -303,39 +288,24 @@ class HyperCoreStream:
         return answered.reply
 
     def _tell_late(self, answered: PostAnswered, frame: Frame) -> None:
-        late = replace(answered, late=True)
-        self._queue.put(StreamEvent(epoch=frame.epoch, received_ns=frame.received_ns, event=late))
+        self._narrator.tell_late(replace(answered, late=True), frame)
 
     def _note_asked(self, subscription: Subscription) -> None:
-        self._subscriptions.asked(
-            _name_of(subscription),
-            str(subscription["type"]),
-            now_s=self._clock.monotonic_s(),
-            now_ns=self._clock.now_ns(),
-        )
-
-    def _record_subscription(self, found: SubscriptionAcknowledged | SubscriptionRefused) -> None:
-        refusal = found.meaning.text if isinstance(found, SubscriptionRefused) else ""
-        record = self._subscriptions.answered(
-            _name_of(found.subscription), now_s=self._clock.monotonic_s(), refusal=refusal
-        )
-        if record is not None:
-            self._observer.on_request(record)
+        self._subscriptions.asked(_name_of(subscription), str(subscription["type"]))
 
     # --- what comes ----------------------------------------------------------------------------------------
 
     async def _on_socket_event(self, event: SocketEvent) -> None:
         """Called by the transport in order; never waits, so that replies are never held up."""
         if isinstance(event, Frame):
-            self._last_frame_ns = event.received_ns
+            self._narrator.heard(event)
             for found in self.session.receive(event.data):
                 self._take(found, event)
         elif isinstance(event, Connected):
-            self._cut = False
             for subscription in self.session.unacknowledged():
                 self._note_asked(subscription)
-            self._queue.put(StreamConnected(epoch=event.epoch, received_ns=event.received_ns))
-            self._note_subscribed()
+            self._narrator.connected(event)
+            self._subscriptions.review()
         else:
             self._end(event)
 
@@ -343,27 +313,14 @@ class HyperCoreStream:
         if isinstance(found, PostAnswered) and self._exchanges.answered(found.post_id, found, frame):
             return
         if isinstance(found, SubscriptionAcknowledged | SubscriptionRefused):
-            self._note_subscribed()
-            self._record_subscription(found)
-        told = StreamEvent(epoch=frame.epoch, received_ns=frame.received_ns, event=found)
-        if not self._cut and not self._queue.offer(told, len(frame.data)):
-            self._cut = True  # nothing of this connection is told any more: the gap begins here
-            self.socket.reconnect("the callback is too slow for the stream")
+            refusal = found.meaning.text if isinstance(found, SubscriptionRefused) else ""
+            self._subscriptions.answered(_name_of(found.subscription), refusal)
+        self._narrator.tell(found, frame)
 
     def _end(self, event: Disconnected) -> None:
         self._exchanges.lost(self.session.disconnected(event.epoch), event.reason)
-        for record in self._subscriptions.lost(now_s=self._clock.monotonic_s(), detail=event.detail or event.reason):
-            self._observer.on_request(record)
-        self._subscribed.clear()
-        self._queue.put(
-            StreamDisconnected(
-                epoch=event.epoch,
-                received_ns=event.received_ns,
-                last_frame_ns=self._last_frame_ns,
-                reason=event.reason,
-                detail=event.detail,
-            )
-        )
+        self._subscriptions.disconnected(event)
+        self._narrator.disconnected(event)
 
 
 def _name_of(subscription: Subscription) -> str:

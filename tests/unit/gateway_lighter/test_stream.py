@@ -19,7 +19,7 @@ from gateway_lighter.refusals import RefusalMeaning
 from gateway_lighter.session import BookEvent, LighterSession, SubscriptionAcknowledged, TransactionAnswered
 from gateway_lighter.signing import SignedTransaction
 from gateway_lighter.stream import LighterStream, StreamConfig, limited_socket_config
-from gateway_lighter.stream_events import LighterEvent, StreamEvent
+from gateway_lighter.stream_events import LighterEvent
 from gateway_lighter.transactions import CancelOrder
 from tests.unit.gateway_lighter.support import FIXTURES, ORDER, SIGNER, recording
 from venuemesh.clock import SystemClock
@@ -29,7 +29,7 @@ from venuemesh.transport.environment import Environment, HostGuard
 from venuemesh.transport.gate import LimiterGate
 from venuemesh.transport.limiter import Limiter, LimiterQueue
 from venuemesh.transport.observer import NullObserver, RequestOutcome, RequestRecord
-from venuemesh.transport.session import DisconnectReason, SocketConfig, StreamConnected, StreamDisconnected
+from venuemesh.transport.session import DisconnectReason, SocketConfig, StreamConnected, StreamDisconnected, StreamEvent
 
 SIGNED = SIGNER.sign(ORDER, nonce=1, expired_at_ms=1)
 CANCEL = SIGNER.sign(CancelOrder(market_index=1, index=7), nonce=2, expired_at_ms=1)

@@ -19,7 +19,7 @@ from hypercore.frames import DataFrame, UnknownFrame
 from hypercore.session import PostAnswered, SubscriptionAcknowledged, SubscriptionRefused, UnreadableFrame
 from hypercore.signing import Network, SecretKey, SignedAction, Signer, encode_signed
 from hypercore.stream import HyperCoreStream, StreamConfig
-from hypercore.stream_events import HyperCoreEvent, StreamEvent
+from hypercore.stream_events import HyperCoreEvent
 from tests.unit.hypercore import vectors
 from venuemesh.clock import SystemClock
 from venuemesh.errors import (
@@ -34,7 +34,7 @@ from venuemesh.errors import (
 from venuemesh.transport.backoff import BackoffPolicy
 from venuemesh.transport.environment import Environment, HostGuard
 from venuemesh.transport.observer import NullObserver, RequestOutcome, RequestRecord
-from venuemesh.transport.session import DisconnectReason, SocketConfig, StreamConnected, StreamDisconnected
+from venuemesh.transport.session import DisconnectReason, SocketConfig, StreamConnected, StreamDisconnected, StreamEvent
 
 SIGNER = Signer(SecretKey(vectors.K1), Network.TESTNET)
 USER = "0x" + "ab" * 20
