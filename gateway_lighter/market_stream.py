@@ -54,7 +54,7 @@ class MarketStream:
         self._directory = directory
         self._venue = directory.venue
         self._clock = clock
-        self._board = links.board
+        self._board = links.shared.board
         self._sink: VenueSink | None = None
         self._watched: dict[str, int] = {}
         self._latest_us: dict[int, int] = {}

@@ -39,7 +39,7 @@ class Quotas:
 
     def rows(self) -> list[operations_pb2.Quota]:
         """One row per limiter: the shared ones, then per account its transactions in flight and its volume quota."""
-        rows = [self._shared(view) for view in self._links.gate.remaining()]
+        rows = [self._shared(view) for view in self._links.shared.gate.remaining()]
         for account_id, stream in self._streams.items():
             rows.append(self._in_flight(account_id, len(stream.stream.session.in_flight)))
             remaining = self._wallets[account_id].quota.remaining
@@ -59,7 +59,7 @@ class Quotas:
             limit=view.limit,
             remaining=view.remaining,
             reserved_for_cancels=view.remaining - view.remaining_orders,
-            waiting=self._links.gate.waiting_for(view.name),
+            waiting=self._links.shared.gate.waiting_for(view.name),
         )
         if view.reset_s > 0:
             whole, nanos = divmod(round(view.reset_s * _NS_PER_S), _NS_PER_S)

@@ -8,7 +8,6 @@ connection is cut, so that what was missed is a visible gap.
 from __future__ import annotations
 
 import asyncio
-import random as _random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -27,18 +26,14 @@ from gateway_lighter.session import (
 )
 from gateway_lighter.signing import SignedTransaction
 from gateway_lighter.stream_events import LighterEvent
-from venuemesh.clock import Clock
 from venuemesh.errors import MeshError, OutcomeUnknown, RateLimited
-from venuemesh.transport.environment import HostGuard
 from venuemesh.transport.exchanges import Exchanges, SocketRequest
-from venuemesh.transport.gate import LimiterGate
 from venuemesh.transport.limiter import Priority
-from venuemesh.transport.link import LinkStats
 from venuemesh.transport.narrator import Narrator
-from venuemesh.transport.observer import Observer, SafeObserver
 from venuemesh.transport.session import Connected, Disconnected, Frame, SocketConfig, SocketEvent
 from venuemesh.transport.subscription_watch import SubscriptionWatch
 from venuemesh.transport.websocket import ReconnectingSocket
+from venuemesh.transport.wiring import LinkWiring
 
 HEARTBEAT_S: Final = 30.0
 SILENCE_S: Final = 75.0
@@ -79,70 +74,40 @@ class LighterStream:
     """One socket to Lighter.
 
     Args:
-        url: ws or wss, checked by `guard` before anything is opened.
+        wiring: where it goes.
         on_event: gets every event in order, one at a time; an error it raises ends `run`. It may send transactions
             and subscribe: replies do not pass through it.
-        guard, clock, name, gate, stats, observer: as for the transport.
         session: state to use; give one with a token source for private channels.
         limits: costs of the account's tier, charged at `gate`.
         config: bounds.
-        random, sleep: chance and waiting, injected for tests.
     """
 
     def __init__(
         self,
-        url: str,
+        wiring: LinkWiring,
         *,
         on_event: Callable[[LighterEvent], Awaitable[None]],
-        guard: HostGuard,
-        clock: Clock,
-        name: str = "lighter",
+        config: StreamConfig | None = None,
         session: LighterSession | None = None,
         limits: TierLimits | None = None,
-        config: StreamConfig | None = None,
-        gate: LimiterGate | None = None,
-        stats: LinkStats | None = None,
-        observer: Observer | None = None,
-        random: Callable[[], float] = _random.random,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._config = config or StreamConfig()
-        self._clock = clock
-        self._name = name
-        self._gate = gate
+        self._clock = wiring.clock
+        self._name = wiring.name
+        self._gate = wiring.gate
         self._limits = limits or TierLimits()
-        safe_observer = SafeObserver(*([observer] if observer is not None else []))
         self.session = session or LighterSession()
         self._control_due = asyncio.Event()
         self.socket = ReconnectingSocket(
-            url,
-            session=self.session,
-            on_event=self._on_socket_event,
-            guard=guard,
-            clock=clock,
-            name=name,
-            config=self._config.socket,
-            gate=gate,
-            stats=stats,
-            observer=observer,
-            random=random,
-            sleep=sleep,
+            wiring, session=self.session, on_event=self._on_socket_event, config=self._config.socket
         )
         self._exchanges: Exchanges[str, TransactionAnswered] = Exchanges(
-            self.socket,
-            self.session.in_flight,
-            name=name,
-            clock=clock,
-            observer=safe_observer,
-            late_endpoint="sendtx.late",
-            on_late=self._tell_late,
+            self.socket, self.session.in_flight, wiring, late_endpoint="sendtx.late", on_late=self._tell_late
         )
         self._narrator: Narrator[SessionEvent] = Narrator(
             self.socket, on_event, max_events=self._config.queue_events, max_bytes=self._config.queue_bytes
         )
-        self._subscriptions = SubscriptionWatch(
-            self.socket, self.session.unacknowledged, name=name, clock=clock, observer=safe_observer
-        )
+        self._subscriptions = SubscriptionWatch(self.socket, self.session.unacknowledged, wiring)
 
     @property
     def connected(self) -> bool:

@@ -8,8 +8,6 @@ one stream per account.
 
 from __future__ import annotations
 
-import asyncio
-import random as _random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -34,7 +32,6 @@ from hypercore.session import (
 )
 from hypercore.signing import SignedAction, encode_signed
 from hypercore.stream_events import HyperCoreEvent
-from venuemesh.clock import Clock
 from venuemesh.errors import (
     InvalidRequest,
     MeshError,
@@ -45,16 +42,13 @@ from venuemesh.errors import (
     Sent,
     VenueUnavailable,
 )
-from venuemesh.transport.environment import HostGuard
 from venuemesh.transport.exchanges import Exchanges, SocketRequest
-from venuemesh.transport.gate import LimiterGate
 from venuemesh.transport.limiter import Priority
-from venuemesh.transport.link import LinkStats
 from venuemesh.transport.narrator import Narrator
-from venuemesh.transport.observer import Observer, SafeObserver
 from venuemesh.transport.session import Connected, Disconnected, Frame, SocketConfig, SocketEvent
 from venuemesh.transport.subscription_watch import SubscriptionWatch
 from venuemesh.transport.websocket import ReconnectingSocket
+from venuemesh.transport.wiring import LinkWiring
 
 HEARTBEAT_S: Final = 20.0
 SILENCE_S: Final = 50.0
@@ -95,65 +89,35 @@ class HyperCoreStream:
     """One socket to HyperCore.
 
     Args:
-        url: ws or wss, checked by `guard` before anything is opened.
+        wiring: where it goes.
         on_event: gets every event in order, one at a time; an error it raises ends `run`. It may post and
             subscribe: replies do not pass through it.
-        guard, clock, name, gate, stats, observer: as for the transport.
         config: bounds.
         session: state to use, when its bounds differ from the default's.
-        random, sleep: chance and waiting, injected for tests.
     """
 
     def __init__(
         self,
-        url: str,
+        wiring: LinkWiring,
         *,
         on_event: Callable[[HyperCoreEvent], Awaitable[None]],
-        guard: HostGuard,
-        clock: Clock,
-        name: str = "hypercore",
         config: StreamConfig | None = None,
-        gate: LimiterGate | None = None,
-        stats: LinkStats | None = None,
-        observer: Observer | None = None,
         session: HyperCoreSession | None = None,
-        random: Callable[[], float] = _random.random,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._config = config or StreamConfig()
-        self._clock = clock
-        self._name = name
-        safe_observer = SafeObserver(*([observer] if observer is not None else []))
+        self._clock = wiring.clock
+        self._name = wiring.name
         self.session = session or HyperCoreSession()
         self.socket = ReconnectingSocket(
-            url,
-            session=self.session,
-            on_event=self._on_socket_event,
-            guard=guard,
-            clock=clock,
-            name=name,
-            config=self._config.socket,
-            gate=gate,
-            stats=stats,
-            observer=observer,
-            random=random,
-            sleep=sleep,
+            wiring, session=self.session, on_event=self._on_socket_event, config=self._config.socket
         )
         self._exchanges: Exchanges[int, PostAnswered] = Exchanges(
-            self.socket,
-            self.session.in_flight,
-            name=name,
-            clock=clock,
-            observer=safe_observer,
-            late_endpoint="post.late",
-            on_late=self._tell_late,
+            self.socket, self.session.in_flight, wiring, late_endpoint="post.late", on_late=self._tell_late
         )
         self._narrator: Narrator[SessionEvent] = Narrator(
             self.socket, on_event, max_events=self._config.queue_events, max_bytes=self._config.queue_bytes
         )
-        self._subscriptions = SubscriptionWatch(
-            self.socket, self.session.unacknowledged, name=name, clock=clock, observer=safe_observer
-        )
+        self._subscriptions = SubscriptionWatch(self.socket, self.session.unacknowledged, wiring)
 
     @property
     def connected(self) -> bool:

@@ -1,9 +1,8 @@
-"""The gateway's connections to the venue: wiring, limits shared by all of them, and their health."""
+"""The gateway's connections to the venue, as it speaks over them."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 from hypercore.adapter.settings import HyperCoreSettings
 from hypercore.limits import MAX_POSTS_IN_FLIGHT, budget_specs
@@ -12,19 +11,16 @@ from hypercore.session import HyperCoreSession
 from hypercore.stream import HyperCoreStream, StreamConfig, limited_socket_config
 from hypercore.stream_events import HyperCoreEvent
 from venuemesh.clock import Clock
-from venuemesh.gateway.link_board import REST_LINK, LinkBoard
-from venuemesh.transport.gate import LimiterGate
-from venuemesh.transport.limiter import Limiter, LimiterQueue
-from venuemesh.transport.observer import NullObserver, Observer
-from venuemesh.transport.rest import RestClient
+from venuemesh.gateway.venue_links import VenueLinks
+from venuemesh.transport.observer import Observer
 
 
 class Links:
-    """Builds connections that share one rate limiter and one board.
+    """Builds the REST interface and the streams.
 
     Args:
         streams: how many sockets there will be; they share the posts the venue takes in flight.
-        stream_options: passed to every `HyperCoreStream`, such as chance and waiting in tests.
+        stream_config: bounds of every stream, in tests.
     """
 
     def __init__(
@@ -34,43 +30,28 @@ class Links:
         clock: Clock,
         observer: Observer | None,
         streams: int,
-        stream_options: dict[str, Any] | None = None,
+        stream_config: StreamConfig | None = None,
     ) -> None:
-        self.board = LinkBoard(clock, observer or NullObserver(), settings.links.policy)
-        self._settings = settings
-        self._clock = clock
-        self.max_posts = MAX_POSTS_IN_FLIGHT // max(1, streams)
-        self._stream_options = stream_options or {}
-        limiter = Limiter(budget_specs(ip_weight=settings.ip_weight))
-        self.gate = LimiterGate(LimiterQueue(limiter), clock)
-        self.client = RestClient(
-            settings.url,
-            guard=settings.guard,
+        self.shared = VenueLinks(
+            settings,
+            ws_url=settings.ws_url,
+            budgets=budget_specs(ip_weight=settings.ip_weight),
             clock=clock,
-            name=REST_LINK,
-            gate=self.gate,
-            stats=self.board.add(REST_LINK),
-            observer=self.board,
+            observer=observer,
         )
-        self.rest = HyperCoreRest(self.client, gate=self.gate)
+        self.rest = HyperCoreRest(self.shared.client, gate=self.shared.gate)
+        self.max_posts = MAX_POSTS_IN_FLIGHT // max(1, streams)
+        self._stream_config = stream_config or StreamConfig(
+            socket=limited_socket_config(), post_timeout_s=settings.action_timeout_s
+        )
 
     def stream(self, link_id: str, on_event: Callable[[HyperCoreEvent], Awaitable[None]]) -> HyperCoreStream:
         """A socket of its own."""
-        options = {
-            "config": StreamConfig(socket=limited_socket_config(), post_timeout_s=self._settings.action_timeout_s),
-            **self._stream_options,
-        }
         return HyperCoreStream(
-            self._settings.ws_url,
+            self.shared.wiring(link_id),
             on_event=on_event,
-            guard=self._settings.guard,
-            clock=self._clock,
-            name=link_id,
-            gate=self.gate,
-            stats=self.board.add(link_id),
-            observer=self.board,
+            config=self._stream_config,
             session=HyperCoreSession(max_posts=self.max_posts, cancel_reserve=post_reserve(self.max_posts)),
-            **options,
         )
 
 

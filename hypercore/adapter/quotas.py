@@ -114,7 +114,7 @@ class Quotas:
 
     def rows(self) -> list[operations_pb2.Quota]:
         """One row per limiter: those of the IP address, then per account its posts and its address budget."""
-        rows = [self._shared(view) for view in self._links.gate.remaining()]
+        rows = [self._shared(view) for view in self._links.shared.gate.remaining()]
         for account_id, stream in self._streams.items():
             rows.append(self._posts(account_id, len(stream.stream.session.in_flight)))
             budget = self.addresses[account_id].quota(self._venue, f"address.{account_id}")
@@ -129,7 +129,7 @@ class Quotas:
             limit=view.limit,
             remaining=view.remaining,
             reserved_for_cancels=view.remaining - view.remaining_orders,
-            waiting=self._links.gate.waiting_for(view.name),
+            waiting=self._links.shared.gate.waiting_for(view.name),
         )
         if view.reset_s > 0:
             whole, nanos = divmod(round(view.reset_s * _NS_PER_S), _NS_PER_S)

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from venuemesh.clock import Clock
 from venuemesh.errors import MeshError, OutcomeUnknown, RateLimited, Sent, VenueUnavailable
 from venuemesh.transport.in_flight import InFlight
 from venuemesh.transport.limiter import Priority
-from venuemesh.transport.observer import Observer, RequestOutcome, RequestRecord
+from venuemesh.transport.observer import RequestOutcome, RequestRecord
 from venuemesh.transport.replies import PendingReplies
 from venuemesh.transport.session import Frame
 from venuemesh.transport.websocket import ReconnectingSocket
+from venuemesh.transport.wiring import LinkWiring
 
 Key = TypeVar("Key")
 Answer = TypeVar("Answer")
@@ -51,6 +51,7 @@ class Exchanges(Generic[Key, Answer]):
 
     Args:
         in_flight: the session's table; a request is opened there before it is written.
+        wiring: that of the socket.
         late_endpoint: bounded name under which answers are recorded that nobody waited for any more.
         on_late: gets an answer that came in the very moment in which its caller was cancelled.
     """
@@ -59,18 +60,16 @@ class Exchanges(Generic[Key, Answer]):
         self,
         socket: ReconnectingSocket,
         in_flight: InFlight[Key],
+        wiring: LinkWiring,
         *,
-        name: str,
-        clock: Clock,
-        observer: Observer,
         late_endpoint: str,
         on_late: Callable[[Answer, Frame], None],
     ) -> None:
         self._socket = socket
         self._in_flight = in_flight
-        self._name = name
-        self._clock = clock
-        self._observer = observer
+        self._name = wiring.name
+        self._clock = wiring.clock
+        self._observer = wiring.watcher
         self._late_endpoint = late_endpoint
         self._on_late = on_late
         self._replies: PendingReplies[Key, tuple[Answer, Frame]] = PendingReplies()

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from venuemesh.clock import Clock
-from venuemesh.transport.observer import Observer
 from venuemesh.transport.session import Disconnected
 from venuemesh.transport.subscriptions import SubscriptionRecords
 from venuemesh.transport.websocket import ReconnectingSocket
+from venuemesh.transport.wiring import LinkWiring
 
 
 class SubscriptionWatch:
@@ -17,22 +16,20 @@ class SubscriptionWatch:
 
     Args:
         unacknowledged: what is wanted and not served on the present connection.
+        wiring: that of the socket.
     """
 
     def __init__(
         self,
         socket: ReconnectingSocket,
         unacknowledged: Callable[[], Sequence[object]],
-        *,
-        name: str,
-        clock: Clock,
-        observer: Observer,
+        wiring: LinkWiring,
     ) -> None:
         self._socket = socket
         self._unacknowledged = unacknowledged
-        self._clock = clock
-        self._observer = observer
-        self._records = SubscriptionRecords(name)
+        self._clock = wiring.clock
+        self._observer = wiring.watcher
+        self._records = SubscriptionRecords(wiring.name)
         self._served = asyncio.Event()
 
     async def wait_served(self) -> None:

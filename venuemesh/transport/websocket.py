@@ -13,22 +13,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random as _random
 from collections.abc import Awaitable, Callable
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.protocol import State
 
-from venuemesh.clock import Clock
 from venuemesh.errors import MeshError, OutcomeUnknown, RateLimited, Sent, VenueUnavailable
 from venuemesh.transport.backoff import Backoff
 from venuemesh.transport.delivery import EventQueue
 from venuemesh.transport.environment import HostGuard, Target
-from venuemesh.transport.gate import LimiterGate
 from venuemesh.transport.limiter import Priority
 from venuemesh.transport.link import LinkState, LinkStats
-from venuemesh.transport.observer import Observer, SafeObserver, StateRecord
+from venuemesh.transport.observer import StateRecord
 from venuemesh.transport.retry_after import parse_retry_after
 from venuemesh.transport.session import (
     Connected,
@@ -40,6 +37,7 @@ from venuemesh.transport.session import (
     SocketSession,
 )
 from venuemesh.transport.tls import client_context
+from venuemesh.transport.wiring import LinkWiring
 
 __all__ = [
     "Connected",
@@ -65,44 +63,33 @@ class ReconnectingSocket:
     """One logical WebSocket over a chain of connections, numbered by epoch.
 
     Args:
-        url: ws or wss, checked by `guard` here, before any socket is opened.
+        wiring: where it goes; its gate is asked for `config.message_budget` and `config.connect_budget`.
         session: says what to send on connect and as heartbeat. It is asked after the callback has seen the
             end of the earlier connection, possibly before it sees `Connected`.
         on_event: gets every event in order, one at a time, on one task; an error it raises ends `run`.
-        guard, clock, name, stats, observer: as for `RestClient`.
         config: bounds.
-        gate: rate limiter, asked for `config.message_budget` and `config.connect_budget`.
-        random, sleep: chance and waiting, injected for tests.
     Raises:
         EnvironmentViolation: the URL lies outside the guard's environment.
     """
 
     def __init__(
         self,
-        url: str,
+        wiring: LinkWiring,
         *,
         session: SocketSession,
         on_event: Callable[[SocketEvent], Awaitable[None]],
-        guard: HostGuard,
-        clock: Clock,
-        name: str = "websocket",
         config: SocketConfig | None = None,
-        gate: LimiterGate | None = None,
-        stats: LinkStats | None = None,
-        observer: Observer | None = None,
-        random: Callable[[], float] = _random.random,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._target = _socket_target(guard, url)
+        self._target = _socket_target(wiring.guard, wiring.url)
         self._session = session
-        self._clock = clock
-        self._name = name
+        self._clock = wiring.clock
+        self._name = wiring.name
         self._config = config or SocketConfig()
-        self._gate = gate
-        self.stats = stats or LinkStats(clock)
-        self._observer = SafeObserver(*([observer] if observer is not None else []))
-        self._backoff = Backoff(self._config.backoff, random)
-        self._sleep = sleep
+        self._gate = wiring.gate
+        self.stats = wiring.stats or LinkStats(wiring.clock)
+        self._observer = wiring.watcher
+        self._backoff = Backoff(self._config.backoff, wiring.random)
+        self._sleep = wiring.sleep
         self._inbox: EventQueue[SocketEvent] = EventQueue(
             on_event, max_events=self._config.buffer_frames, max_bytes=self._config.buffer_bytes
         )

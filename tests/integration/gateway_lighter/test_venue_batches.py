@@ -32,11 +32,6 @@ class Writes(NullObserver):
             self.endpoints.append(record.endpoint)
 
 
-async def never(_seconds: float) -> None:
-    """Wait for ever: no reconnect within a test."""
-    await asyncio.Event().wait()
-
-
 async def place(found: World, tickets: Sequence[OrderTicket]) -> list[Any]:
     """Send a batch; the answers."""
     return list(await found.venue.place_orders(tickets, lambda: None))
@@ -65,8 +60,8 @@ async def test_batch_is_one_message_and_each_order_has_its_answer(tmp_path: Path
 async def test_batch_goes_over_http_while_the_socket_is_down(tmp_path: Path) -> None:
     """Once, and every verdict is asked for."""
     writes = Writes()
-    options = fast_streams() | {"sleep": never}
-    async with world(tmp_path, observer=writes, verdict_poll_s=0.02, stream_options=options) as found:
+    gone = fast_streams(reconnect_s=3_600.0)
+    async with world(tmp_path, observer=writes, verdict_poll_s=0.02, stream_config=gone) as found:
         found.front.app.cut_sockets()
         await found.sink.until(lambda: found.sink.lost)
         answers = await place(found, tickets_of(found, 3))

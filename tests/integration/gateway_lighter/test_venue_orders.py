@@ -44,11 +44,6 @@ class Writes(NullObserver):
             self.endpoints.append(record.endpoint)
 
 
-async def never(_seconds: float) -> None:
-    """Wait for ever: no reconnect within a test."""
-    await asyncio.Event().wait()
-
-
 async def place(found: World, **terms: Any) -> tuple[Any, Any]:
     """Send an order; its ticket and the answer."""
     ticket = found.ticket(**terms)
@@ -313,8 +308,8 @@ async def test_restart_with_the_same_key_gives_no_nonce_twice(tmp_path: Path) ->
 async def test_transaction_goes_over_http_while_the_socket_is_down(tmp_path: Path) -> None:
     """With no private socket an order passes by HTTP, once, and its verdict is asked for."""
     writes = Writes()
-    options = fast_streams() | {"sleep": never}
-    async with world(tmp_path, observer=writes, verdict_poll_s=0.02, stream_options=options) as found:
+    gone = fast_streams(reconnect_s=3_600.0)
+    async with world(tmp_path, observer=writes, verdict_poll_s=0.02, stream_config=gone) as found:
         found.front.app.cut_sockets()
         await found.sink.until(lambda: found.sink.lost)
         ticket, sent = found.ticket(), SentCalls()
@@ -340,7 +335,7 @@ async def test_reserve_without_any_link_is_unavailable(tmp_path: Path) -> None:
         found.front.faults.add(Fault(kind=FaultKind.REFUSE_CONNECTIONS, count=0))
         found.front.app.cut_sockets()
         await found.sink.until(lambda: found.sink.lost)
-        found.venue._parts.links.client.stats.disconnected("test")
+        found.venue._parts.links.shared.client.stats.disconnected("test")
         with pytest.raises(VenueUnavailable) as caught:
             found.venue.reserve("main", not_after_ns=2**62)
         assert caught.value.sent is Sent.NO

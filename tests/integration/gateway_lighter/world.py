@@ -147,10 +147,10 @@ def sim_settings(**changes: Any) -> SimulatorSettings:
     return quiet(**({"lighter_accounts": {ACCOUNT: account}} | changes))
 
 
-def fast_streams(send_timeout_s: float = 5.0) -> dict[str, Any]:
-    """Sockets that reconnect at once."""
-    backoff = BackoffPolicy(initial_s=0.01, cap_s=0.05)
-    return {"config": StreamConfig(socket=SocketConfig(backoff=backoff), send_timeout_s=send_timeout_s)}
+def fast_streams(send_timeout_s: float = 5.0, *, reconnect_s: float = 0.01) -> StreamConfig:
+    """Sockets that reconnect at once, unless told not to."""
+    backoff = BackoffPolicy(initial_s=reconnect_s, cap_s=max(0.05, reconnect_s))
+    return StreamConfig(socket=SocketConfig(backoff=backoff), send_timeout_s=send_timeout_s)
 
 
 class ShiftedClock:
@@ -178,16 +178,15 @@ async def world(
     clock: Clock | None = None,
     simulator_settings: SimulatorSettings | None = None,
     live: bool = True,
-    stream_options: dict[str, Any] | None = None,
+    stream_config: StreamConfig | None = None,
     observer: Observer | None = None,
     **changes: Any,
 ) -> AsyncIterator[World]:
     """Run both while the block runs; by default the account is live when the block begins."""
-    options = fast_streams() if stream_options is None else stream_options
     clock = clock or SystemClock()
     async with running_simulator(simulator_settings or sim_settings(), clock=clock) as simulator:
         settings = gateway_settings(simulator, folder, **changes)
-        venue = LighterVenue(settings, clock, observer=observer, stream_options=options)
+        venue = LighterVenue(settings, clock, observer=observer, stream_config=stream_config or fast_streams())
         found = World(simulator, venue, Recorder(), clock)
         found.instruments = {row.symbol: row for row in await venue.fetch_instruments()}
         running = asyncio.create_task(venue.run(found.sink), name="venue")

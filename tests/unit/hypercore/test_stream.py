@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -20,8 +20,8 @@ from hypercore.session import PostAnswered, SubscriptionAcknowledged, Subscripti
 from hypercore.signing import Network, SecretKey, SignedAction, Signer, encode_signed
 from hypercore.stream import HyperCoreStream, StreamConfig
 from hypercore.stream_events import HyperCoreEvent
+from tests.streams import Listener, link
 from tests.unit.hypercore import vectors
-from venuemesh.clock import SystemClock
 from venuemesh.errors import (
     InvalidRequest,
     MeshError,
@@ -32,8 +32,7 @@ from venuemesh.errors import (
     VenueUnavailable,
 )
 from venuemesh.transport.backoff import BackoffPolicy
-from venuemesh.transport.environment import Environment, HostGuard
-from venuemesh.transport.observer import NullObserver, RequestOutcome, RequestRecord
+from venuemesh.transport.observer import RequestOutcome
 from venuemesh.transport.session import DisconnectReason, SocketConfig, StreamConnected, StreamDisconnected, StreamEvent
 
 SIGNER = Signer(SecretKey(vectors.K1), Network.TESTNET)
@@ -89,37 +88,6 @@ class Venue:
         self.live.transport.abort()
 
 
-class Told(NullObserver):
-    """Keeps the events of a stream, lets tests wait for one, and keeps request records."""
-
-    def __init__(self) -> None:
-        self.events: list[HyperCoreEvent] = []
-        self.records: list[RequestRecord] = []
-        self.react: Callable[[HyperCoreEvent], Awaitable[None]] | None = None
-        self._news = asyncio.Condition()
-
-    async def __call__(self, event: HyperCoreEvent) -> None:
-        async with self._news:
-            self.events.append(event)
-            self._news.notify_all()
-        if self.react is not None:
-            await self.react(event)
-
-    def on_request(self, record: RequestRecord) -> None:
-        self.records.append(record)
-
-    def of(self, kind: type) -> list[Any]:
-        """Events of a kind, those inside StreamEvent included."""
-        inner = [event.event if isinstance(event, StreamEvent) else event for event in self.events]
-        return [event for event in inner if isinstance(event, kind)]
-
-    async def wait(self, kind: type, count: int = 1) -> Any:
-        """The `count`-th event of a kind."""
-        async with self._news:
-            await self._news.wait_for(lambda: len(self.of(kind)) >= count)
-        return self.of(kind)[count - 1]
-
-
 def bounds(**changes: Any) -> StreamConfig:
     socket = SocketConfig(
         backoff=BackoffPolicy(initial_s=0.001, cap_s=0.002), heartbeat_interval_s=changes.pop("heartbeat_s", 20.0)
@@ -128,20 +96,13 @@ def bounds(**changes: Any) -> StreamConfig:
 
 
 @asynccontextmanager
-async def running(config: StreamConfig | None = None) -> AsyncIterator[tuple[Venue, HyperCoreStream, Told]]:
+async def running(config: StreamConfig | None = None) -> AsyncIterator[tuple[Venue, HyperCoreStream, Listener]]:
     """A venue, a connected stream and what it told; everything stopped and checked at the end."""
-    venue, told = Venue(), Told()
+    venue, told = Venue(), Listener()
     async with asyncio.timeout(10), serve(venue.handle, "127.0.0.1", 0) as server:
         host, port = next(iter(server.sockets)).getsockname()[:2]
         venue.url = f"ws://{host}:{port}/ws"
-        stream = HyperCoreStream(
-            venue.url,
-            on_event=told,
-            guard=HostGuard(environment=Environment.SIMULATOR),
-            clock=SystemClock(),
-            config=config or bounds(),
-            observer=told,
-        )
+        stream = HyperCoreStream(link(url=venue.url, observer=told), on_event=told, config=config or bounds())
         running_task = asyncio.create_task(stream.run(), name="stream")
         try:
             await told.wait(StreamConnected)

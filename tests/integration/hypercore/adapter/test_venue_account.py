@@ -55,7 +55,7 @@ async def buy(found: World, quantity: str, price: str = "3900") -> str:
 async def refused_start(folder: Path, simulator: Simulator, **changes: Any) -> str:
     """Start an adapter that must not start; what it says."""
     settings = gateway_settings(simulator, folder, **changes)
-    venue = HyperCoreVenue(settings, SystemClock(), stream_options=fast_streams())
+    venue = HyperCoreVenue(settings, SystemClock(), stream_config=fast_streams())
     with pytest.raises(AuthenticationFailed) as caught:
         async with asyncio.timeout(WAIT_S):
             await venue.run(Recorder())
@@ -116,7 +116,7 @@ async def test_start_before_the_venue_is_there_waits_for_it(tmp_path: Path) -> N
             simulator.faults.clear()
             await asyncio.sleep(0.01)
 
-        venue = HyperCoreVenue(settings, SystemClock(), stream_options=fast_streams(), sleep=comes_back)
+        venue = HyperCoreVenue(settings, SystemClock(), stream_config=fast_streams(), sleep=comes_back)
         sink = Recorder()
         running = asyncio.create_task(venue.run(sink))
         await sink.until(lambda: sink.live)
@@ -218,7 +218,7 @@ async def test_account_is_not_live_before_every_essential_subscription_is_confir
     async with running_simulator(sim_settings()) as simulator:
         simulator.faults.add(Fault(kind=FaultKind.DROP_FRAME, match="subscriptionResponse", count=1))
         settings = gateway_settings(simulator, tmp_path)
-        venue = HyperCoreVenue(settings, SystemClock(), stream_options=fast_streams())
+        venue = HyperCoreVenue(settings, SystemClock(), stream_config=fast_streams())
         sink = Recorder()
         running = asyncio.create_task(venue.run(sink))
         await sink.until(lambda: sink.balances)
@@ -267,7 +267,7 @@ async def test_funding_is_pushed_and_fetched_with_one_id(tmp_path: Path) -> None
     clock = SteppedClock(1_790_000_000_000_000_000)
     async with running_simulator(sim_settings(clock="manual"), clock=clock) as simulator:
         settings = gateway_settings(simulator, tmp_path)
-        venue = HyperCoreVenue(settings, clock, stream_options=fast_streams())
+        venue = HyperCoreVenue(settings, clock, stream_config=fast_streams())
         found = World(simulator, venue, Recorder())
         found.instruments = {row.symbol: row for row in await venue.fetch_instruments()}
         running = asyncio.create_task(venue.run(found.sink))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hypercore.stream import StreamConfig, limited_socket_config
 from simulator.engine.values import Side
 from simulator.faults import Fault, FaultKind
 from tests.integration.hypercore.adapter.world import ADDRESS, World, world
@@ -291,7 +292,7 @@ async def test_reserve_when_nothing_reaches_the_venue_is_unavailable(tmp_path: P
         found.simulator.faults.add(Fault(kind=FaultKind.REFUSE_CONNECTIONS, count=0))
         found.simulator.cut_sockets()
         await found.sink.until(lambda: found.sink.lost)
-        found.venue._links.client.stats.disconnected("test")
+        found.venue._links.shared.client.stats.disconnected("test")
         with pytest.raises(VenueUnavailable) as caught:
             found.venue.reserve("main", not_after_ns=2**62)
         assert caught.value.sent is Sent.NO
@@ -321,7 +322,7 @@ class Watcher(NullObserver):
 async def test_with_the_venues_own_limits_in_force_every_write_is_observed(tmp_path: Path) -> None:
     """The bounds of a real process let an order pass; audit hears of it under its order id."""
     watcher = Watcher()
-    async with world(tmp_path, stream_options={}, observer=watcher) as found:
+    async with world(tmp_path, stream_config=StreamConfig(socket=limited_socket_config()), observer=watcher) as found:
         ticket, placed = await place(found)
         assert isinstance(placed, Placed)
         await found.venue.cancel_order(found.target(ticket, placed.venue_order_id))

@@ -108,10 +108,10 @@ def sim_settings(**changes: Any) -> SimulatorSettings:
     return quiet(**({"accounts": {ADDRESS: "100000"}, "agents": {AGENT: ADDRESS}} | changes))
 
 
-def fast_streams(post_timeout_s: float = 5.0) -> dict[str, Any]:
+def fast_streams(post_timeout_s: float = 5.0) -> StreamConfig:
     """Sockets that reconnect at once."""
     backoff = BackoffPolicy(initial_s=0.01, cap_s=0.05)
-    return {"config": StreamConfig(socket=SocketConfig(backoff=backoff), post_timeout_s=post_timeout_s)}
+    return StreamConfig(socket=SocketConfig(backoff=backoff), post_timeout_s=post_timeout_s)
 
 
 @asynccontextmanager
@@ -120,16 +120,17 @@ async def world(
     *,
     simulator_settings: SimulatorSettings | None = None,
     live: bool = True,
-    stream_options: dict[str, Any] | None = None,
+    stream_config: StreamConfig | None = None,
     observer: Observer | None = None,
     simulator_clock: Clock | None = None,
     **changes: Any,
 ) -> AsyncIterator[World]:
     """Run both while the block runs; by default the account is live when the block begins."""
-    options = fast_streams() if stream_options is None else stream_options
     async with running_simulator(simulator_settings or sim_settings(), clock=simulator_clock) as simulator:
         settings = gateway_settings(simulator, folder, **changes)
-        venue = HyperCoreVenue(settings, SystemClock(), observer=observer, stream_options=options)
+        venue = HyperCoreVenue(
+            settings, SystemClock(), observer=observer, stream_config=stream_config or fast_streams()
+        )
         found = World(simulator, venue, Recorder())
         found.instruments = {row.symbol: row for row in await venue.fetch_instruments()}
         running = asyncio.create_task(venue.run(found.sink), name="venue")

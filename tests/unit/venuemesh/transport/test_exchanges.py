@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from tests.fakes import ManualClock
+from tests.streams import link
 from venuemesh.errors import MeshError, OutcomeUnknown, RateLimited, Reason, Sent, VenueUnavailable
 from venuemesh.transport.exchanges import Exchanges, SocketRequest
 from venuemesh.transport.in_flight import InFlight
@@ -59,9 +60,7 @@ class Desk(NullObserver):
         self.exchanges: Exchanges[int, str] = Exchanges(
             self.socket,
             self.in_flight,
-            name="user/main",
-            clock=self.clock,
-            observer=self,
+            link("user/main", clock=self.clock, observer=self),
             late_endpoint="post.late",
             on_late=lambda answer, _: self.late.append(answer),
         )

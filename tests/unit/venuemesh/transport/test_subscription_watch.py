@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from tests.fakes import ManualClock
+from tests.streams import link
 from venuemesh.transport.observer import NullObserver, RequestOutcome, RequestRecord
 from venuemesh.transport.session import Disconnected, DisconnectReason
 from venuemesh.transport.subscription_watch import SubscriptionWatch
@@ -35,7 +36,7 @@ class Desk(NullObserver):
         self.waiting: list[str] = []
         self.records: list[RequestRecord] = []
         self.watch = SubscriptionWatch(
-            self.socket, lambda: self.waiting, name="market", clock=self.clock, observer=self
+            self.socket, lambda: self.waiting, link("market", clock=self.clock, observer=self)
         )
 
     def on_request(self, record: RequestRecord) -> None:
