@@ -38,7 +38,7 @@ class Links:
         self.shared = VenueLinks(
             settings, ws_url=settings.ws_url, budgets=self.limits.budget_specs(), clock=clock, observer=observer
         )
-        self.max_in_flight = max(2, MAX_IN_FLIGHT // max(1, accounts))
+        self._max_in_flight = max(2, MAX_IN_FLIGHT // max(1, accounts))
         self._stream_config = stream_config or StreamConfig(
             socket=limited_socket_config(), send_timeout_s=settings.action_timeout_s
         )
@@ -53,8 +53,8 @@ class Links:
         """A socket of its own; with `tokens` for the private channels of their account."""
         session = LighterSession(
             token=None if tokens is None else lambda: tokens.token().reveal(),
-            max_in_flight=self.max_in_flight,
-            cancel_reserve=in_flight_reserve(self.max_in_flight),
+            max_in_flight=self._max_in_flight,
+            cancel_reserve=max(1, self._max_in_flight // 5),
         )
         return LighterStream(
             self.shared.wiring(link_id),
@@ -68,8 +68,3 @@ class Links:
 def leaving(notice: Shutdown) -> str:
     """What people are told of the venue's announcement that a connection will end."""
     return f"the venue announces the end of this connection in {notice.close_in_ms} ms"
-
-
-def in_flight_reserve(max_in_flight: int) -> int:
-    """Of a socket's transactions in flight, how many only cancels may use."""
-    return max(1, max_in_flight // 5)

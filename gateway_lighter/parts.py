@@ -104,5 +104,5 @@ def build_parts(
         send=send,
         orders=orders,
         actions=AccountActions(views=views, rests=rests, send=send, clock=clock),
-        quotas=Quotas(settings.venue, links, private, wallets),
+        quotas=Quotas(settings.venue, links.shared.gate, private, wallets),
     )

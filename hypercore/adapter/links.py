@@ -40,7 +40,7 @@ class Links:
             observer=observer,
         )
         self.rest = HyperCoreRest(self.shared.client, gate=self.shared.gate)
-        self.max_posts = MAX_POSTS_IN_FLIGHT // max(1, streams)
+        self._max_posts = MAX_POSTS_IN_FLIGHT // max(1, streams)
         self._stream_config = stream_config or StreamConfig(
             socket=limited_socket_config(), post_timeout_s=settings.action_timeout_s
         )
@@ -51,10 +51,5 @@ class Links:
             self.shared.wiring(link_id),
             on_event=on_event,
             config=self._stream_config,
-            session=HyperCoreSession(max_posts=self.max_posts, cancel_reserve=post_reserve(self.max_posts)),
+            session=HyperCoreSession(max_posts=self._max_posts, cancel_reserve=max(1, self._max_posts // 10)),
         )
-
-
-def post_reserve(max_posts: int) -> int:
-    """Of a socket's posts in flight, how many only cancels may use."""
-    return max(1, max_posts // 10)

@@ -124,7 +124,7 @@ class HyperCoreVenue:
         }
         self._quotas = Quotas(
             settings.venue,
-            self._links,
+            self._links.shared.gate,
             self._private,
             lambda account_id: self._rest.fetch_rate_budget(self._view(account_id).user),
             period_s=settings.address_budget_s,
