@@ -71,6 +71,7 @@ PURE = [
     "venuemesh/gateway/evidence.py",
     "venuemesh/gateway/facts.py",
     "venuemesh/gateway/recovery.py",
+    "venuemesh/gateway/readable.py",
     "venuemesh/gateway/seen.py",
     "venuemesh/gateway/reconcile.py",
     "venuemesh/gateway/account.py",

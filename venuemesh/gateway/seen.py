@@ -7,6 +7,9 @@ missed ones are fetched. Completeness therefore moves on only while the stream i
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Generic, TypeVar
+
+Id = TypeVar("Id")
 
 
 class Seen:
@@ -55,3 +58,20 @@ class Seen:
     def lose(self) -> None:
         """The stream is gone: rows may be missed from now on."""
         self.caught_up = False
+
+
+class RecentIds(Generic[Id]):
+    """The latest `capacity` ids, to tell what is new from what is repeated; one forgotten counts as new again."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._ids: OrderedDict[Id, None] = OrderedDict()
+
+    def add(self, found: Id) -> bool:
+        """Whether an id is new; it is known from now on."""
+        if found in self._ids:
+            return False
+        self._ids[found] = None
+        if len(self._ids) > self._capacity:
+            self._ids.popitem(last=False)
+        return True
