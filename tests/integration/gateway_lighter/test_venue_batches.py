@@ -14,22 +14,10 @@ import pytest
 from simulator.faults import Fault, FaultKind
 from simulator.lighter.errors import Code
 from simulator.lighter.errors import Refused as VenueRefusal
-from tests.integration.gateway_lighter.world import ACCOUNT, SYMBOL, World, fast_streams, world
+from tests.integration.gateway_lighter.world import ACCOUNT, SYMBOL, World, Writes, fast_streams, world
 from tests.integration.recording_sink import WAIT_S
 from venuemesh.errors import OutcomeUnknown, Reason
 from venuemesh.gateway.venue import CancelAnswer, OrderTicket, Placed, Refused, Unclear, VenueOrderState
-from venuemesh.transport.observer import NullObserver, RequestRecord
-
-
-class Writes(NullObserver):
-    """Remembers which endpoints transactions went to."""
-
-    def __init__(self) -> None:
-        self.endpoints: list[str] = []
-
-    def on_request(self, record: RequestRecord) -> None:
-        if record.write:
-            self.endpoints.append(record.endpoint)
 
 
 async def place(found: World, tickets: Sequence[OrderTicket]) -> list[Any]:

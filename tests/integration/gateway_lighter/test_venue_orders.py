@@ -12,11 +12,10 @@ import pytest
 
 from simulator.engine.values import Side
 from simulator.faults import Fault, FaultKind
-from tests.integration.gateway_lighter.world import ACCOUNT, World, fast_streams, sim_settings, world
+from tests.integration.gateway_lighter.world import ACCOUNT, World, Writes, fast_streams, sim_settings, world
 from tests.integration.recording_sink import WAIT_S
 from venuemesh.errors import OutcomeUnknown, RateLimited, Reason, Sent, VenueUnavailable
 from venuemesh.gateway.venue import Amended, CancelAnswer, Placed, Refused, VenueOrderState
-from venuemesh.transport.observer import NullObserver, RequestRecord
 from venuemesh.v1 import order_pb2
 
 IOC = order_pb2.TIME_IN_FORCE_IOC
@@ -31,17 +30,6 @@ class SentCalls:
 
     def __call__(self) -> None:
         self.calls += 1
-
-
-class Writes(NullObserver):
-    """Remembers which endpoints transactions went to."""
-
-    def __init__(self) -> None:
-        self.endpoints: list[str] = []
-
-    def on_request(self, record: RequestRecord) -> None:
-        if record.write:
-            self.endpoints.append(record.endpoint)
 
 
 async def place(found: World, **terms: Any) -> tuple[Any, Any]:

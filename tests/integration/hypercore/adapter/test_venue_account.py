@@ -17,6 +17,7 @@ from simulator.engine.values import Side
 from simulator.faults import Fault, FaultKind
 from simulator.server import Simulator
 from simulator.testing import running_simulator
+from tests.integration.adapter_world import running_adapter
 from tests.integration.hypercore.adapter.world import (
     ADDRESS,
     AGENT,
@@ -270,20 +271,16 @@ async def test_funding_is_pushed_and_fetched_with_one_id(tmp_path: Path) -> None
         venue = HyperCoreVenue(settings, clock, stream_config=fast_streams())
         found = World(simulator, venue, Recorder())
         found.instruments = {row.symbol: row for row in await venue.fetch_instruments()}
-        running = asyncio.create_task(venue.run(found.sink))
-        await found.sink.until(lambda: found.sink.live)
-        simulator.house_order("ETH", Side.SELL, "3900", "1")
-        reservation = venue.reserve("main", not_after_ns=clock.now_ns() + 10_000_000_000)
-        ticket = found.ticket(quantity="1", price="3900", time_in_force=IOC)
-        fields = {name: getattr(ticket, name) for name in ticket.__dataclass_fields__}
-        await venue.place_order(type(ticket)(**(fields | {"reservation": reservation})), lambda: None)
-        simulator.advance(3_600_000)
-        kind = account_pb2.LEDGER_ENTRY_TYPE_FUNDING
-        await found.sink.until(lambda: any(row.ledger_entry_type == kind for row in found.sink.ledger))
-        pushed = next(row for row in found.sink.ledger if row.ledger_entry_type == kind)
-        fetched = [row for row in await venue.fetch_ledger("main", 0) if row.ledger_entry_type == kind]
-        assert pushed in fetched
-        assert pushed.symbol == SYMBOL
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
+        async with running_adapter(venue, found.sink):
+            simulator.house_order("ETH", Side.SELL, "3900", "1")
+            reservation = venue.reserve("main", not_after_ns=clock.now_ns() + 10_000_000_000)
+            ticket = found.ticket(quantity="1", price="3900", time_in_force=IOC)
+            fields = {name: getattr(ticket, name) for name in ticket.__dataclass_fields__}
+            await venue.place_order(type(ticket)(**(fields | {"reservation": reservation})), lambda: None)
+            simulator.advance(3_600_000)
+            kind = account_pb2.LEDGER_ENTRY_TYPE_FUNDING
+            await found.sink.until(lambda: any(row.ledger_entry_type == kind for row in found.sink.ledger))
+            pushed = next(row for row in found.sink.ledger if row.ledger_entry_type == kind)
+            fetched = [row for row in await venue.fetch_ledger("main", 0) if row.ledger_entry_type == kind]
+            assert pushed in fetched
+            assert pushed.symbol == SYMBOL
