@@ -191,16 +191,15 @@ class HyperCoreStream:
             OutcomeUnknown: sent, and the reply did not come, was cut off or cannot be read. Should it come
                 later, the callback gets it as a late PostAnswered.
         """
-        reply = await self._post(
+        post_id, request = self._open(
             PostKind.ACTION,
             f"post.{signed.kind()}",
             encode_signed(signed),
             action_priority(signed.action),
-            timeout_s,
-            on_written=on_written,
             tag=tag,
             correlation_id=correlation_id,
         )
+        reply = (await self._exchanges.ask(post_id, request, self._wait_s(timeout_s), on_written)).reply
         if isinstance(reply, ActionReply):
             return reply.answer
         if isinstance(reply, PostErrorReply):
@@ -213,26 +212,25 @@ class HyperCoreStream:
         Raises:
             VenueUnavailable, RateLimited, InvalidRequest, ProtocolViolation: as the REST reads.
         """
-        payload = msgspec.json.encode(request)
-        reply = await self._post(PostKind.INFO, f"post.info.{request['type']}", payload, Priority.QUERY, timeout_s)
+        endpoint, payload = f"post.info.{request['type']}", msgspec.json.encode(request)
+        post_id, asked = self._open(PostKind.INFO, endpoint, payload, Priority.QUERY)
+        reply = (await self._exchanges.ask(post_id, asked, self._wait_s(timeout_s))).reply
         if isinstance(reply, InfoReply):
             return parse_info(str(request["type"]), reply.data)
         if isinstance(reply, PostErrorReply):
             raise _post_refused(reply.text, write=False)
         raise ProtocolViolation(f"{self._name}: the reply cannot be read", sent=Sent.YES, metadata=_payload_of(reply))
 
-    async def _post(
+    def _open(
         self,
         kind: PostKind,
         endpoint: str,
         payload: bytes,
         priority: Priority,
-        timeout_s: float | None,
         *,
-        on_written: Callable[[], None] | None = None,
         tag: object = None,
         correlation_id: str = "",
-    ) -> PostReply:
+    ) -> tuple[int, SocketRequest]:
         started_s, started_ns = self._clock.monotonic_s(), self._clock.now_ns()
         post_id, frame = self.session.open_post(
             kind, payload, now_s=started_s, is_cancel=priority is Priority.CANCEL, tag=tag
@@ -247,9 +245,10 @@ class HyperCoreStream:
             started_ns=started_ns,
             correlation_id=correlation_id,
         )
-        wait_s = self._config.post_timeout_s if timeout_s is None else timeout_s
-        answered = await self._exchanges.ask(post_id, request, wait_s, on_written)
-        return answered.reply
+        return post_id, request
+
+    def _wait_s(self, timeout_s: float | None) -> float:
+        return self._config.post_timeout_s if timeout_s is None else timeout_s
 
     def _tell_late(self, answered: PostAnswered, frame: Frame) -> None:
         self._narrator.tell_late(replace(answered, late=True), frame)
