@@ -71,3 +71,19 @@ def target_of(ticket: OrderTicket, venue_order_id: str | None = None) -> OrderTa
         venue_client_order_id=ticket.venue_client_order_id,
         venue_order_id=venue_order_id,
     )
+
+
+async def place(found: Any, **terms: Any) -> tuple[Any, Any]:
+    """Send an order; its ticket and the answer."""
+    ticket = found.ticket(**terms)
+    return ticket, await found.venue.place_order(ticket, lambda: None)
+
+
+class SentCalls:
+    """Counts calls of the sent callback."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self) -> None:
+        self.calls += 1

@@ -82,6 +82,7 @@ PURE = [
     "hypercore/frames.py",
     "hypercore/precision.py",
     "hypercore/refusals.py",
+    "hypercore/session.py",
     "hypercore/signing.py",
     "hypercore/adapter/normalizer.py",
     "hypercore/adapter/market_normalizer.py",

@@ -12,7 +12,8 @@ import pytest
 
 from simulator.engine.values import Side
 from simulator.faults import Fault, FaultKind
-from tests.integration.gateway_lighter.world import ACCOUNT, World, Writes, fast_streams, sim_settings, world
+from tests.integration.adapter_world import SentCalls, place
+from tests.integration.gateway_lighter.world import ACCOUNT, Writes, fast_streams, sim_settings, world
 from tests.integration.recording_sink import WAIT_S
 from venuemesh.errors import OutcomeUnknown, RateLimited, Reason, Sent, VenueUnavailable
 from venuemesh.gateway.venue import Amended, CancelAnswer, Placed, Refused, VenueOrderState
@@ -20,22 +21,6 @@ from venuemesh.v1 import order_pb2
 
 IOC = order_pb2.TIME_IN_FORCE_IOC
 SELL = order_pb2.SIDE_SELL
-
-
-class SentCalls:
-    """Counts calls of the sent callback."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def __call__(self) -> None:
-        self.calls += 1
-
-
-async def place(found: World, **terms: Any) -> tuple[Any, Any]:
-    """Send an order; its ticket and the answer."""
-    ticket = found.ticket(**terms)
-    return ticket, await found.venue.place_order(ticket, lambda: None)
 
 
 async def test_place_limit_order_rests_and_is_told_by_the_stream(tmp_path: Path) -> None:

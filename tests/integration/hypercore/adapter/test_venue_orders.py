@@ -11,29 +11,14 @@ import pytest
 from hypercore.stream import StreamConfig, limited_socket_config
 from simulator.engine.values import Side
 from simulator.faults import Fault, FaultKind
-from tests.integration.hypercore.adapter.world import ADDRESS, World, world
+from tests.integration.adapter_world import SentCalls, place
+from tests.integration.hypercore.adapter.world import ADDRESS, world
 from venuemesh.errors import OutcomeUnknown, RateLimited, Reason, Sent, VenueUnavailable
 from venuemesh.gateway.venue import Amended, CancelAnswer, Placed, Refused, VenueOrderState
 from venuemesh.transport.observer import NullObserver, RequestRecord
 from venuemesh.v1 import order_pb2
 
 IOC = order_pb2.TIME_IN_FORCE_IOC
-
-
-class SentCalls:
-    """Counts calls of the sent callback."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def __call__(self) -> None:
-        self.calls += 1
-
-
-async def place(found: World, **terms: Any) -> tuple[Any, Any]:
-    """Send an order; its ticket and the answer."""
-    ticket = found.ticket(**terms)
-    return ticket, await found.venue.place_order(ticket, lambda: None)
 
 
 async def test_place_limit_order_rests_and_is_told_by_the_stream(tmp_path: Path) -> None:
