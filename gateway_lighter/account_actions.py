@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Final
 
 from gateway_lighter.answers import read_done
-from gateway_lighter.normalizer import NS_PER_MS, NS_PER_S, Market, leverage_of, readable
+from gateway_lighter.normalizer import NS_PER_MS, NS_PER_S, Market, leverage_of
 from gateway_lighter.rest import LighterRest
 from gateway_lighter.scaling import MARGIN_TICKS, scale
 from gateway_lighter.sender import Sender
@@ -25,6 +25,7 @@ from gateway_lighter.transactions import (
 from gateway_lighter.views import AccountView
 from venuemesh.clock import Clock
 from venuemesh.errors import InvalidRequest, NotSupported, ProtocolViolation
+from venuemesh.gateway.readable import readable
 from venuemesh.gateway.venue import LeverageSetting, Refused, Reservation
 from venuemesh.v1 import account_pb2, instrument_pb2
 

@@ -12,13 +12,14 @@ from gateway_lighter.account_messages import Order
 from gateway_lighter.answers import client_index
 from gateway_lighter.codec_verdicts import TransactionState, Verdict
 from gateway_lighter.ledger import instant_ns
-from gateway_lighter.normalizer import NS_PER_MS, NS_PER_S, readable
+from gateway_lighter.normalizer import NS_PER_MS, NS_PER_S
 from gateway_lighter.rest import LighterRest
 from gateway_lighter.slices import Slices
 from gateway_lighter.verdicts import Verdicts
 from gateway_lighter.views import AccountView
 from venuemesh.clock import Clock
 from venuemesh.errors import InvalidRequest, ProtocolViolation, Reason
+from venuemesh.gateway.readable import readable
 from venuemesh.gateway.venue import OrderTarget, VenueFill, VenueOrder, VenueOrderState, VenueSnapshot
 from venuemesh.gateway.venue_offers import FeeRates
 from venuemesh.v1 import account_pb2, order_pb2

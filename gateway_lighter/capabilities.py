@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from google.protobuf.duration_pb2 import Duration
-
 from gateway_lighter.limits import MAX_BATCH
 from gateway_lighter.session import BOOK_DEPTH
+from venuemesh.gateway.order_wire import duration
 from venuemesh.v1 import order_pb2, venue_pb2
 
 PRICED: Final = (
@@ -22,8 +21,6 @@ MAX_GOOD_TILL_S: Final = 30 * 86_400
 MIN_TWAP_S: Final = 360
 """The same, in whole minutes."""
 MAX_TWAP_S: Final = 86_400
-
-_NS_PER_S: Final = 1_000_000_000
 
 
 def capabilities(*, settle_delay_s: float, book_stale_after_s: float) -> venue_pb2.VenueCapabilities:
@@ -57,8 +54,8 @@ def capabilities(*, settle_delay_s: float, book_stale_after_s: float) -> venue_p
                 order_type=order_pb2.ORDER_TYPE_TWAP, times_in_force=[gtc], instructions=[reduce_only]
             ),
         ],
-        min_good_till=_duration(MIN_GOOD_TILL_S),
-        max_good_till=_duration(MAX_GOOD_TILL_S),
+        min_good_till=duration(MIN_GOOD_TILL_S),
+        max_good_till=duration(MAX_GOOD_TILL_S),
         amend_mode=venue_pb2.AMEND_MODE_IN_PLACE,
         max_batch_orders=MAX_BATCH,
         max_batch_cancels=MAX_BATCH,
@@ -69,24 +66,19 @@ def capabilities(*, settle_delay_s: float, book_stale_after_s: float) -> venue_p
         bracket_quantity_is_entrys=True,
         twap=venue_pb2.PROVISION_NATIVE,
         twap_bounded=True,
-        min_twap_duration=_duration(MIN_TWAP_S),
-        max_twap_duration=_duration(MAX_TWAP_S),
+        min_twap_duration=duration(MIN_TWAP_S),
+        max_twap_duration=duration(MAX_TWAP_S),
         query_by_client_order_id=True,
         expires_after=True,
-        settle_delay=_duration(settle_delay_s),
+        settle_delay=duration(settle_delay_s),
         book=venue_pb2.BookSupport(
             max_depth=BOOK_DEPTH,
             sequenced=True,
             snapshots_only=False,
-            stale_after=_duration(book_stale_after_s),
+            stale_after=duration(book_stale_after_s),
         ),
         private_stream_replay=False,
         isolated_margin=True,
         spot=False,
         perpetuals=True,
     )
-
-
-def _duration(seconds: float) -> Duration:
-    whole, nanos = divmod(round(seconds * _NS_PER_S), _NS_PER_S)
-    return Duration(seconds=whole, nanos=nanos)

@@ -11,8 +11,9 @@ from decimal import Decimal
 from typing import Final
 
 from gateway_lighter import account_messages as wire
-from gateway_lighter.normalizer import NS_PER_MS, NS_PER_S, SPOT_SECTION, timestamp_of_ns
+from gateway_lighter.normalizer import NS_PER_MS, NS_PER_S, SPOT_SECTION
 from venuemesh.errors import ProtocolViolation
+from venuemesh.gateway.order_wire import timestamp
 from venuemesh.money import format_decimal
 from venuemesh.v1 import account_pb2
 
@@ -106,7 +107,7 @@ class Ledger:
         asset_id: int,
         amount: Decimal,
         route: str | None,
-        timestamp: int,
+        recorded: int,
     ) -> account_pb2.LedgerEntry:
         asset = self._collateral if asset_id == 0 else self._asset_name(asset_id)
         if asset is None:
@@ -122,7 +123,7 @@ class Ledger:
             asset=asset,
             amount=format_decimal(amount),
             venue_section=section,
-            venue_time=timestamp_of_ns(instant_ns(timestamp)),
+            venue_time=timestamp(instant_ns(recorded)),
         )
 
 

@@ -5,15 +5,15 @@ Source: venue reference sections 3.2 to 3.4, 15.3 and 15.4.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from decimal import Decimal
-from itertools import pairwise
 from typing import Final, TypeAlias
 
 from google.protobuf.duration_pb2 import Duration
 
 from gateway_lighter import messages as wire
-from gateway_lighter.normalizer import NS_PER_MS, NS_PER_US, Market, timestamp_of_ns
+from gateway_lighter.normalizer import NS_PER_MS, NS_PER_US, Market
+from venuemesh.gateway.order_wire import timestamp
 from venuemesh.gateway.venue import BookSnapshot, Level
 from venuemesh.money import EXACT, divide, format_decimal
 from venuemesh.v1 import instrument_pb2, market_data_pb2, order_pb2, stream_pb2
@@ -73,7 +73,7 @@ def normalize_instrument(market: Market, *, venue: str, updated_ns: int) -> inst
         margin_modes=[instrument_pb2.MARGIN_MODE_CROSS, instrument_pb2.MARGIN_MODE_ISOLATED],
         isolated_margin_removable=True,
         funding_interval=Duration(seconds=FUNDING_INTERVAL_S),
-        updated_time=timestamp_of_ns(updated_ns),
+        updated_time=timestamp(updated_ns),
     )
 
 
@@ -88,7 +88,7 @@ def normalize_book(
     venue_time_us: int,
     received_ns: int,
 ) -> BookSnapshot:
-    """A whole book, best first; `book_fault` says whether to believe it."""
+    """A whole book, best first; `venuemesh.gateway.books.book_fault` says whether to believe it."""
     return BookSnapshot(
         symbol=market.symbol,
         bids=[normalize_level(level) for level in bids],
@@ -110,18 +110,6 @@ def collect_levels(orders: Iterable[wire.RestingOrder]) -> list[Level]:
         size, count = levels.get(order.price, (Decimal(0), 0))
         levels[order.price] = (EXACT.add(size, order.remaining_base_amount), count + 1)
     return [Level(price=price, quantity=size, order_count=count) for price, (size, count) in levels.items()]
-
-
-def book_fault(bids: Sequence[Level], asks: Sequence[Level]) -> str | None:
-    """What is wrong with a book: crossed, out of order, or a level without price or quantity; None when sound."""
-    for name, levels, sign in (("bids", bids, -1), ("asks", asks, 1)):
-        if any(level.price <= 0 or level.quantity <= 0 for level in levels):
-            return f"{name} hold a level without price or quantity"
-        if any((later.price - earlier.price) * sign <= 0 for earlier, later in pairwise(levels)):
-            return f"{name} are not best first"
-    if bids and asks and bids[0].price >= asks[0].price:
-        return f"crossed: bid {bids[0].price} at or above ask {asks[0].price}"
-    return None
 
 
 # --- trades, candles, statistics ---------------------------------------------------------------------------
@@ -155,7 +143,7 @@ def normalize_candle(
         venue=venue,
         symbol=market.symbol,
         interval=interval,
-        open_time=timestamp_of_ns(candle.t * NS_PER_MS),
+        open_time=timestamp(candle.t * NS_PER_MS),
         open=format_decimal(candle.o),
         high=format_decimal(candle.h),
         low=format_decimal(candle.l),
@@ -186,7 +174,7 @@ def normalize_statistics(
         volume_24h=stats.daily_base_token_volume,
         quote_volume_24h=stats.daily_quote_token_volume,
     )
-    row.next_funding_time.CopyFrom(timestamp_of_ns((received_ns // _HOUR_NS + 1) * _HOUR_NS))
+    row.next_funding_time.CopyFrom(timestamp((received_ns // _HOUR_NS + 1) * _HOUR_NS))
     return row
 
 
@@ -212,7 +200,7 @@ def _statistics(
     row = market_data_pb2.MarketStatistics(
         venue=venue,
         symbol=market.symbol,
-        received_time=timestamp_of_ns(received_ns),
+        received_time=timestamp(received_ns),
         freshness=stream_pb2.FRESHNESS_FRESH,
     )
     for name, value in amounts.items():

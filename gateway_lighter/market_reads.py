@@ -8,11 +8,13 @@ from typing import Final
 from gateway_lighter import market_normalizer as normalizer
 from gateway_lighter.market_normalizer import INTERVALS, Interval
 from gateway_lighter.market_stream import interval_word
-from gateway_lighter.normalizer import NS_PER_MS, readable
+from gateway_lighter.normalizer import NS_PER_MS
 from gateway_lighter.rest import LighterRest
 from gateway_lighter.views import Directory
 from venuemesh.clock import Clock
 from venuemesh.errors import InstrumentNotFound, ProtocolViolation, Sent
+from venuemesh.gateway.books import book_fault
+from venuemesh.gateway.readable import readable
 from venuemesh.gateway.venue import BookSnapshot
 from venuemesh.v1 import instrument_pb2, market_data_pb2
 
@@ -55,7 +57,7 @@ class MarketReads:
                 venue_time_ns=received_ns,  # the venue does not say
                 received_ns=received_ns,
             )
-        if (fault := normalizer.book_fault(book.bids, book.asks)) is not None:
+        if fault := book_fault(book.bids, book.asks):
             raise ProtocolViolation(f"book of {symbol}: {fault}", sent=Sent.YES)
         return book
 

@@ -7,17 +7,15 @@ session asks for by itself. Top of book and statistics are whole each time; trad
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
 from typing import Final
 
 from gateway_lighter import codec_frames as frames
 from gateway_lighter import market_normalizer as normalizer
-from gateway_lighter import messages as wire
 from gateway_lighter.codec_book import BookGap
 from gateway_lighter.codec_frames import DataFrame, Shutdown
 from gateway_lighter.links import Links, leaving
 from gateway_lighter.market_normalizer import Interval
-from gateway_lighter.normalizer import NS_PER_MS, NS_PER_US, Market, readable
+from gateway_lighter.normalizer import NS_PER_MS, NS_PER_US, Market
 from gateway_lighter.session import (
     BookEvent,
     SubscriptionAcknowledged,
@@ -29,7 +27,10 @@ from gateway_lighter.stream_events import LighterEvent
 from gateway_lighter.views import Directory
 from venuemesh.clock import Clock
 from venuemesh.errors import InvalidRequest, ProtocolViolation
+from venuemesh.gateway.books import book_fault
 from venuemesh.gateway.link_board import MARKET_LINK
+from venuemesh.gateway.readable import readable
+from venuemesh.gateway.seen import RecentIds
 from venuemesh.gateway.venue import Feed, VenueSink
 from venuemesh.transport.session import StreamConnected, StreamDisconnected
 
@@ -54,11 +55,11 @@ class MarketStream:
         self._directory = directory
         self._venue = directory.venue
         self._clock = clock
-        self._board = links.board
+        self._board = links.shared.board
         self._sink: VenueSink | None = None
         self._watched: dict[str, int] = {}
         self._latest_us: dict[int, int] = {}
-        self._trades: dict[int, OrderedDict[int, None]] = {}
+        self._trades: dict[int, RecentIds[int]] = {}
         self.stream = links.stream(MARKET_LINK, self._on_event)
 
     async def run(self, sink: VenueSink) -> None:
@@ -189,7 +190,7 @@ class MarketStream:
         book = normalizer.normalize_book(
             event.bids, event.asks, market, venue_time_us=event.outcome.venue_time_us, received_ns=received_ns
         )
-        if (fault := normalizer.book_fault(book.bids, book.asks)) is not None:
+        if fault := book_fault(book.bids, book.asks):
             self._distrust(market, f"book: {fault}", sink)
             self.stream.resubscribe(f"order_book/{market.market_id}")
             return
@@ -202,10 +203,10 @@ class MarketStream:
         )
         time_us = ticker.last_updated_at or body.timestamp * (NS_PER_MS // NS_PER_US)
         latest_us = self._latest_us.get(market.market_id, 0)
-        fault = normalizer.book_fault([bid] if bid else [], [ask] if ask else [])
+        fault = book_fault([bid] if bid else [], [ask] if ask else [])
         if time_us < latest_us:
             fault = f"time goes back by {latest_us - time_us} us"
-        if fault is not None:
+        if fault:
             self._distrust(market, f"top of book: {fault}", sink)
             return
         self._latest_us[market.market_id] = time_us
@@ -213,14 +214,9 @@ class MarketStream:
 
     def _public_trades(self, body: frames.TradeBody, market: Market, received_ns: int, sink: VenueSink) -> None:
         """Prints and liquidations; the first frame of a subscription repeats recent ones."""
-        known = self._trades.setdefault(market.market_id, OrderedDict())
-        fresh: list[wire.Trade] = []
-        for row in normalizer.oldest_first([*(body.trades or ()), *(body.liquidation_trades or ())]):
-            if row.trade_id not in known:
-                known[row.trade_id] = None
-                fresh.append(row)
-            while len(known) > REMEMBERED_TRADES:
-                known.popitem(last=False)
+        known = self._trades.setdefault(market.market_id, RecentIds(REMEMBERED_TRADES))
+        rows = normalizer.oldest_first([*(body.trades or ()), *(body.liquidation_trades or ())])
+        fresh = [row for row in rows if known.add(row.trade_id)]
         if fresh:
             sink.on_trades(
                 market.symbol,

@@ -5,19 +5,17 @@ What cannot be read is a `ProtocolViolation`, never a guess. Source: venue refer
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from gateway_lighter import account_messages as wire
 from gateway_lighter import messages as market_wire
 from gateway_lighter.refusals import classify_order_status
 from gateway_lighter.scaling import MARGIN_TICKS, MarketScale
 from venuemesh.errors import ProtocolViolation
+from venuemesh.gateway.order_wire import timestamp
 from venuemesh.gateway.venue import VenueFill, VenueOrder, VenueOrderState, VenuePosition
 from venuemesh.money import EXACT, divide, format_decimal, total
 from venuemesh.v1 import account_pb2, instrument_pb2, order_pb2
@@ -48,25 +46,6 @@ _PLAIN_TYPES: Final = frozenset({"limit", "market"})
 _IMMEDIATE: Final = "immediate-or-cancel"
 _FORCED_BOTH: Final = frozenset({"deleverage", "market-settlement"})
 _LIQUIDATION: Final = "liquidation"
-
-
-@contextmanager
-def readable(what: str) -> Iterator[None]:
-    """Numbers that no wire of ours can carry are the venue's fault, not ours.
-
-    Raises:
-        ProtocolViolation: instead of the arithmetic or value error inside.
-    """
-    try:
-        yield
-    except (ArithmeticError, ValueError) as cause:
-        raise ProtocolViolation(f"cannot read {what}: {cause}", metadata={"what": what}) from cause
-
-
-def timestamp_of_ns(nanoseconds: int) -> Timestamp:
-    """A proto timestamp."""
-    seconds, nanos = divmod(nanoseconds, NS_PER_S)
-    return Timestamp(seconds=seconds, nanos=nanos)
 
 
 # --- markets -----------------------------------------------------------------------------------------------
@@ -263,7 +242,7 @@ class BalanceSheet:
             total=format_decimal(held),
             available=format_decimal(available),
             venue_section=section,
-            updated_time=timestamp_of_ns(self._received_ns),
+            updated_time=timestamp(self._received_ns),
         )
 
     def summary(self, account: wire.Account) -> account_pb2.AccountSummary:
@@ -283,7 +262,7 @@ class BalanceSheet:
             asset=self._collateral,
             equity=format_decimal(equity),
             margin_available=format_decimal(available),
-            updated_time=timestamp_of_ns(self._received_ns),
+            updated_time=timestamp(self._received_ns),
         )
 
 
@@ -299,5 +278,5 @@ def normalize_funding(
         asset=market.collateral,
         amount=format_decimal(row.change),
         symbol=market.symbol,
-        venue_time=timestamp_of_ns(row.timestamp * NS_PER_S),
+        venue_time=timestamp(row.timestamp * NS_PER_S),
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from gateway_lighter.account_actions import AccountActions
 from gateway_lighter.account_reads import AccountReads
@@ -19,6 +18,7 @@ from gateway_lighter.quotas import Quotas
 from gateway_lighter.rest import LighterRest
 from gateway_lighter.sender import Sender
 from gateway_lighter.settings import GatewaySettings
+from gateway_lighter.stream import StreamConfig
 from gateway_lighter.views import AccountView, Directory
 from venuemesh.clock import Clock
 from venuemesh.transport.observer import Observer
@@ -48,7 +48,7 @@ def build_parts(
     clock: Clock,
     *,
     observer: Observer | None,
-    stream_options: dict[str, Any] | None,
+    stream_config: StreamConfig | None,
     sleep: Callable[[float], Awaitable[None]],
 ) -> Parts:
     """Wire everything; no connection is made.
@@ -58,7 +58,7 @@ def build_parts(
     """
     wallets = load_wallets(settings, clock)
     links = Links(
-        settings, clock=clock, observer=observer, accounts=len(settings.accounts), stream_options=stream_options
+        settings, clock=clock, observer=observer, accounts=len(settings.accounts), stream_config=stream_config
     )
     directory, indices, public = Directory(venue=settings.venue), ClientIndices(), links.rest()
     views = {account.account_id: AccountView(account, directory) for account in settings.accounts}
@@ -75,7 +75,7 @@ def build_parts(
         timeout_s=settings.action_timeout_s,
         poll_s=settings.verdict_poll_s,
         clock=clock,
-        on_unknown=links.board.on_unknown_words,
+        on_unknown=links.shared.board.on_unknown_words,
         sleep=sleep,
     )
     reads = {
@@ -104,5 +104,5 @@ def build_parts(
         send=send,
         orders=orders,
         actions=AccountActions(views=views, rests=rests, send=send, clock=clock),
-        quotas=Quotas(settings.venue, links, private, wallets),
+        quotas=Quotas(settings.venue, links.shared.gate, private, wallets),
     )

@@ -72,7 +72,7 @@ class PrivateStream:
     ) -> None:
         self._view = view
         self._tokens = wallet.tokens
-        self._board = links.board
+        self._board = links.shared.board
         self._indices = indices
         self._clock = clock
         self._interval_s = settings.account_interval_s

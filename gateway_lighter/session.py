@@ -38,12 +38,7 @@ from gateway_lighter.messages import BookLevel
 from gateway_lighter.refusals import ALREADY_SUBSCRIBED, NOT_SUBSCRIBED, RefusalMeaning
 from gateway_lighter.signing import SignedTransaction
 from venuemesh.errors import ErrorClass, InvalidRequest, ProtocolViolation, RateLimited, Reason
-
-CANCEL_RESERVE: Final = 10
-"""Places in flight that only cancels may use."""
-
-ABANDONED_TTL_S: Final = 120.0
-"""How long the reply to a transaction nobody waits for still holds its place among those in flight."""
+from venuemesh.transport.in_flight import CANCEL_RESERVE, InFlight
 
 BOOK_DEPTH: Final = 100
 
@@ -124,14 +119,6 @@ SessionEvent: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LostTransaction:
-    """A transaction whose reply can no longer come: its outcome is unknown."""
-
-    id: str
-    tag: object
-
-
 @dataclass(slots=True)
 class _Wanted:
     request: str  # as requests write it
@@ -143,13 +130,6 @@ class _Wanted:
 class _Operation:
     verb: Literal["subscribe", "unsubscribe"]
     channel: str
-
-
-@dataclass(slots=True)
-class _InFlight:
-    tag: object
-    epoch: int | None = None  # the connection that carried it; None while it is being written
-    abandoned_s: float | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -175,11 +155,7 @@ class LighterSession:
         cancel_reserve: int = CANCEL_RESERVE,
         book_depth: int = BOOK_DEPTH,
     ) -> None:
-        if not 0 <= cancel_reserve < max_in_flight:
-            raise ValueError("cancel_reserve must be below max_in_flight")
         self._token = token
-        self._max_in_flight = max_in_flight
-        self._cancel_reserve = cancel_reserve
         self._book_depth = book_depth
         self._wanted: dict[str, _Wanted] = {}
         self._books: dict[str, BookState] = {}
@@ -189,9 +165,9 @@ class LighterSession:
         self._connected = False
         self.asks = 0
         """Subscribes and unsubscribes asked for so far: tells one ask from the next."""
-        self._in_flight: dict[str, _InFlight] = {}
+        self.in_flight: InFlight[str] = InFlight("transactions", most=max_in_flight, cancel_reserve=cancel_reserve)
+        """Messages that hold a place at the venue, by their ids."""
         self._next_id = 1
-        self._ended_epoch = 0
 
     # --- what to send --------------------------------------------------------------------------------------
 
@@ -295,11 +271,6 @@ class LighterSession:
 
     # --- transactions --------------------------------------------------------------------------------------
 
-    @property
-    def in_flight(self) -> int:
-        """Transactions that hold a place at the venue."""
-        return len(self._in_flight)
-
     def open_transaction(
         self, signed: Sequence[SignedTransaction], *, now_s: float, is_cancel: bool = False, tag: object = None
     ) -> tuple[str, bytes]:
@@ -307,59 +278,20 @@ class LighterSession:
 
         Args:
             signed: one, or up to 15 of one account and key with ascending nonces.
-            now_s: monotonic seconds, to forget those abandoned long ago.
-            tag: comes back with the reply or the loss.
+            now_s, is_cancel, tag: as for `InFlight.open`.
         Raises:
             InvalidRequest: none, or too many for a batch.
-            RateLimited: too many in flight; cancels have places of their own.
+            RateLimited: too many in flight.
         """
         if not 1 <= len(signed) <= MAX_BATCH:
             raise InvalidRequest(f"a message takes 1 to {MAX_BATCH} transactions, not {len(signed)}")
-        self._forget_old(now_s)
-        ceiling = self._max_in_flight if is_cancel else self._max_in_flight - self._cancel_reserve
-        if len(self._in_flight) >= ceiling:
-            raise RateLimited(
-                f"{len(self._in_flight)} transactions are in flight, at most {ceiling} may be",
-                reason=Reason.RATE_LIMIT_LOCAL,
-                retry_after_s=0.1,
-            )
-        sent_id, self._next_id = str(self._next_id), self._next_id + 1
-        self._in_flight[sent_id] = _InFlight(tag)
+        sent_id = str(self._next_id)
+        self.in_flight.open(sent_id, now_s=now_s, is_cancel=is_cancel, tag=tag)
+        self._next_id += 1
         return sent_id, _encode(_send_frame(sent_id, signed))
 
-    def not_sent(self, sent_id: str) -> None:
-        """The frame certainly did not leave: free its place."""
-        self._in_flight.pop(sent_id, None)
-
-    def written(self, sent_id: str, epoch: int) -> bool:
-        """The frame left on this connection. False when that connection is over and no reply came: lost."""
-        flight = self._in_flight.get(sent_id)
-        if flight is None:
-            return True  # answered before the write returned
-        if epoch <= self._ended_epoch:
-            del self._in_flight[sent_id]
-            return False
-        flight.epoch = epoch
-        return True
-
-    def abandon(self, sent_id: str, now_s: float) -> None:
-        """Nobody waits any more; the reply, should it come, is reported as late."""
-        if flight := self._in_flight.get(sent_id):
-            flight.abandoned_s = now_s
-
-    def _forget_old(self, now_s: float) -> None:
-        if len(self._in_flight) < self._max_in_flight - self._cancel_reserve:
-            return
-        for sent_id, flight in list(self._in_flight.items()):
-            if flight.abandoned_s is not None and now_s - flight.abandoned_s >= ABANDONED_TTL_S:
-                del self._in_flight[sent_id]
-
-    def disconnected(self, epoch: int) -> list[LostTransaction]:
-        """A connection ended: nothing is served any more, books are stale, what it carried is lost.
-
-        A transaction still being written is not among them: its writer learns from the transport whether it left.
-        """
-        self._ended_epoch = max(self._ended_epoch, epoch)
+    def disconnected(self, epoch: int) -> list[str]:
+        """A connection ended: nothing is served any more, books are stale; returns the messages lost with it."""
         self._connected = False
         self._asked = None
         self._todo.clear()
@@ -368,13 +300,7 @@ class LighterSession:
             wanted.acknowledged = False
         for book in self._books.values():
             book.invalidate()
-        lost = []
-        for sent_id, flight in list(self._in_flight.items()):
-            if flight.epoch is not None and flight.epoch <= epoch:
-                del self._in_flight[sent_id]
-                if flight.abandoned_s is None:
-                    lost.append(LostTransaction(id=sent_id, tag=flight.tag))
-        return lost
+        return self.in_flight.disconnected(epoch)
 
     # --- what came -----------------------------------------------------------------------------------------
 
@@ -448,9 +374,8 @@ class LighterSession:
             self._asked = None
 
     def _answered(self, sent_id: str, outcome: TransactionOutcome) -> TransactionAnswered:
-        flight = self._in_flight.pop(sent_id, None)
-        late = flight is None or flight.abandoned_s is not None
-        return TransactionAnswered(id=sent_id, outcome=outcome, late=late, tag=flight.tag if flight else None)
+        late, tag = self.in_flight.answered(sent_id)
+        return TransactionAnswered(id=sent_id, outcome=outcome, late=late, tag=tag)
 
     def _refused(self, frame: ErrorFrame) -> list[SessionEvent]:
         if frame.id is not None:

@@ -8,10 +8,8 @@ connection is cut, so that what was missed is a visible gap.
 from __future__ import annotations
 
 import asyncio
-import random as _random
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from gateway_lighter.account_messages import SendAnswer, SendBatchAnswer
@@ -24,29 +22,18 @@ from gateway_lighter.session import (
     SubscriptionAcknowledged,
     SubscriptionRefused,
     TransactionAnswered,
+    TransactionOutcome,
 )
 from gateway_lighter.signing import SignedTransaction
-from gateway_lighter.stream_events import LighterEvent, StreamEvent
-from venuemesh.clock import Clock
-from venuemesh.errors import MeshError, OutcomeUnknown, RateLimited, Sent
-from venuemesh.transport.delivery import EventQueue
-from venuemesh.transport.environment import HostGuard
-from venuemesh.transport.gate import LimiterGate
+from gateway_lighter.stream_events import LighterEvent
+from venuemesh.errors import MeshError, OutcomeUnknown, RateLimited
+from venuemesh.transport.exchanges import Exchanges, SocketRequest
 from venuemesh.transport.limiter import Priority
-from venuemesh.transport.link import LinkStats
-from venuemesh.transport.observer import Observer, RequestOutcome, RequestRecord, SafeObserver
-from venuemesh.transport.replies import PendingReplies
-from venuemesh.transport.session import (
-    Connected,
-    Disconnected,
-    Frame,
-    SocketConfig,
-    SocketEvent,
-    StreamConnected,
-    StreamDisconnected,
-)
-from venuemesh.transport.subscriptions import SubscriptionRecords
+from venuemesh.transport.narrator import Narrator
+from venuemesh.transport.session import Connected, Disconnected, Frame, SocketConfig, SocketEvent
+from venuemesh.transport.subscription_watch import SubscriptionWatch
 from venuemesh.transport.websocket import ReconnectingSocket
+from venuemesh.transport.wiring import LinkWiring
 
 HEARTBEAT_S: Final = 30.0
 SILENCE_S: Final = 75.0
@@ -83,86 +70,44 @@ def limited_socket_config() -> SocketConfig:
     return SocketConfig(heartbeat_interval_s=HEARTBEAT_S, silence_timeout_s=SILENCE_S, connect_budget=WS_CONNECTS)
 
 
-@dataclass(frozen=True, slots=True)
-class _Received:
-    told: TransactionAnswered
-    raw: bytes
-    epoch: int
-    received_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Message:
-    """One transaction message and what is known of it from its start."""
-
-    id: str
-    frame: bytes
-    endpoint: str
-    priority: Priority
-    started_s: float
-    started_ns: int
-    correlation_id: str
-
-
 class LighterStream:
     """One socket to Lighter.
 
     Args:
-        url: ws or wss, checked by `guard` before anything is opened.
+        wiring: where it goes.
         on_event: gets every event in order, one at a time; an error it raises ends `run`. It may send transactions
             and subscribe: replies do not pass through it.
-        guard, clock, name, gate, stats, observer: as for the transport.
         session: state to use; give one with a token source for private channels.
         limits: costs of the account's tier, charged at `gate`.
         config: bounds.
-        random, sleep: chance and waiting, injected for tests.
     """
 
     def __init__(
         self,
-        url: str,
+        wiring: LinkWiring,
         *,
         on_event: Callable[[LighterEvent], Awaitable[None]],
-        guard: HostGuard,
-        clock: Clock,
-        name: str = "lighter",
+        config: StreamConfig | None = None,
         session: LighterSession | None = None,
         limits: TierLimits | None = None,
-        config: StreamConfig | None = None,
-        gate: LimiterGate | None = None,
-        stats: LinkStats | None = None,
-        observer: Observer | None = None,
-        random: Callable[[], float] = _random.random,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._config = config or StreamConfig()
-        self._clock = clock
-        self._name = name
-        self._gate = gate
+        self._clock = wiring.clock
+        self._name = wiring.name
+        self._gate = wiring.gate
         self._limits = limits or TierLimits()
-        self._observer = SafeObserver(*([observer] if observer is not None else []))
         self.session = session or LighterSession()
-        self._queue = EventQueue(on_event, max_events=self._config.queue_events, max_bytes=self._config.queue_bytes)
-        self._replies: PendingReplies[str, _Received] = PendingReplies()
-        self._subscriptions = SubscriptionRecords(name)
-        self._last_frame_ns: int | None = None
         self._control_due = asyncio.Event()
-        self._subscribed = asyncio.Event()
-        self._cut = False
         self.socket = ReconnectingSocket(
-            url,
-            session=self.session,
-            on_event=self._on_socket_event,
-            guard=guard,
-            clock=clock,
-            name=name,
-            config=self._config.socket,
-            gate=gate,
-            stats=stats,
-            observer=observer,
-            random=random,
-            sleep=sleep,
+            wiring, session=self.session, on_event=self._on_socket_event, config=self._config.socket
         )
+        self._exchanges: Exchanges[str, TransactionAnswered] = Exchanges(
+            self.socket, self.session.in_flight, wiring, late_endpoint="sendtx.late", on_late=self._tell_late
+        )
+        self._narrator: Narrator[SessionEvent] = Narrator(
+            self.socket, on_event, max_events=self._config.queue_events, max_bytes=self._config.queue_bytes
+        )
+        self._subscriptions = SubscriptionWatch(self.socket, self.session.unacknowledged, wiring)
 
     @property
     def connected(self) -> bool:
@@ -171,18 +116,17 @@ class LighterStream:
 
     async def run(self) -> None:
         """Stay connected until cancelled; then the last StreamDisconnected is delivered."""
+        await self._narrator.run_during(
+            self._run_socket, name=f"{self._name}-events", drain_timeout_s=self._config.socket.close_timeout_s
+        )
+
+    async def _run_socket(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            delivery = tasks.create_task(self._queue.deliver(), name=f"{self._name}-events")
             control = tasks.create_task(self._control(), name=f"{self._name}-control")
             try:
                 await self.socket.run()
             finally:
                 control.cancel()
-                if not delivery.done():
-                    with suppress(TimeoutError):  # a stuck callback must not block the stop
-                        async with asyncio.timeout(self._config.socket.close_timeout_s):
-                            await self._queue.drained.wait()
-                delivery.cancel()
 
     # --- channels ------------------------------------------------------------------------------------------
 
@@ -193,32 +137,24 @@ class LighterStream:
             InvalidRequest, RateLimited: see `LighterSession.subscribe`.
         """
         self.session.subscribe(channel, private=private)
-        self._note_subscribed()
+        self._subscriptions.review()
         self._control_due.set()
 
     def unsubscribe(self, channel: str) -> None:
         """No longer want a channel."""
         self.session.unsubscribe(channel)
-        self._note_subscribed()
+        self._subscriptions.review()
         self._control_due.set()
 
     def resubscribe(self, channel: str) -> None:
         """Ask for a fresh snapshot of a channel."""
         self.session.resubscribe(channel)
-        self._note_subscribed()
+        self._subscriptions.review()
         self._control_due.set()
 
     async def wait_subscribed(self) -> None:
         """Wait until the venue serves every wanted channel on the present connection."""
-        while not self.socket.connected or self.session.unacknowledged():
-            await self.socket.wait_connected()
-            await self._subscribed.wait()
-
-    def _note_subscribed(self) -> None:
-        if self.session.unacknowledged():
-            self._subscribed.clear()
-        else:
-            self._subscribed.set()
+        await self._subscriptions.wait_served()
 
     async def _control(self) -> None:
         """Send what the session wants to say: pongs and one subscribe at a time, each within a time-out."""
@@ -270,7 +206,7 @@ class LighterStream:
         """Send one transaction or a batch, once; a refusal by the venue is an answer, not an error.
 
         Args:
-            on_written: called once the message has left, before its answer.
+            on_written: called once the message has left, or may have; never for one that certainly has not.
             tag: comes back in the `TransactionAnswered` of a reply that is too late.
         Raises:
             OutcomeUnknown: it may have reached the venue and has no readable answer.
@@ -285,164 +221,62 @@ class LighterStream:
         sent_id, frame = self.session.open_transaction(
             signed, now_s=started_s, is_cancel=charge.priority is Priority.CANCEL, tag=tag
         )
-        endpoint = "sendtx" if len(signed) == 1 else "sendtxbatch"
-        message = _Message(sent_id, frame, endpoint, charge.priority, started_s, started_ns, correlation_id)
-        try:
-            received = await self._exchange(message, wait_s, on_written)
-        except asyncio.CancelledError:
-            self._record(message, RequestOutcome.CANCELED, Sent.MAYBE)
-            raise
-        except MeshError as error:
-            lost = error.sent is not Sent.NO
-            outcome = RequestOutcome.LOST if lost else RequestOutcome.NOT_CONNECTED
-            self._record(message, outcome, error.sent, detail=error.message)
-            raise
-        self._record(message, RequestOutcome.OK, Sent.YES, answer=received.raw)
-        return self._read_answer(received.told, signed)
+        request = SocketRequest(
+            endpoint="sendtx" if len(signed) == 1 else "sendtxbatch",
+            write=True,
+            frame=frame,
+            body=frame,
+            priority=charge.priority,
+            started_s=started_s,
+            started_ns=started_ns,
+            correlation_id=correlation_id,
+        )
+        answered = await self._exchanges.ask(sent_id, request, wait_s, on_written)
+        return self._read_answer(answered.outcome, signed)
 
-    def _read_answer(self, told: TransactionAnswered, signed: Sequence[SignedTransaction]) -> Queued | RefusalMeaning:
-        outcome = told.outcome
+    def _read_answer(self, outcome: TransactionOutcome, signed: Sequence[SignedTransaction]) -> Queued | RefusalMeaning:
         if isinstance(outcome, SendAnswer | SendBatchAnswer):
             return read_queued(outcome, signed)
         if isinstance(outcome, RefusalMeaning):
             return require_certain(outcome, self._name)
         raise OutcomeUnknown(f"{self._name}: the reply cannot be read", metadata=outcome.metadata)
 
-    async def _exchange(self, message: _Message, wait_s: float, on_written: Callable[[], None] | None) -> _Received:
-        async def write() -> None:
-            await self._write(message, wait_s)
-            if on_written is not None:
-                on_written()
-
-        try:
-            return await self._replies.exchange(
-                message.id,
-                write,
-                left_s=lambda: message.started_s + wait_s - self._clock.monotonic_s(),
-                on_late=self._tell_late,
-            )
-        except TimeoutError:
-            raise OutcomeUnknown(f"{self._name}: no reply within {wait_s:.3f} s") from None
-        finally:
-            self.session.abandon(message.id, self._clock.monotonic_s())
-
-    async def _write(self, message: _Message, timeout_s: float) -> None:
-        try:
-            epoch = await self.socket.send(message.frame, priority=message.priority, timeout_s=timeout_s)
-        except OutcomeUnknown:
-            epoch = self.socket.epoch  # it may have left, and its reply may be among the frames not yet read
-        except MeshError:
-            self.session.not_sent(message.id)
-            raise
-        if not self.session.written(message.id, epoch):
-            raise OutcomeUnknown(f"{self._name}: the connection ended as the transaction was written")
-
-    def _tell_late(self, received: _Received) -> None:
-        told = received.told
-        late = TransactionAnswered(id=told.id, outcome=told.outcome, late=True, tag=told.tag)
-        self._queue.put(StreamEvent(epoch=received.epoch, received_ns=received.received_ns, event=late))
+    def _tell_late(self, answered: TransactionAnswered, frame: Frame) -> None:
+        self._narrator.tell_late(replace(answered, late=True), frame)
 
     # --- what comes ----------------------------------------------------------------------------------------
 
     async def _on_socket_event(self, event: SocketEvent) -> None:
         """Called by the transport in order; never waits, so that replies are never held up."""
         if isinstance(event, Frame):
-            self._last_frame_ns = event.received_ns
+            self._narrator.heard(event)
             for found in self.session.receive(event.data):
                 self._take(found, event)
         elif isinstance(event, Connected):
-            self._cut = False
             self._note_asked()
-            self._queue.put(StreamConnected(epoch=event.epoch, received_ns=event.received_ns))
-            self._note_subscribed()
+            self._narrator.connected(event)
+            self._subscriptions.review()
         else:
             self._end(event)
         self._control_due.set()
 
     def _take(self, found: SessionEvent, frame: Frame) -> None:
-        if isinstance(found, TransactionAnswered):
-            received = _Received(found, frame.data, frame.epoch, frame.received_ns)
-            if self._replies.resolve(found.id, received):
-                return
-            self._record_late(frame)
+        if isinstance(found, TransactionAnswered) and self._exchanges.answered(found.id, found, frame):
+            return
         if isinstance(found, SubscriptionAcknowledged | SubscriptionRefused):
-            self._note_subscribed()
-            self._record_subscription(found)
-        told = StreamEvent(epoch=frame.epoch, received_ns=frame.received_ns, event=found)
-        if not self._cut and not self._queue.offer(told, len(frame.data)):
-            self._give_up_connection("the callback is too slow for the stream")
-        elif isinstance(found, SubscriptionRefused) and not found.dropped:
-            self._give_up_connection(f"{found.channel}: {found.meaning.text}")
-
-    def _give_up_connection(self, detail: str) -> None:
-        self._cut = True  # nothing of this connection is told any more: the gap begins here
-        self.socket.reconnect(detail)
+            refusal = found.meaning.text if isinstance(found, SubscriptionRefused) else ""
+            self._subscriptions.answered(found.channel, refusal)
+        self._narrator.tell(found, frame)
+        if isinstance(found, SubscriptionRefused) and not found.dropped:
+            self._narrator.give_up(f"{found.channel}: {found.meaning.text}")
 
     def _end(self, event: Disconnected) -> None:
-        for lost in self.session.disconnected(event.epoch):
-            self._replies.fail(lost.id, OutcomeUnknown(f"{self._name}: the connection ended ({event.reason})"))
-        for record in self._subscriptions.lost(now_s=self._clock.monotonic_s(), detail=event.detail or event.reason):
-            self._observer.on_request(record)
-        self._subscribed.clear()
-        self._queue.put(
-            StreamDisconnected(
-                epoch=event.epoch,
-                received_ns=event.received_ns,
-                last_frame_ns=self._last_frame_ns,
-                reason=event.reason,
-                detail=event.detail,
-            )
-        )
+        self._exchanges.lost(self.session.disconnected(event.epoch), event.reason)
+        self._subscriptions.disconnected(event)
+        self._narrator.disconnected(event)
 
     def _note_asked(self) -> None:
         """The one channel being asked for, unless it is asked to end."""
         channel = self.session.asked
         if channel is not None and channel in self.session.unacknowledged():
-            kind, now_s = channel.partition(":")[0], self._clock.monotonic_s()
-            self._subscriptions.asked(channel, kind, now_s=now_s, now_ns=self._clock.now_ns())
-
-    def _record_subscription(self, found: SubscriptionAcknowledged | SubscriptionRefused) -> None:
-        refusal = found.meaning.text if isinstance(found, SubscriptionRefused) else ""
-        record = self._subscriptions.answered(found.channel, now_s=self._clock.monotonic_s(), refusal=refusal)
-        if record is not None:
-            self._observer.on_request(record)
-
-    def _record_late(self, frame: Frame) -> None:
-        """An answer came after its request was recorded as lost."""
-        self._observer.on_request(
-            RequestRecord(
-                link=self._name,
-                endpoint="sendtx.late",
-                outcome=RequestOutcome.LATE,
-                write=False,
-                sent=Sent.YES,
-                started_ns=frame.received_ns,
-                latency_s=0.0,
-                request_body=b"",
-                response_body=frame.data,
-            )
-        )
-
-    def _record(
-        self, message: _Message, outcome: RequestOutcome, sent: Sent, *, answer: bytes = b"", detail: str = ""
-    ) -> None:
-        latency_s = self._clock.monotonic_s() - message.started_s
-        if outcome is not RequestOutcome.CANCELED:
-            answered = outcome is RequestOutcome.OK
-            self.socket.stats.request_done(failed=not answered, latency_s=latency_s if answered else None)
-        self._observer.on_request(
-            RequestRecord(
-                link=self._name,
-                endpoint=message.endpoint,
-                outcome=outcome,
-                write=True,
-                sent=sent,
-                started_ns=message.started_ns,
-                latency_s=latency_s,
-                request_body=message.frame,
-                response_body=answer,
-                status=0 if answer else None,
-                correlation_id=message.correlation_id,
-                detail=detail,
-            )
-        )
+            self._subscriptions.asked(channel, kind=channel.partition(":")[0])

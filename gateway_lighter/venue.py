@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from gateway_lighter import answers
 from gateway_lighter.account_actions import no_transfer
@@ -19,6 +19,7 @@ from gateway_lighter.market_normalizer import Interval
 from gateway_lighter.normalizer import Market
 from gateway_lighter.parts import build_parts
 from gateway_lighter.settings import GatewaySettings
+from gateway_lighter.stream import StreamConfig
 from venuemesh.clock import Clock
 from venuemesh.errors import (
     AccountNotFound,
@@ -40,7 +41,7 @@ class LighterVenue:
 
     Args:
         observer: told of every request and every change of a link: metrics, audit.
-        stream_options: for tests, see `Links`.
+        stream_config: bounds of the streams, in tests.
     Raises:
         SecretError, AuthenticationFailed: a key cannot be read.
     """
@@ -51,7 +52,7 @@ class LighterVenue:
         clock: Clock,
         *,
         observer: Observer | None = None,
-        stream_options: dict[str, Any] | None = None,
+        stream_config: StreamConfig | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.name = settings.venue
@@ -65,7 +66,7 @@ class LighterVenue:
         self._settings = settings
         self._clock = clock
         self._sleep = sleep
-        self._parts = build_parts(settings, clock, observer=observer, stream_options=stream_options, sleep=sleep)
+        self._parts = build_parts(settings, clock, observer=observer, stream_config=stream_config, sleep=sleep)
 
     # --- running -------------------------------------------------------------------------------------------
 
@@ -75,7 +76,7 @@ class LighterVenue:
         Raises:
             AuthenticationFailed: an account, its owner and its keys do not belong together.
         """
-        self._parts.links.board.sink = sink
+        self._parts.links.shared.board.sink = sink
         try:
             await self._prepare(sink)
             async with asyncio.TaskGroup() as tasks:
@@ -103,11 +104,11 @@ class LighterVenue:
 
     async def aclose(self) -> None:
         """Close the HTTP connections; `run` does it when it ends."""
-        await self._parts.links.client.aclose()
+        await self._parts.links.shared.client.aclose()
 
     def links(self) -> Sequence[venue_pb2.LinkStatus]:
         """Health of each connection: "rest", "market" and "user/<account_id>"."""
-        return self._parts.links.board.statuses()
+        return self._parts.links.shared.board.statuses()
 
     def quotas(self) -> Sequence[operations_pb2.Quota]:
         """What is left of every limit."""
@@ -131,7 +132,7 @@ class LighterVenue:
             Unavailable: no key has a known nonce.
         """
         wallet = _found(self._parts.wallets, account_id)
-        if not (self._parts.private[account_id].stream.connected or self._parts.links.client.stats.connected):
+        if not (self._parts.private[account_id].stream.connected or self._parts.links.shared.client.stats.connected):
             raise VenueUnavailable(f"{self.name}: neither WebSocket nor HTTP reaches the venue", retry_after_s=1.0)
         return wallet.reserve(min(not_after_ns, self._clock.now_ns() + int(self._settings.order_expiry_s * 1e9)))
 

@@ -13,6 +13,7 @@ from gateway_lighter.normalizer import Market
 from gateway_lighter.settings import AccountSettings
 from gateway_lighter.slices import is_slice
 from venuemesh.errors import InstrumentNotFound, ProtocolViolation, VenueUnavailable
+from venuemesh.gateway.readable import readable
 from venuemesh.gateway.venue import VenueFill, VenueOrder, VenuePosition
 from venuemesh.v1 import account_pb2
 
@@ -110,7 +111,7 @@ class AccountView:
             return None
         if row.owner_account_index != self.index:
             raise ProtocolViolation("an order of another account", metadata={"what": "order"})
-        with normalizer.readable("an order"):
+        with readable("an order"):
             return normalizer.normalize_order(row, market)
 
     def fills(self, trade: market_wire.Trade) -> list[VenueFill]:
@@ -118,7 +119,7 @@ class AccountView:
         market = self._market("fill", trade.market_id)
         if market is None:
             return []
-        with normalizer.readable("a fill"):
+        with readable("a fill"):
             return normalizer.normalize_fills(trade, market, account_index=self.index)
 
     def funding(self, row: wire.PositionFunding) -> account_pb2.LedgerEntry | None:
@@ -126,7 +127,7 @@ class AccountView:
         market = self._market("funding", row.market_id)
         if market is None:
             return None
-        with normalizer.readable("a funding payment"):
+        with readable("a funding payment"):
             return normalizer.normalize_funding(row, market, venue=self._directory.venue, account_id=self.account_id)
 
     def ledger(self) -> Ledger:
@@ -141,7 +142,7 @@ class AccountView:
 
     def positions(self, rows: Iterable[wire.Position]) -> list[VenuePosition]:
         """Positions, the flat ones too where the venue still lists them."""
-        with normalizer.readable("positions"):
+        with readable("positions"):
             return [
                 normalizer.normalize_position(row, market)
                 for row in rows
@@ -152,7 +153,7 @@ class AccountView:
         self, account: wire.Account, *, received_ns: int
     ) -> tuple[list[account_pb2.Balance], account_pb2.AccountSummary]:
         """Balances and margin of `GET account`."""
-        with normalizer.readable("balances"):
+        with readable("balances"):
             sheet = self._sheet(received_ns)
             balances = [sheet.purse(total=account.collateral, available=account.available_balance)]
             balances += sheet.spot(account.assets or ())
@@ -162,7 +163,7 @@ class AccountView:
         self, stats: wire.UserStats, assets: Iterable[wire.AccountAsset], *, received_ns: int
     ) -> tuple[list[account_pb2.Balance], account_pb2.AccountSummary]:
         """Balances and margin of `user_stats` and `account_all_assets`."""
-        with normalizer.readable("balances"):
+        with readable("balances"):
             sheet = self._sheet(received_ns)
             balances = [sheet.purse(total=stats.collateral, available=stats.available_balance)]
             balances += sheet.spot(assets)

@@ -30,15 +30,10 @@ from hypercore.frames import (
 from hypercore.limits import MAX_POSTS_IN_FLIGHT, MAX_SUBSCRIPTIONS, MAX_TRACKED_USERS
 from hypercore.refusals import RefusalMeaning, classify_error
 from venuemesh.errors import InvalidRequest, ProtocolViolation, RateLimited, Reason
+from venuemesh.transport.in_flight import CANCEL_RESERVE, InFlight
 
 PostReply: TypeAlias = ActionReply | InfoReply | PostErrorReply | UnreadablePostReply
 Subscription: TypeAlias = Mapping[str, Any]
-
-CANCEL_RESERVE: Final = 10
-"""Posts in flight that only cancels may use."""
-
-ABANDONED_TTL_S: Final = 120.0
-"""How long the reply to a post nobody waits for still holds its place among those in flight."""
 
 _PING: Final = b'{"method":"ping"}'
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}\Z")
@@ -108,23 +103,6 @@ SessionEvent: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LostPost:
-    """A post whose reply can no longer come."""
-
-    post_id: int
-    kind: PostKind
-    tag: object
-
-
-@dataclass(slots=True)
-class _Post:
-    kind: PostKind
-    tag: object
-    epoch: int | None = None  # the connection that carried it; None while it is being written
-    abandoned_s: float | None = None
-
-
 @dataclass(slots=True)
 class _Wanted:
     subscription: Subscription
@@ -161,14 +139,10 @@ class HyperCoreSession:
     """
 
     def __init__(self, *, max_posts: int = MAX_POSTS_IN_FLIGHT, cancel_reserve: int = CANCEL_RESERVE) -> None:
-        if not 0 <= cancel_reserve < max_posts:
-            raise ValueError("cancel_reserve must be below max_posts")
-        self._max_posts = max_posts
-        self._cancel_reserve = cancel_reserve
         self._wanted: dict[tuple[tuple[str, str], ...], _Wanted] = {}
-        self._posts: dict[int, _Post] = {}
+        self.in_flight: InFlight[int] = InFlight("posts", most=max_posts, cancel_reserve=cancel_reserve)
+        """Posts that hold a place at the venue, by their ids."""
         self._next_id = 1
-        self._ended_epoch = 0
 
     # --- what to send --------------------------------------------------------------------------------------
 
@@ -226,11 +200,6 @@ class HyperCoreSession:
 
     # --- posts ---------------------------------------------------------------------------------------------
 
-    @property
-    def in_flight(self) -> int:
-        """Posts that hold a place at the venue."""
-        return len(self._posts)
-
     def open_post(
         self, kind: PostKind, payload: bytes, *, now_s: float, is_cancel: bool = False, tag: object = None
     ) -> tuple[int, bytes]:
@@ -238,66 +207,21 @@ class HyperCoreSession:
 
         Args:
             payload: JSON of the /exchange envelope or the /info body.
-            now_s: monotonic seconds, to forget posts abandoned long ago.
-            tag: comes back with the reply or the loss.
+            now_s, is_cancel, tag: as for `InFlight.open`.
         Raises:
-            RateLimited: too many posts in flight; cancels have places of their own.
+            RateLimited: too many posts in flight.
         """
-        self._forget_old(now_s)
-        ceiling = self._max_posts if is_cancel else self._max_posts - self._cancel_reserve
-        if len(self._posts) >= ceiling:
-            raise RateLimited(
-                f"{len(self._posts)} posts are in flight, at most {ceiling} may be",
-                reason=Reason.RATE_LIMIT_LOCAL,
-                retry_after_s=0.1,
-            )
-        post_id, self._next_id = self._next_id, self._next_id + 1
-        self._posts[post_id] = _Post(kind, tag)
+        post_id = self._next_id
+        self.in_flight.open(post_id, now_s=now_s, is_cancel=is_cancel, tag=tag)
+        self._next_id += 1
         request = _PostRequest(kind.value, msgspec.Raw(payload))
         return post_id, _encode(_PostFrame("post", post_id, request))
 
-    def post_not_sent(self, post_id: int) -> None:
-        """The frame certainly did not leave: free its place."""
-        self._posts.pop(post_id, None)
-
-    def post_written(self, post_id: int, epoch: int) -> bool:
-        """The frame left on this connection. False when that connection is over and no reply came: lost."""
-        post = self._posts.get(post_id)
-        if post is None:
-            return True  # answered before the write returned
-        if epoch <= self._ended_epoch:
-            del self._posts[post_id]
-            return False
-        post.epoch = epoch
-        return True
-
-    def abandon_post(self, post_id: int, now_s: float) -> None:
-        """Nobody waits any more; the reply, should it come, is reported as late."""
-        if post := self._posts.get(post_id):
-            post.abandoned_s = now_s
-
-    def disconnected(self, epoch: int) -> list[LostPost]:
-        """A connection ended: nothing is acknowledged any more, and posts it carried are lost.
-
-        A post still being written is not among them: its writer learns from the transport whether it left.
-        """
-        self._ended_epoch = max(self._ended_epoch, epoch)
+    def disconnected(self, epoch: int) -> list[int]:
+        """A connection ended: nothing is acknowledged any more; returns the posts that were lost with it."""
         for wanted in self._wanted.values():
             wanted.acknowledged = False
-        lost = []
-        for post_id, post in list(self._posts.items()):
-            if post.epoch is not None and post.epoch <= epoch:
-                del self._posts[post_id]
-                if post.abandoned_s is None:
-                    lost.append(LostPost(post_id=post_id, kind=post.kind, tag=post.tag))
-        return lost
-
-    def _forget_old(self, now_s: float) -> None:
-        if len(self._posts) < self._max_posts - self._cancel_reserve:
-            return
-        for post_id, post in list(self._posts.items()):
-            if post.abandoned_s is not None and now_s - post.abandoned_s >= ABANDONED_TTL_S:
-                del self._posts[post_id]
+        return self.in_flight.disconnected(epoch)
 
     # --- what came -----------------------------------------------------------------------------------------
 
@@ -320,9 +244,8 @@ class HyperCoreSession:
                 return []
 
     def _answered(self, post_id: int, reply: PostReply) -> PostAnswered:
-        post = self._posts.pop(post_id, None)
-        late = post is None or post.abandoned_s is not None
-        return PostAnswered(post_id=post_id, reply=reply, late=late, tag=post.tag if post else None)
+        late, tag = self.in_flight.answered(post_id)
+        return PostAnswered(post_id=post_id, reply=reply, late=late, tag=tag)
 
     def _acknowledged(self, method: str, echoed: Subscription) -> SubscriptionAcknowledged:
         if method != "subscribe":

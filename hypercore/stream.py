@@ -8,11 +8,9 @@ one stream per account.
 
 from __future__ import annotations
 
-import asyncio
-import random as _random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
@@ -33,8 +31,7 @@ from hypercore.session import (
     SubscriptionRefused,
 )
 from hypercore.signing import SignedAction, encode_signed
-from hypercore.stream_events import HyperCoreEvent, StreamEvent
-from venuemesh.clock import Clock
+from hypercore.stream_events import HyperCoreEvent
 from venuemesh.errors import (
     InvalidRequest,
     MeshError,
@@ -45,24 +42,13 @@ from venuemesh.errors import (
     Sent,
     VenueUnavailable,
 )
-from venuemesh.transport.delivery import EventQueue
-from venuemesh.transport.environment import HostGuard
-from venuemesh.transport.gate import LimiterGate
+from venuemesh.transport.exchanges import Exchanges, SocketRequest
 from venuemesh.transport.limiter import Priority
-from venuemesh.transport.link import LinkStats
-from venuemesh.transport.observer import Observer, RequestOutcome, RequestRecord, SafeObserver
-from venuemesh.transport.replies import PendingReplies
-from venuemesh.transport.session import (
-    Connected,
-    Disconnected,
-    Frame,
-    SocketConfig,
-    SocketEvent,
-    StreamConnected,
-    StreamDisconnected,
-)
-from venuemesh.transport.subscriptions import SubscriptionRecords
+from venuemesh.transport.narrator import Narrator
+from venuemesh.transport.session import Connected, Disconnected, Frame, SocketConfig, SocketEvent
+from venuemesh.transport.subscription_watch import SubscriptionWatch
 from venuemesh.transport.websocket import ReconnectingSocket
+from venuemesh.transport.wiring import LinkWiring
 
 HEARTBEAT_S: Final = 20.0
 SILENCE_S: Final = 50.0
@@ -89,24 +75,6 @@ class StreamConfig:
     post_timeout_s: float = POST_TIMEOUT_S
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Post:
-    kind: PostKind
-    endpoint: str
-    payload: bytes
-    priority: Priority
-    tag: object = None
-    correlation_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Received:
-    reply: PostReply
-    raw: bytes
-    epoch: int
-    received_ns: int
-
-
 def limited_socket_config() -> SocketConfig:
     """The default socket bounds, charged to the budgets of `limits.budget_specs`."""
     return SocketConfig(
@@ -121,56 +89,35 @@ class HyperCoreStream:
     """One socket to HyperCore.
 
     Args:
-        url: ws or wss, checked by `guard` before anything is opened.
+        wiring: where it goes.
         on_event: gets every event in order, one at a time; an error it raises ends `run`. It may post and
             subscribe: replies do not pass through it.
-        guard, clock, name, gate, stats, observer: as for the transport.
         config: bounds.
         session: state to use, when its bounds differ from the default's.
-        random, sleep: chance and waiting, injected for tests.
     """
 
     def __init__(
         self,
-        url: str,
+        wiring: LinkWiring,
         *,
         on_event: Callable[[HyperCoreEvent], Awaitable[None]],
-        guard: HostGuard,
-        clock: Clock,
-        name: str = "hypercore",
         config: StreamConfig | None = None,
-        gate: LimiterGate | None = None,
-        stats: LinkStats | None = None,
-        observer: Observer | None = None,
         session: HyperCoreSession | None = None,
-        random: Callable[[], float] = _random.random,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._config = config or StreamConfig()
-        self._clock = clock
-        self._name = name
-        self._observer = SafeObserver(*([observer] if observer is not None else []))
+        self._clock = wiring.clock
+        self._name = wiring.name
         self.session = session or HyperCoreSession()
-        self._queue = EventQueue(on_event, max_events=self._config.queue_events, max_bytes=self._config.queue_bytes)
-        self._replies: PendingReplies[int, _Received] = PendingReplies()
-        self._subscriptions = SubscriptionRecords(name)
-        self._last_frame_ns: int | None = None
-        self._subscribed = asyncio.Event()
-        self._cut = False
         self.socket = ReconnectingSocket(
-            url,
-            session=self.session,
-            on_event=self._on_socket_event,
-            guard=guard,
-            clock=clock,
-            name=name,
-            config=self._config.socket,
-            gate=gate,
-            stats=stats,
-            observer=observer,
-            random=random,
-            sleep=sleep,
+            wiring, session=self.session, on_event=self._on_socket_event, config=self._config.socket
         )
+        self._exchanges: Exchanges[int, PostAnswered] = Exchanges(
+            self.socket, self.session.in_flight, wiring, late_endpoint="post.late", on_late=self._tell_late
+        )
+        self._narrator: Narrator[SessionEvent] = Narrator(
+            self.socket, on_event, max_events=self._config.queue_events, max_bytes=self._config.queue_bytes
+        )
+        self._subscriptions = SubscriptionWatch(self.socket, self.session.unacknowledged, wiring)
 
     @property
     def connected(self) -> bool:
@@ -179,16 +126,9 @@ class HyperCoreStream:
 
     async def run(self) -> None:
         """Stay connected until cancelled; then the last StreamDisconnected is delivered."""
-        async with asyncio.TaskGroup() as tasks:
-            delivery = tasks.create_task(self._queue.deliver(), name=f"{self._name}-events")
-            try:
-                await self.socket.run()
-            finally:
-                if not delivery.done():
-                    with suppress(TimeoutError):  # a stuck callback must not block the stop
-                        async with asyncio.timeout(self._config.socket.close_timeout_s):
-                            await self._queue.drained.wait()
-                delivery.cancel()
+        await self._narrator.run_during(
+            self.socket.run, name=f"{self._name}-events", drain_timeout_s=self._config.socket.close_timeout_s
+        )
 
     # --- subscriptions -------------------------------------------------------------------------------------
 
@@ -201,39 +141,31 @@ class HyperCoreStream:
         frame = self.session.subscribe(subscription)
         if frame is None:
             return
-        self._subscribed.clear()
+        self._subscriptions.review()
         try:
             if self.socket.connected:
                 self._note_asked(subscription)
             await self._send_if_connected(frame)
         except RateLimited:
             self.session.unsubscribe(subscription)
-            self._note_subscribed()
+            self._subscriptions.review()
             raise
 
     async def unsubscribe(self, subscription: Subscription) -> None:
         """No longer want a subscription. Raises RateLimited when the message budget is spent."""
         frame = self.session.unsubscribe(subscription)
-        self._note_subscribed()
+        self._subscriptions.review()
         if frame is not None:
             await self._send_if_connected(frame)
 
     async def wait_subscribed(self) -> None:
         """Wait until the venue has confirmed every wanted subscription on the present connection."""
-        while not self.socket.connected or self.session.unacknowledged():
-            await self.socket.wait_connected()
-            await self._subscribed.wait()
+        await self._subscriptions.wait_served()
 
     async def _send_if_connected(self, frame: bytes) -> None:
         # Not connected, or the connection broke: the next one begins with all wanted subscriptions.
         with suppress(VenueUnavailable, OutcomeUnknown):
             await self.socket.send(frame, priority=Priority.QUERY)
-
-    def _note_subscribed(self) -> None:
-        if self.session.unacknowledged():
-            self._subscribed.clear()
-        else:
-            self._subscribed.set()
 
     # --- posts ---------------------------------------------------------------------------------------------
 
@@ -242,6 +174,7 @@ class HyperCoreStream:
         signed: SignedAction,
         *,
         timeout_s: float | None = None,
+        on_written: Callable[[], None] | None = None,
         tag: object = None,
         correlation_id: str = "",
     ) -> ExchangeAnswer:
@@ -249,6 +182,7 @@ class HyperCoreStream:
 
         Args:
             timeout_s: most time for sending and for the reply.
+            on_written: called once the frame has left, or may have; never for one that certainly has not.
             tag: comes back in the PostAnswered event should the reply come after the time-out.
         Raises:
             VenueUnavailable, RateLimited: nothing was sent (`sent=no`), or the venue refused it unread
@@ -257,15 +191,15 @@ class HyperCoreStream:
             OutcomeUnknown: sent, and the reply did not come, was cut off or cannot be read. Should it come
                 later, the callback gets it as a late PostAnswered.
         """
-        post = _Post(
-            kind=PostKind.ACTION,
-            endpoint=f"post.{signed.kind()}",
-            payload=encode_signed(signed),
-            priority=action_priority(signed.action),
+        post_id, request = self._open(
+            PostKind.ACTION,
+            f"post.{signed.kind()}",
+            encode_signed(signed),
+            action_priority(signed.action),
             tag=tag,
             correlation_id=correlation_id,
         )
-        reply = await self._post(post, timeout_s)
+        reply = (await self._exchanges.ask(post_id, request, self._wait_s(timeout_s), on_written)).reply
         if isinstance(reply, ActionReply):
             return reply.answer
         if isinstance(reply, PostErrorReply):
@@ -278,181 +212,78 @@ class HyperCoreStream:
         Raises:
             VenueUnavailable, RateLimited, InvalidRequest, ProtocolViolation: as the REST reads.
         """
-        post = _Post(
-            kind=PostKind.INFO,
-            endpoint=f"post.info.{request['type']}",
-            payload=msgspec.json.encode(request),
-            priority=Priority.QUERY,
-        )
-        reply = await self._post(post, timeout_s)
+        endpoint, payload = f"post.info.{request['type']}", msgspec.json.encode(request)
+        post_id, asked = self._open(PostKind.INFO, endpoint, payload, Priority.QUERY)
+        reply = (await self._exchanges.ask(post_id, asked, self._wait_s(timeout_s))).reply
         if isinstance(reply, InfoReply):
             return parse_info(str(request["type"]), reply.data)
         if isinstance(reply, PostErrorReply):
             raise _post_refused(reply.text, write=False)
         raise ProtocolViolation(f"{self._name}: the reply cannot be read", sent=Sent.YES, metadata=_payload_of(reply))
 
-    async def _post(self, post: _Post, timeout_s: float | None) -> PostReply:
-        wait_s = self._config.post_timeout_s if timeout_s is None else timeout_s
-        started = (self._clock.monotonic_s(), self._clock.now_ns())
-        try:
-            received = await self._exchange(post, wait_s, started[0])
-        except asyncio.CancelledError:
-            self._record(post, started, RequestOutcome.CANCELED, sent=Sent.MAYBE)
-            raise
-        except MeshError as error:
-            if error.sent is not Sent.NO:
-                self._record(post, started, RequestOutcome.LOST, sent=error.sent, detail=error.message)
-            elif not isinstance(error, RateLimited):  # our own limit says nothing about the link
-                self._record(post, started, RequestOutcome.NOT_CONNECTED, sent=Sent.NO, detail=error.message)
-            raise
-        self._record(post, started, RequestOutcome.OK, sent=Sent.YES, answer=received.raw)
-        return received.reply
-
-    async def _exchange(self, post: _Post, wait_s: float, now_s: float) -> _Received:
-        post_id, frame = self.session.open_post(
-            post.kind, post.payload, now_s=now_s, is_cancel=post.priority is Priority.CANCEL, tag=post.tag
-        )
-        try:
-            return await self._replies.exchange(
-                post_id,
-                lambda: self._write_post(post_id, frame, post, wait_s),
-                left_s=lambda: now_s + wait_s - self._clock.monotonic_s(),
-                on_late=lambda received: self._tell_late(post_id, received, post.tag),
-            )
-        except TimeoutError:
-            raise self._lost(post.kind, f"no reply within {wait_s:.3f} s") from None
-        finally:
-            self.session.abandon_post(post_id, self._clock.monotonic_s())
-
-    async def _write_post(self, post_id: int, frame: bytes, post: _Post, timeout_s: float) -> None:
-        try:
-            epoch = await self.socket.send(frame, priority=post.priority, timeout_s=timeout_s)
-        except OutcomeUnknown:
-            epoch = self.socket.epoch  # it may have left, and its reply may be among the frames not yet read
-        except MeshError:
-            self.session.post_not_sent(post_id)
-            raise
-        if not self.session.post_written(post_id, epoch):
-            raise self._lost(post.kind, "the connection ended as the request was written")
-
-    def _tell_late(self, post_id: int, received: _Received, tag: object) -> None:
-        late = PostAnswered(post_id=post_id, reply=received.reply, late=True, tag=tag)
-        self._queue.put(StreamEvent(epoch=received.epoch, received_ns=received.received_ns, event=late))
-
-    def _record(
+    def _open(
         self,
-        post: _Post,
-        started: tuple[float, int],
-        outcome: RequestOutcome,
+        kind: PostKind,
+        endpoint: str,
+        payload: bytes,
+        priority: Priority,
         *,
-        sent: Sent,
-        answer: bytes = b"",
-        detail: str = "",
-    ) -> None:
-        latency_s = self._clock.monotonic_s() - started[0]
-        if outcome is not RequestOutcome.CANCELED:
-            answered = outcome is RequestOutcome.OK
-            self.socket.stats.request_done(failed=not answered, latency_s=latency_s if answered else None)
-        record = RequestRecord(
-            link=self._name,
-            endpoint=post.endpoint,
-            outcome=outcome,
-            write=post.kind is PostKind.ACTION,
-            sent=sent,
-            started_ns=started[1],
-            latency_s=latency_s,
-            request_body=post.payload,
-            response_body=answer,
-            status=0 if answer else None,
-            correlation_id=post.correlation_id,
-            detail=detail,
+        tag: object = None,
+        correlation_id: str = "",
+    ) -> tuple[int, SocketRequest]:
+        started_s, started_ns = self._clock.monotonic_s(), self._clock.now_ns()
+        post_id, frame = self.session.open_post(
+            kind, payload, now_s=started_s, is_cancel=priority is Priority.CANCEL, tag=tag
         )
-        self._observer.on_request(record)
+        request = SocketRequest(
+            endpoint=endpoint,
+            write=kind is PostKind.ACTION,
+            frame=frame,
+            body=payload,
+            priority=priority,
+            started_s=started_s,
+            started_ns=started_ns,
+            correlation_id=correlation_id,
+        )
+        return post_id, request
 
-    def _record_late(self, frame: Frame) -> None:
-        """An answer came after its request was recorded as lost."""
-        self._observer.on_request(
-            RequestRecord(
-                link=self._name,
-                endpoint="post.late",
-                outcome=RequestOutcome.LATE,
-                write=False,
-                sent=Sent.YES,
-                started_ns=frame.received_ns,
-                latency_s=0.0,
-                request_body=b"",
-                response_body=frame.data,
-            )
-        )
+    def _wait_s(self, timeout_s: float | None) -> float:
+        return self._config.post_timeout_s if timeout_s is None else timeout_s
+
+    def _tell_late(self, answered: PostAnswered, frame: Frame) -> None:
+        self._narrator.tell_late(replace(answered, late=True), frame)
 
     def _note_asked(self, subscription: Subscription) -> None:
-        self._subscriptions.asked(
-            _name_of(subscription),
-            str(subscription["type"]),
-            now_s=self._clock.monotonic_s(),
-            now_ns=self._clock.now_ns(),
-        )
-
-    def _record_subscription(self, found: SubscriptionAcknowledged | SubscriptionRefused) -> None:
-        refusal = found.meaning.text if isinstance(found, SubscriptionRefused) else ""
-        record = self._subscriptions.answered(
-            _name_of(found.subscription), now_s=self._clock.monotonic_s(), refusal=refusal
-        )
-        if record is not None:
-            self._observer.on_request(record)
-
-    def _lost(self, kind: PostKind, detail: str) -> MeshError:
-        message = f"{self._name}: {detail}"
-        if kind is PostKind.ACTION:
-            return OutcomeUnknown(message)
-        return VenueUnavailable(message, sent=Sent.MAYBE)
+        self._subscriptions.asked(_name_of(subscription), str(subscription["type"]))
 
     # --- what comes ----------------------------------------------------------------------------------------
 
     async def _on_socket_event(self, event: SocketEvent) -> None:
         """Called by the transport in order; never waits, so that replies are never held up."""
         if isinstance(event, Frame):
-            self._last_frame_ns = event.received_ns
+            self._narrator.heard(event)
             for found in self.session.receive(event.data):
                 self._take(found, event)
         elif isinstance(event, Connected):
-            self._cut = False
             for subscription in self.session.unacknowledged():
                 self._note_asked(subscription)
-            self._queue.put(StreamConnected(epoch=event.epoch, received_ns=event.received_ns))
-            self._note_subscribed()
+            self._narrator.connected(event)
+            self._subscriptions.review()
         else:
             self._end(event)
 
     def _take(self, found: SessionEvent, frame: Frame) -> None:
-        if isinstance(found, PostAnswered):
-            received = _Received(found.reply, frame.data, frame.epoch, frame.received_ns)
-            if self._replies.resolve(found.post_id, received):
-                return
-            self._record_late(frame)
+        if isinstance(found, PostAnswered) and self._exchanges.answered(found.post_id, found, frame):
+            return
         if isinstance(found, SubscriptionAcknowledged | SubscriptionRefused):
-            self._note_subscribed()
-            self._record_subscription(found)
-        told = StreamEvent(epoch=frame.epoch, received_ns=frame.received_ns, event=found)
-        if not self._cut and not self._queue.offer(told, len(frame.data)):
-            self._cut = True  # nothing of this connection is told any more: the gap begins here
-            self.socket.reconnect("the callback is too slow for the stream")
+            refusal = found.meaning.text if isinstance(found, SubscriptionRefused) else ""
+            self._subscriptions.answered(_name_of(found.subscription), refusal)
+        self._narrator.tell(found, frame)
 
     def _end(self, event: Disconnected) -> None:
-        for lost in self.session.disconnected(event.epoch):
-            self._replies.fail(lost.post_id, self._lost(lost.kind, f"the connection ended ({event.reason})"))
-        for record in self._subscriptions.lost(now_s=self._clock.monotonic_s(), detail=event.detail or event.reason):
-            self._observer.on_request(record)
-        self._subscribed.clear()
-        self._queue.put(
-            StreamDisconnected(
-                epoch=event.epoch,
-                received_ns=event.received_ns,
-                last_frame_ns=self._last_frame_ns,
-                reason=event.reason,
-                detail=event.detail,
-            )
-        )
+        self._exchanges.lost(self.session.disconnected(event.epoch), event.reason)
+        self._subscriptions.disconnected(event)
+        self._narrator.disconnected(event)
 
 
 def _name_of(subscription: Subscription) -> str:

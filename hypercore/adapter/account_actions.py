@@ -18,13 +18,14 @@ from hypercore.actions import (
 )
 from hypercore.adapter import answers
 from hypercore.adapter.keys import Wallet
-from hypercore.adapter.normalizer import NS_PER_MS, SPOT_SECTION, BalanceSheet, asset_code, readable
+from hypercore.adapter.normalizer import NS_PER_MS, SPOT_SECTION, BalanceSheet, asset_code
 from hypercore.adapter.views import AccountView, Directory
 from hypercore.assets import Asset, Token
 from hypercore.exchange_codec import ExchangeAnswer
 from hypercore.rest import HyperCoreRest
 from venuemesh.clock import Clock
 from venuemesh.errors import InvalidRequest
+from venuemesh.gateway.readable import readable
 from venuemesh.gateway.venue import CollateralTransfer, LeverageSetting, Refused, Reservation
 from venuemesh.v1 import account_pb2, instrument_pb2
 

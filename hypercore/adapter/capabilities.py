@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from google.protobuf.duration_pb2 import Duration
-
 from hypercore.actions import MAX_BATCH
 from hypercore.adapter import twaps
+from venuemesh.gateway.order_wire import duration
 from venuemesh.v1 import order_pb2, venue_pb2
 
 TRIGGERS: Final = (
@@ -19,7 +18,6 @@ TRIGGERS: Final = (
 )
 BOOK_DEPTH: Final = 20
 FAST_BOOK_DEPTH: Final = 5
-_NS_PER_S: Final = 1_000_000_000
 
 
 def capabilities(
@@ -70,16 +68,16 @@ def capabilities(
         brackets=venue_pb2.PROVISION_NATIVE,
         twap=venue_pb2.PROVISION_NATIVE,
         twap_randomize=True,
-        min_twap_duration=_duration(twaps.MIN_MINUTES * 60),
-        max_twap_duration=_duration(twaps.MAX_MINUTES * 60),
+        min_twap_duration=duration(twaps.MIN_MINUTES * 60),
+        max_twap_duration=duration(twaps.MAX_MINUTES * 60),
         query_by_client_order_id=True,
         expires_after=True,
-        settle_delay=_duration(settle_delay_s),
+        settle_delay=duration(settle_delay_s),
         book=venue_pb2.BookSupport(
             max_depth=FAST_BOOK_DEPTH if fast_books else BOOK_DEPTH,
             sequenced=False,
             snapshots_only=True,
-            stale_after=_duration(book_stale_after_s),
+            stale_after=duration(book_stale_after_s),
         ),
         private_stream_replay=False,
         isolated_margin=True,
@@ -88,8 +86,3 @@ def capabilities(
         collateral_sections=collateral_sections,
         trading_hours=venue_pb2.TRADING_HOURS_CONTINUOUS,
     )
-
-
-def _duration(seconds: float) -> Duration:
-    whole, nanos = divmod(round(seconds * _NS_PER_S), _NS_PER_S)
-    return Duration(seconds=whole, nanos=nanos)

@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import pairwise
 from typing import Final, TypeAlias
 
 from google.protobuf.duration_pb2 import Duration
 
 from hypercore import messages as wire
 from hypercore.account_messages import UserFees
-from hypercore.adapter.normalizer import NS_PER_MS, side_of, timestamp_of_ms, timestamp_of_ns
+from hypercore.adapter.normalizer import NS_PER_MS, side_of, timestamp_of_ms
 from hypercore.assets import MAIN_DEX, Asset, MarginMode, Universe
 from hypercore.precision import MAX_SIGNIFICANT_FIGURES, max_price_decimals, size_step
+from venuemesh.gateway.order_wire import timestamp
 from venuemesh.gateway.venue import BookSnapshot, Level, ReferencePrice
 from venuemesh.gateway.venue_offers import FeeRates
 from venuemesh.money import EXACT, divide, format_decimal
@@ -105,7 +105,7 @@ def normalize_instrument(
         ),
         contract_size="1",
         venue_section=asset.dex,
-        updated_time=timestamp_of_ns(updated_ns),
+        updated_time=timestamp(updated_ns),
     )
     if asset.dex == MAIN_DEX:
         instrument.maker_fee_rate, instrument.taker_fee_rate = SPOT_FEES if asset.is_spot else PERP_FEES
@@ -162,7 +162,7 @@ def _add_perp_terms(instrument: instrument_pb2.Instrument, asset: Asset) -> None
 
 
 def normalize_book(book: wire.L2Book, asset: Asset, *, received_ns: int) -> BookSnapshot:
-    """A whole book as the venue sent it; `book_fault` says whether to believe it."""
+    """A whole book as the venue sent it; `venuemesh.gateway.books.book_fault` says whether to believe it."""
     bids, asks = book.levels
     return BookSnapshot(
         symbol=asset.symbol,
@@ -176,18 +176,6 @@ def normalize_book(book: wire.L2Book, asset: Asset, *, received_ns: int) -> Book
 def normalize_level(level: wire.Level) -> Level:
     """One price level."""
     return Level(price=level.px, quantity=level.sz, order_count=level.n)
-
-
-def book_fault(bids: Sequence[Level], asks: Sequence[Level]) -> str | None:
-    """What is wrong with a book: crossed, out of order, or a level without price or quantity; None when sound."""
-    for name, levels, sign in (("bids", bids, -1), ("asks", asks, 1)):
-        if any(level.price <= 0 or level.quantity <= 0 for level in levels):
-            return f"{name} hold a level without price or quantity"
-        if any((later.price - earlier.price) * sign <= 0 for earlier, later in pairwise(levels)):
-            return f"{name} are not best first"
-    if bids and asks and bids[0].price >= asks[0].price:
-        return f"crossed: bid {bids[0].price} at or above ask {asks[0].price}"
-    return None
 
 
 # --- trades, candles, statistics ---------------------------------------------------------------------------
@@ -242,14 +230,14 @@ def normalize_statistics(
         mark_price=format_decimal(ctx.mark_px),
         quote_volume_24h=format_decimal(ctx.day_ntl_vlm),
         price_24h_ago=format_decimal(ctx.prev_day_px),
-        received_time=timestamp_of_ns(received_ns),
+        received_time=timestamp(received_ns),
         freshness=stream_pb2.FRESHNESS_FRESH,
     )
     optional: dict[str, Decimal | None] = {"mid_price": ctx.mid_px, "volume_24h": ctx.day_base_vlm}
     if isinstance(ctx, wire.AssetCtx):
         optional |= {"index_price": ctx.oracle_px, "funding_rate": ctx.funding, "open_interest": ctx.open_interest}
         next_hour_ns = (received_ns // _HOUR_NS + 1) * _HOUR_NS
-        statistics.next_funding_time.CopyFrom(timestamp_of_ns(next_hour_ns))
+        statistics.next_funding_time.CopyFrom(timestamp(next_hour_ns))
     for name, value in optional.items():
         if value is not None:
             setattr(statistics, name, format_decimal(value))

@@ -8,12 +8,14 @@ from hypercore import messages as wire
 from hypercore.adapter import market_normalizer as market
 from hypercore.adapter.market_normalizer import Interval
 from hypercore.adapter.market_stream import interval_word
-from hypercore.adapter.normalizer import NS_PER_MS, readable
+from hypercore.adapter.normalizer import NS_PER_MS
 from hypercore.adapter.views import Directory
 from hypercore.assets import Asset
 from hypercore.rest import HyperCoreRest
 from venuemesh.clock import Clock
 from venuemesh.errors import InstrumentNotFound, ProtocolViolation, Sent
+from venuemesh.gateway.books import book_fault
+from venuemesh.gateway.readable import readable
 from venuemesh.gateway.venue import BookSnapshot
 from venuemesh.v1 import market_data_pb2
 
@@ -37,7 +39,7 @@ class MarketReads:
         if book is None:
             raise InstrumentNotFound(f"the venue has no book of {symbol}", sent=Sent.YES)
         snapshot = market.normalize_book(book, asset, received_ns=self._clock.now_ns())
-        if (fault := market.book_fault(snapshot.bids, snapshot.asks)) is not None:
+        if fault := book_fault(snapshot.bids, snapshot.asks):
             raise ProtocolViolation(f"book of {symbol}: {fault}", sent=Sent.YES)
         return snapshot
 

@@ -7,7 +7,6 @@ it is sound and not older than the one before. What is not believed makes the sy
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -16,7 +15,7 @@ from hypercore import messages as wire
 from hypercore.adapter import market_normalizer as normalizer
 from hypercore.adapter.links import Links
 from hypercore.adapter.market_normalizer import Interval
-from hypercore.adapter.normalizer import NS_PER_MS, readable
+from hypercore.adapter.normalizer import NS_PER_MS
 from hypercore.adapter.settings import HyperCoreSettings
 from hypercore.adapter.views import Directory
 from hypercore.assets import MAIN_DEX, Asset
@@ -25,7 +24,10 @@ from hypercore.session import PostAnswered, SubscriptionAcknowledged, Subscripti
 from hypercore.stream_events import HyperCoreEvent
 from venuemesh.clock import Clock
 from venuemesh.errors import InvalidRequest, ProtocolViolation
+from venuemesh.gateway.books import book_fault
 from venuemesh.gateway.link_board import MARKET_LINK
+from venuemesh.gateway.readable import readable
+from venuemesh.gateway.seen import RecentIds
 from venuemesh.gateway.venue import Feed, VenueSink
 from venuemesh.transport.session import StreamConnected, StreamDisconnected
 
@@ -57,7 +59,7 @@ class MarketStream:
         self._sink: VenueSink | None = None
         self._watched: dict[tuple[Feed, str, str], Mapping[str, Any]] = {}
         self._latest_ms: dict[tuple[Feed, str], int] = {}
-        self._trades: dict[str, OrderedDict[int, None]] = {}
+        self._trades: dict[str, RecentIds[int]] = {}
         self.stream = links.stream(MARKET_LINK, self._on_event)
 
     async def run(self, sink: VenueSink) -> None:
@@ -181,8 +183,8 @@ class MarketStream:
             return
         snapshot = normalizer.normalize_book(book, asset, received_ns=received_ns)
         fault = self._age_fault(Feed.BOOK, book.coin, book.time)
-        fault = fault or normalizer.book_fault(snapshot.bids, snapshot.asks)
-        if fault is not None:
+        fault = fault or book_fault(snapshot.bids, snapshot.asks)
+        if fault:
             self._distrust(asset, f"book: {fault}", sink)
             return
         sink.on_book(snapshot)
@@ -193,18 +195,18 @@ class MarketStream:
             return
         bid, ask = (None if level is None else normalizer.normalize_level(level) for level in top.bbo)
         fault = self._age_fault(Feed.TOP, top.coin, top.time)
-        fault = fault or normalizer.book_fault([bid] if bid else [], [ask] if ask else [])
-        if fault is not None:
+        fault = fault or book_fault([bid] if bid else [], [ask] if ask else [])
+        if fault:
             self._distrust(asset, f"top of book: {fault}", sink)
             return
         sink.on_top(asset.symbol, bid, ask, top.time * NS_PER_MS, received_ns)
 
-    def _age_fault(self, feed: Feed, coin: str, time_ms: int) -> str | None:
+    def _age_fault(self, feed: Feed, coin: str, time_ms: int) -> str:
         latest = self._latest_ms.get((feed, coin), 0)
         if time_ms < latest:
             return f"time goes back by {latest - time_ms} ms"
         self._latest_ms[(feed, coin)] = time_ms
-        return None
+        return ""
 
     def _distrust(self, asset: Asset, fault: str, sink: VenueSink) -> None:
         log.warning("market_data_fault", extra={"symbol": asset.symbol, "fault": fault})
@@ -212,14 +214,11 @@ class MarketStream:
 
     def _public_trades(self, rows: tuple[wire.Trade, ...], received_ns: int, sink: VenueSink) -> None:
         """Trades of one coin; the first frame of a subscription repeats recent ones."""
-        fresh = []
-        for row in normalizer.oldest_first(rows):
-            known = self._trades.setdefault(row.coin, OrderedDict())
-            if row.tid not in known:
-                known[row.tid] = None
-                fresh.append(row)
-            while len(known) > REMEMBERED_TRADES:
-                known.popitem(last=False)
+        fresh = [
+            row
+            for row in normalizer.oldest_first(rows)
+            if self._trades.setdefault(row.coin, RecentIds(REMEMBERED_TRADES)).add(row.tid)
+        ]
         for coin in dict.fromkeys(row.coin for row in fresh):
             if (asset := self._asset(Feed.TRADES, coin)) is not None:
                 trades = [

@@ -7,8 +7,7 @@ cannot be read is a `ProtocolViolation`, never a guess. Source: venue reference 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -20,6 +19,7 @@ from hypercore.assets import MAIN_DEX, Asset, Universe
 from hypercore.precision import max_price_decimals
 from hypercore.refusals import classify_order_status
 from venuemesh.errors import ProtocolViolation
+from venuemesh.gateway.order_wire import timestamp
 from venuemesh.gateway.venue import VenueFill, VenueOrder, VenueOrderState, VenuePosition
 from venuemesh.money import EXACT, divide, format_decimal, total
 from venuemesh.v1 import account_pb2, instrument_pb2, order_pb2
@@ -43,19 +43,6 @@ _STATES = {
 _FORCED_DIRECTIONS = ("Liquidated", "Auto-Deleveraging", "Settlement")
 
 
-@contextmanager
-def readable(what: str) -> Iterator[None]:
-    """Numbers that no wire of ours can carry are the venue's fault, not ours.
-
-    Raises:
-        ProtocolViolation: instead of the arithmetic or value error inside.
-    """
-    try:
-        yield
-    except (ArithmeticError, ValueError) as cause:
-        raise ProtocolViolation(f"cannot read {what}: {cause}", metadata={"what": what}) from cause
-
-
 def side_of(letter: str) -> order_pb2.Side.ValueType:
     """B is buy, A is sell. Raises ProtocolViolation."""
     side = _SIDES.get(letter)
@@ -71,13 +58,7 @@ def asset_code(token: str) -> str:
 
 def timestamp_of_ms(milliseconds: int) -> Timestamp:
     """A proto timestamp of venue time."""
-    return timestamp_of_ns(milliseconds * NS_PER_MS)
-
-
-def timestamp_of_ns(nanoseconds: int) -> Timestamp:
-    """A proto timestamp."""
-    seconds, nanos = divmod(nanoseconds, 1_000_000_000)
-    return Timestamp(seconds=seconds, nanos=nanos)
+    return timestamp(milliseconds * NS_PER_MS)
 
 
 # --- orders ------------------------------------------------------------------------------------------------
@@ -314,14 +295,14 @@ class BalanceSheet:
             total=format_decimal(held),
             available=format_decimal(available),
             venue_section=section,
-            updated_time=timestamp_of_ns(received_ns),
+            updated_time=timestamp(received_ns),
         )
 
     def summary(
         self, perps: wire.ClearinghouseState, spot: wire.SpotState, *, mode: str, received_ns: int
     ) -> account_pb2.AccountSummary:
         """Margin as a whole; on a unified account only what the venue says of it there."""
-        summary = account_pb2.AccountSummary(asset=self._collateral, updated_time=timestamp_of_ns(received_ns))
+        summary = account_pb2.AccountSummary(asset=self._collateral, updated_time=timestamp(received_ns))
         if mode in UNIFIED_MODES:
             summary.margin_used = format_decimal(total(row.position.margin_used for row in perps.asset_positions))
             free = {row.token: row.amount for row in spot.token_to_available_after_maintenance}

@@ -14,11 +14,12 @@ from hypercore.action_types import AnyAction
 from hypercore.action_types import Grouping as WireGrouping
 from hypercore.actions import build_batch_modify, build_cancel, build_cancel_by_cloid, build_order_action
 from hypercore.adapter import answers, twaps
-from hypercore.adapter.normalizer import latest_order, readable
+from hypercore.adapter.normalizer import latest_order
 from hypercore.adapter.views import AccountView, Directory
 from hypercore.exchange_codec import ExchangeAnswer
 from hypercore.rest import HyperCoreRest
 from venuemesh.errors import AccountNotFound, MeshError, NotSupported
+from venuemesh.gateway.readable import readable
 from venuemesh.gateway.venue import (
     Amended,
     CancelAnswer,

@@ -12,14 +12,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from google.protobuf.duration_pb2 import Duration
-
 from hypercore.account_messages import RateBudget
-from hypercore.adapter.links import Links
 from hypercore.adapter.private_stream import PrivateStream
 from hypercore.limits import IP_WEIGHT, WS_CONNECTS, WS_MESSAGES
 from venuemesh.errors import MeshError
-from venuemesh.transport.limiter import BudgetView
+from venuemesh.gateway.quota_rows import in_flight_row, shared_rows
+from venuemesh.transport.gate import LimiterGate
 from venuemesh.v1 import operations_pb2
 
 log = logging.getLogger(__name__)
@@ -29,8 +27,6 @@ LIMITERS: Final = {IP_WEIGHT: "ip_weight", WS_MESSAGES: "websocket_messages", WS
 
 CANCEL_EXTRA: Final = 100_000
 """Cancels may go on beyond an address's limit: up to this much, or as much again, whichever is less."""
-
-_NS_PER_S: Final = 1_000_000_000
 
 
 @dataclass(slots=True)
@@ -77,7 +73,7 @@ class Quotas:
     def __init__(
         self,
         venue: str,
-        links: Links,
+        gate: LimiterGate,
         streams: Mapping[str, PrivateStream],
         read: Callable[[str], Awaitable[RateBudget]],
         *,
@@ -85,7 +81,7 @@ class Quotas:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._venue = venue
-        self._links = links
+        self._gate = gate
         self._streams = streams
         self._read = read
         self._period_s = period_s
@@ -114,39 +110,11 @@ class Quotas:
 
     def rows(self) -> list[operations_pb2.Quota]:
         """One row per limiter: those of the IP address, then per account its posts and its address budget."""
-        rows = [self._shared(view) for view in self._links.gate.remaining()]
+        rows = shared_rows(self._venue, self._gate, LIMITERS)
         for account_id, stream in self._streams.items():
-            rows.append(self._posts(account_id, stream.stream.session.in_flight))
+            in_flight = stream.stream.session.in_flight
+            rows.append(in_flight_row(self._venue, f"websocket_posts.{account_id}", in_flight))
             budget = self.addresses[account_id].quota(self._venue, f"address.{account_id}")
             if budget is not None:
                 rows.append(budget)
         return rows
-
-    def _shared(self, view: BudgetView) -> operations_pb2.Quota:
-        row = operations_pb2.Quota(
-            venue=self._venue,
-            limiter=LIMITERS[view.name],
-            limit=view.limit,
-            remaining=view.remaining,
-            reserved_for_cancels=view.remaining - view.remaining_orders,
-            waiting=self._links.gate.waiting_for(view.name),
-        )
-        if view.reset_s > 0:
-            whole, nanos = divmod(round(view.reset_s * _NS_PER_S), _NS_PER_S)
-            row.reset_after.CopyFrom(Duration(seconds=whole, nanos=nanos))
-        return row
-
-    def _posts(self, account_id: str, in_flight: int) -> operations_pb2.Quota:
-        remaining = max(0, self._links.max_posts - in_flight)
-        return operations_pb2.Quota(
-            venue=self._venue,
-            limiter=f"websocket_posts.{account_id}",
-            limit=self._links.max_posts,
-            remaining=remaining,
-            reserved_for_cancels=min(remaining, post_reserve(self._links.max_posts)),
-        )
-
-
-def post_reserve(max_posts: int) -> int:
-    """Of a socket's posts in flight, how many only cancels may use."""
-    return max(1, max_posts // 10)

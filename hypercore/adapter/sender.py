@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 
 from hypercore.action_types import AnyAction
 from hypercore.adapter.keys import Wallet
-from hypercore.adapter.links import OnWritten
 from hypercore.adapter.normalizer import NS_PER_MS
 from hypercore.adapter.private_stream import PrivateStream
 from hypercore.adapter.quotas import Quotas
@@ -107,7 +106,7 @@ class Sender:
         if stream.connected:
             try:
                 return await stream.post_action(
-                    signed, timeout_s=self._timeout_s, tag=OnWritten(written), correlation_id=correlation_id
+                    signed, timeout_s=self._timeout_s, on_written=written, correlation_id=correlation_id
                 )
             except (VenueUnavailable, RateLimited) as error:
                 if error.sent is not Sent.NO:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from hypercore.adapter.account_actions import AccountActions
 from hypercore.adapter.capabilities import capabilities
@@ -28,6 +28,7 @@ from hypercore.adapter.sender import Sender
 from hypercore.adapter.settings import HyperCoreSettings
 from hypercore.adapter.views import AccountView, Directory
 from hypercore.assets import MAIN_DEX
+from hypercore.stream import StreamConfig
 from venuemesh.clock import Clock
 from venuemesh.errors import (
     AccountNotFound,
@@ -74,7 +75,7 @@ class HyperCoreVenue:
 
     Args:
         observer: told of every request and every change of a link: metrics, audit.
-        stream_options: for tests, see `Links`.
+        stream_config: bounds of the streams, in tests.
     Raises:
         SecretError, AuthenticationFailed: a key cannot be read.
     """
@@ -85,7 +86,7 @@ class HyperCoreVenue:
         clock: Clock,
         *,
         observer: Observer | None = None,
-        stream_options: dict[str, Any] | None = None,
+        stream_config: StreamConfig | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.name = settings.venue
@@ -109,7 +110,7 @@ class HyperCoreVenue:
             clock=clock,
             observer=observer,
             streams=1 + len(settings.accounts),
-            stream_options=stream_options,
+            stream_config=stream_config,
         )
         self._rest = self._links.rest
         self._directory = Directory(venue=settings.venue, dex=settings.dex)
@@ -123,7 +124,7 @@ class HyperCoreVenue:
         }
         self._quotas = Quotas(
             settings.venue,
-            self._links,
+            self._links.shared.gate,
             self._private,
             lambda account_id: self._rest.fetch_rate_budget(self._view(account_id).user),
             period_s=settings.address_budget_s,
@@ -134,7 +135,7 @@ class HyperCoreVenue:
             self._private,
             self._rest,
             self._quotas,
-            on_unknown=self._links.board.on_unknown_words,
+            on_unknown=self._links.shared.board.on_unknown_words,
             timeout_s=settings.action_timeout_s,
             clock=clock,
         )
@@ -156,7 +157,7 @@ class HyperCoreVenue:
         Raises:
             AuthenticationFailed: an account and its API wallet do not belong together.
         """
-        self._links.board.sink = sink
+        self._links.shared.board.sink = sink
         try:
             await self._prepare(sink)
             async with asyncio.TaskGroup() as tasks:
@@ -184,7 +185,7 @@ class HyperCoreVenue:
 
     async def aclose(self) -> None:
         """Close the HTTP connections; `run` does it when it ends."""
-        await self._links.client.aclose()
+        await self._links.shared.client.aclose()
 
     def quotas(self) -> Sequence[operations_pb2.Quota]:
         """What is left of every limit."""
@@ -192,7 +193,7 @@ class HyperCoreVenue:
 
     def links(self) -> Sequence[venue_pb2.LinkStatus]:
         """Health of each connection: "rest", "market" and "user/<account_id>"."""
-        return self._links.board.statuses()
+        return self._links.shared.board.statuses()
 
     async def fetch_instruments(self) -> Sequence[instrument_pb2.Instrument]:
         """Perpetuals of the dex, and spot where the settings have it."""
@@ -216,7 +217,7 @@ class HyperCoreVenue:
             NonceRejected: the clock or the journal is wrong by a day.
         """
         wallet = self._wallet(account_id)
-        if not (self._private[account_id].stream.connected or self._links.client.stats.connected):
+        if not (self._private[account_id].stream.connected or self._links.shared.client.stats.connected):
             raise VenueUnavailable(f"{self.name}: neither WebSocket nor HTTP reaches the venue", retry_after_s=1.0)
         now_ns = self._clock.now_ns()
         expires_ns = min(not_after_ns, now_ns + int(self._settings.order_expiry_s * 1e9))

@@ -10,6 +10,7 @@ from hypercore.adapter import normalizer, twaps
 from hypercore.adapter.settings import AccountSettings
 from hypercore.assets import Asset, Universe
 from venuemesh.errors import ProtocolViolation, VenueUnavailable
+from venuemesh.gateway.readable import readable
 from venuemesh.gateway.venue import VenueFill, VenueOrder, VenuePosition
 from venuemesh.v1 import account_pb2
 
@@ -65,22 +66,22 @@ class AccountView:
 
     def order(self, row: wire.OpenOrder | wire.FrontendOrder) -> VenueOrder | None:
         """A row of an open-orders list."""
-        with normalizer.readable("an order"):
+        with readable("an order"):
             return normalizer.normalize_order(row, self._directory.universe)
 
     def reported_order(self, row: wire.OrderWithStatus | wire.OrderUpdate) -> VenueOrder | None:
         """An order with its status."""
-        with normalizer.readable("an order"):
+        with readable("an order"):
             return normalizer.normalize_reported_order(row, self._directory.universe)
 
     def twap(self, row: wire.TwapHistoryRow) -> VenueOrder | None:
         """A TWAP with its status."""
-        with normalizer.readable("a TWAP"):
+        with readable("a TWAP"):
             return twaps.normalize_twap(row, self._directory.universe)
 
     def fill(self, fill: wire.Fill) -> VenueFill | None:
         """A fill."""
-        with normalizer.readable("a fill"):
+        with readable("a fill"):
             found = normalizer.normalize_fill(fill, self._directory.universe, user=self.user)
         if found is None:
             self._note_left_out("fill", fill.coin)
@@ -88,7 +89,7 @@ class AccountView:
 
     def funding(self, payment: wire.FundingPayment, *, time_ms: int | None = None) -> account_pb2.LedgerEntry | None:
         """A funding payment."""
-        with normalizer.readable("a funding payment"):
+        with readable("a funding payment"):
             return self._ledger().funding(payment, self._directory.universe, time_ms=time_ms)
 
     def ledger_updates(self, row: wire.LedgerUpdate) -> list[account_pb2.LedgerEntry]:
@@ -96,12 +97,12 @@ class AccountView:
         ledger = self._ledger()
         if not ledger.knows(row.delta.type):
             self._note_left_out("ledger update", row.delta.type)
-        with normalizer.readable("a ledger update"):
+        with readable("a ledger update"):
             return ledger.updates(row)
 
     def positions(self, perps: wire.ClearinghouseState) -> list[VenuePosition]:
         """Open positions."""
-        with normalizer.readable("positions"):
+        with readable("positions"):
             return normalizer.normalize_positions(perps, self._directory.universe)
 
     def money(
@@ -114,7 +115,7 @@ class AccountView:
         sheet = normalizer.BalanceSheet(
             venue=directory.venue, account_id=self.account_id, dex=directory.dex, collateral=directory.collateral
         )
-        with normalizer.readable("balances"):
+        with readable("balances"):
             balances = sheet.balances(perps, spot, mode=self.mode, received_ns=received_ns)
             return balances, sheet.summary(perps, spot, mode=self.mode, received_ns=received_ns)
 

@@ -330,14 +330,14 @@ class Books:
 
 
 def book_fault(bids: Sequence[Level], asks: Sequence[Level]) -> str:
-    """What is wrong with a book: order, sizes, crossed or locked; empty when nothing is."""
+    """What is wrong with a book: crossed, out of order, or a level without price or quantity; empty when nothing is."""
     for name, levels, sign in (("bids", bids, -1), ("asks", asks, 1)):
         if any(level.price <= ZERO or level.quantity <= ZERO for level in levels):
-            return f"{name} hold a price or quantity that is not positive"
+            return f"{name} hold a level without price or quantity"
         if any(sign * (after.price - before.price) <= 0 for before, after in pairwise(levels)):
-            return f"{name} are out of order"
+            return f"{name} are not best first"
     if bids and asks and bids[0].price >= asks[0].price:
-        return "crossed" if bids[0].price > asks[0].price else "locked"
+        return f"crossed: bid {bids[0].price} at or above ask {asks[0].price}"
     return ""
 
 

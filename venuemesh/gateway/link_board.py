@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from google.protobuf.duration_pb2 import Duration
-
 from venuemesh.clock import Clock
-from venuemesh.gateway.order_wire import timestamp
+from venuemesh.gateway.order_wire import NS_PER_S, duration, timestamp
 from venuemesh.gateway.venue import VenueSink
 from venuemesh.transport.link import LinkSnapshot, LinkState, LinkStats
 from venuemesh.transport.observer import NullObserver, Observer, RequestRecord, SafeObserver, StateRecord
@@ -19,7 +17,6 @@ MARKET_LINK = "market"
 
 _USER = "user/"
 _PPM = 1_000_000
-_NS_PER_S = 1_000_000_000
 _STATES = {
     LinkState.CONNECTING: stream_pb2.LINK_STATE_CONNECTING,
     LinkState.LIVE: stream_pb2.LINK_STATE_LIVE,
@@ -121,12 +118,7 @@ class LinkBoard:
             ("latency_p99", seen.latency_p99_s),
         ):
             if seconds is not None:
-                getattr(status, field_name).CopyFrom(_duration(seconds))
+                getattr(status, field_name).CopyFrom(duration(seconds))
         if seen.last_message_age_s is not None:
-            at_ns = self.clock.now_ns() - round(seen.last_message_age_s * _NS_PER_S)
+            at_ns = self.clock.now_ns() - round(seen.last_message_age_s * NS_PER_S)
             status.last_message_time.CopyFrom(timestamp(at_ns))
-
-
-def _duration(seconds: float) -> Duration:
-    whole, nanos = divmod(round(seconds * _NS_PER_S), _NS_PER_S)
-    return Duration(seconds=whole, nanos=nanos)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from venuemesh.clock import Clock
 from venuemesh.errors import MeshError, RateLimited
 from venuemesh.gateway.books import NEVER_SEEN, Books, BookState, FreshnessChange, Top, TopState
 from venuemesh.gateway.order_wire import timestamp
+from venuemesh.gateway.seen import RecentIds
 from venuemesh.gateway.venue import BookSnapshot, Feed, Level, Venue
 from venuemesh.stream_queue import Entry
 from venuemesh.streaming import Pause, Topic, wait_at_most
@@ -97,7 +97,7 @@ class MarketData:
         self._watches: dict[FeedKey, _Watch] = {}
         self._statistics: dict[str, market_data_pb2.MarketStatistics] = {}
         self._candles: dict[tuple[str, Interval.ValueType], market_data_pb2.Candle] = {}
-        self._trade_ids: dict[str, OrderedDict[str, None]] = {}
+        self._trade_ids: dict[str, RecentIds[str]] = {}
         self._wake = asyncio.Event()
         books.listeners.append(self._on_freshness)
         books.on_interest = lambda feed, symbol: self.touch(FeedKey(feed, symbol))
@@ -225,14 +225,10 @@ class MarketData:
         """Public trades, oldest first; what a venue repeats when a feed begins anew is told once."""
         key = FeedKey(Feed.TRADES, symbol)
         self._heard(key)
-        known = self._trade_ids.setdefault(symbol, OrderedDict())
+        known = self._trade_ids.setdefault(symbol, RecentIds(REMEMBERED_TRADES))
         for trade in trades:
-            if trade.trade_id in known:
-                continue
-            known[trade.trade_id] = None
-            if len(known) > REMEMBERED_TRADES:
-                known.popitem(last=False)
-            self.topics[Feed.TRADES].publish(trade, key=key.topic_key)
+            if known.add(trade.trade_id):
+                self.topics[Feed.TRADES].publish(trade, key=key.topic_key)
 
     def on_statistics(self, statistics: market_data_pb2.MarketStatistics) -> None:
         """Mark, index, funding and so on."""

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from decimal import Decimal
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from venuemesh.gateway.orders import ZERO, OrderState
@@ -45,6 +46,12 @@ def fingerprint_of(terms: pb.NewOrder) -> bytes:
 def timestamp(ns: int) -> Timestamp:
     """A proto timestamp of nanoseconds since the Unix epoch."""
     return Timestamp(seconds=ns // NS_PER_S, nanos=ns % NS_PER_S)
+
+
+def duration(seconds: float) -> Duration:
+    """A proto duration, to the nearest nanosecond."""
+    whole, nanos = divmod(round(seconds * NS_PER_S), NS_PER_S)
+    return Duration(seconds=whole, nanos=nanos)
 
 
 def nanoseconds(stamp: Timestamp) -> int:

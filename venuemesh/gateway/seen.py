@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import islice
+from typing import Generic, TypeVar
 
 from venuemesh.v1 import stream_pb2
 from venuemesh.v1.gateway_state_pb2 import SeenRow, SeenRows
 
+Id = TypeVar("Id")
 ROWS_PER_MESSAGE = 500
 
 
@@ -91,3 +93,20 @@ class Seen:
         self.complete_ns = max(self.complete_ns, saved.complete_unix_nanos)
         self._latest_ns = max(self._latest_ns, saved.latest_unix_nanos)
         self.caught_up = self.caught_up or saved.caught_up
+
+
+class RecentIds(Generic[Id]):
+    """The latest `capacity` ids, to tell what is new from what is repeated; one forgotten counts as new again."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._ids: OrderedDict[Id, None] = OrderedDict()
+
+    def add(self, found: Id) -> bool:
+        """Whether an id is new; it is known from now on."""
+        if found in self._ids:
+            return False
+        self._ids[found] = None
+        if len(self._ids) > self._capacity:
+            self._ids.popitem(last=False)
+        return True

@@ -1,10 +1,11 @@
-"""A bounded queue between a stream and its callback."""
+"""A bounded queue between whoever receives and one callback."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 Event = TypeVar("Event")
@@ -38,6 +39,25 @@ class EventQueue(Generic[Event]):
         self._events.append((event, size))
         self.drained.clear()
         self._filled.set()
+
+    async def deliver_during(self, source: Callable[[], Awaitable[None]], *, name: str, drain_timeout_s: float) -> None:
+        """Deliver while `source` runs; when it ends, deliver what is left, for at most `drain_timeout_s`.
+
+        Args:
+            name: of the task on which the callback is called.
+        Raises:
+            ExceptionGroup: the callback or `source` raised.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            delivery = tasks.create_task(self.deliver(), name=name)
+            try:
+                await source()
+            finally:
+                if not delivery.done():
+                    with suppress(TimeoutError):  # a stuck callback must not block the stop
+                        async with asyncio.timeout(drain_timeout_s):
+                            await self.drained.wait()
+                delivery.cancel()
 
     async def deliver(self) -> None:
         """Call the callback for every event until cancelled."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
 from venuemesh.transport.backoff import BackoffPolicy
+
+Said = TypeVar("Said")
 
 
 class SocketSession(Protocol):
@@ -85,6 +87,18 @@ class StreamDisconnected:
     last_frame_ns: int | None
     reason: DisconnectReason
     detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamEvent(Generic[Said]):
+    """Told to a stream's callback: something the venue said; `received_ns` is the wall clock at the socket read.
+
+    An answer to a request is here only when it came after its caller gave up.
+    """
+
+    epoch: int
+    received_ns: int
+    event: Said
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,24 +12,20 @@ after any reconnect. Every `Disconnected` means that frames may have been missed
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import random as _random
-from collections import deque
 from collections.abc import Awaitable, Callable
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.protocol import State
 
-from venuemesh.clock import Clock
 from venuemesh.errors import MeshError, OutcomeUnknown, RateLimited, Sent, VenueUnavailable
 from venuemesh.transport.backoff import Backoff
+from venuemesh.transport.delivery import EventQueue
 from venuemesh.transport.environment import HostGuard, Target
-from venuemesh.transport.gate import LimiterGate
 from venuemesh.transport.limiter import Priority
 from venuemesh.transport.link import LinkState, LinkStats
-from venuemesh.transport.observer import Observer, SafeObserver, StateRecord
+from venuemesh.transport.observer import StateRecord
 from venuemesh.transport.retry_after import parse_retry_after
 from venuemesh.transport.session import (
     Connected,
@@ -41,6 +37,7 @@ from venuemesh.transport.session import (
     SocketSession,
 )
 from venuemesh.transport.tls import client_context
+from venuemesh.transport.wiring import LinkWiring
 
 __all__ = [
     "Connected",
@@ -57,7 +54,6 @@ __all__ = [
 _FRAMES = logging.getLogger(f"{__name__}.frames")
 _FRAMES.setLevel(logging.WARNING)
 
-_FAIR_SHARE = 32  # events handled before other tasks get their turn
 _MIN_SLEEP_S = 0.001  # a timer may fire a moment early: do not spin on it
 _STALL_GRACE_S = 0.1
 _MESSAGE_TOO_BIG = 1009  # WebSocket close code, RFC 6455, 7.4.1
@@ -67,45 +63,36 @@ class ReconnectingSocket:
     """One logical WebSocket over a chain of connections, numbered by epoch.
 
     Args:
-        url: ws or wss, checked by `guard` here, before any socket is opened.
+        wiring: where it goes; its gate is asked for `config.message_budget` and `config.connect_budget`.
         session: says what to send on connect and as heartbeat. It is asked after the callback has seen the
             end of the earlier connection, possibly before it sees `Connected`.
         on_event: gets every event in order, one at a time, on one task; an error it raises ends `run`.
-        guard, clock, name, stats, observer: as for `RestClient`.
         config: bounds.
-        gate: rate limiter, asked for `config.message_budget` and `config.connect_budget`.
-        random, sleep: chance and waiting, injected for tests.
     Raises:
         EnvironmentViolation: the URL lies outside the guard's environment.
     """
 
     def __init__(
         self,
-        url: str,
+        wiring: LinkWiring,
         *,
         session: SocketSession,
         on_event: Callable[[SocketEvent], Awaitable[None]],
-        guard: HostGuard,
-        clock: Clock,
-        name: str = "websocket",
         config: SocketConfig | None = None,
-        gate: LimiterGate | None = None,
-        stats: LinkStats | None = None,
-        observer: Observer | None = None,
-        random: Callable[[], float] = _random.random,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._target = _socket_target(guard, url)
+        self._target = _socket_target(wiring.guard, wiring.url)
         self._session = session
-        self._clock = clock
-        self._name = name
+        self._clock = wiring.clock
+        self._name = wiring.name
         self._config = config or SocketConfig()
-        self._gate = gate
-        self.stats = stats or LinkStats(clock)
-        self._observer = SafeObserver(*([observer] if observer is not None else []))
-        self._backoff = Backoff(self._config.backoff, random)
-        self._sleep = sleep
-        self._inbox = _Inbox(on_event, self._config)
+        self._gate = wiring.gate
+        self.stats = wiring.stats or LinkStats(wiring.clock)
+        self._observer = wiring.watcher
+        self._backoff = Backoff(self._config.backoff, wiring.random)
+        self._sleep = wiring.sleep
+        self._inbox: EventQueue[SocketEvent] = EventQueue(
+            on_event, max_events=self._config.buffer_frames, max_bytes=self._config.buffer_bytes
+        )
         self._connection: _Connection | None = None
         self._joined = asyncio.Event()
         self._epoch = 0
@@ -142,17 +129,9 @@ class ReconnectingSocket:
             raise RuntimeError(f"socket {self._name} runs already")
         self._running = True
         try:
-            async with asyncio.TaskGroup() as tasks:
-                consumer = tasks.create_task(self._inbox.deliver(), name=f"{self._name}-deliver")
-                try:
-                    while True:
-                        await self._sleep(await self._one_connection())
-                finally:
-                    if not consumer.done():
-                        with contextlib.suppress(TimeoutError):  # a stuck callback must not block the stop
-                            async with asyncio.timeout(self._config.close_timeout_s):
-                                await self._inbox.drained.wait()
-                    consumer.cancel()
+            await self._inbox.deliver_during(
+                self._stay_connected, name=f"{self._name}-deliver", drain_timeout_s=self._config.close_timeout_s
+            )
         finally:
             self._running = False
 
@@ -211,6 +190,10 @@ class ReconnectingSocket:
 
     def _not_sent(self, detail: str) -> VenueUnavailable:
         return VenueUnavailable(f"{self._name}: {detail}", sent=Sent.NO)
+
+    async def _stay_connected(self) -> None:
+        while True:
+            await self._sleep(await self._one_connection())
 
     async def _one_connection(self) -> float:
         """Connect, serve until the end; returns the seconds to wait before the next attempt."""
@@ -305,7 +288,7 @@ class ReconnectingSocket:
                 now_s = clock.monotonic_s()
                 connection.heard_s = now_s
                 self.stats.message_received(now_s)
-                if not inbox.offer(Frame(connection.epoch, data, clock.now_ns(), now_s)):
+                if not inbox.offer(Frame(connection.epoch, data, clock.now_ns(), now_s), len(data)):
                     connection.cut(DisconnectReason.OVERFLOW, "the callback is too slow for the stream")
         except ConnectionClosed as error:
             too_large = error.sent is not None and error.sent.code == _MESSAGE_TOO_BIG
@@ -390,50 +373,6 @@ class _Connection:
         """End now, without the closing handshake; the reader notices."""
         self.finish(reason, detail)
         self.ws.transport.abort()
-
-
-class _Inbox:
-    """Events on their way to the callback: bounded for frames, in order."""
-
-    def __init__(self, on_event: Callable[[SocketEvent], Awaitable[None]], config: SocketConfig) -> None:
-        self._on_event = on_event
-        self._max_frames = config.buffer_frames
-        self._max_bytes = config.buffer_bytes
-        self._events: deque[SocketEvent] = deque()
-        self._bytes = 0
-        self._filled = asyncio.Event()
-        self.drained = asyncio.Event()
-        self.drained.set()
-
-    def offer(self, frame: Frame) -> bool:
-        """Take a frame, or refuse it because the buffer is full."""
-        if len(self._events) >= self._max_frames or self._bytes + len(frame.data) > self._max_bytes:
-            return False
-        self._bytes += len(frame.data)
-        self.put(frame)
-        return True
-
-    def put(self, event: SocketEvent) -> None:
-        """Take an event regardless of the bounds."""
-        self._events.append(event)
-        self.drained.clear()
-        self._filled.set()
-
-    async def deliver(self) -> None:
-        """Call the callback for every event until cancelled."""
-        while True:
-            await self._filled.wait()
-            self._filled.clear()
-            handled = 0
-            while self._events:
-                event = self._events.popleft()
-                if isinstance(event, Frame):
-                    self._bytes -= len(event.data)
-                await self._on_event(event)
-                handled += 1
-                if handled % _FAIR_SHARE == 0:
-                    await asyncio.sleep(0)
-            self.drained.set()
 
 
 def _socket_target(guard: HostGuard, url: str) -> Target:

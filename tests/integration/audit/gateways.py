@@ -88,7 +88,7 @@ class Kind:
 def _hyperliquid(simulator: Simulator, folder: Path, observer: Observer) -> Any:
     settings = hypercore.gateway_settings(simulator, folder, settle_delay_s=0.2)
     streams = hypercore.fast_streams(post_timeout_s=1.0)
-    return HyperCoreVenue(settings, SystemClock(), observer=observer, stream_options=streams)
+    return HyperCoreVenue(settings, SystemClock(), observer=observer, stream_config=streams)
 
 
 def _tradexyz(simulator: Simulator, folder: Path, observer: Observer) -> Any:
@@ -101,13 +101,13 @@ def _tradexyz(simulator: Simulator, folder: Path, observer: Observer) -> Any:
         }
     )
     streams = hypercore.fast_streams(post_timeout_s=1.0)
-    return HyperCoreVenue(settings, SystemClock(), observer=observer, stream_options=streams)
+    return HyperCoreVenue(settings, SystemClock(), observer=observer, stream_config=streams)
 
 
 def _lighter(simulator: Simulator, folder: Path, observer: Observer) -> Any:
     settings = lighter.gateway_settings(simulator, folder, keys=(4, 5), settle_delay_s=0.2)
     streams = lighter.fast_streams(send_timeout_s=1.0)
-    return LighterVenue(settings, SystemClock(), observer=observer, stream_options=streams)
+    return LighterVenue(settings, SystemClock(), observer=observer, stream_config=streams)
 
 
 KINDS = (

@@ -70,12 +70,12 @@ class HyperCoreSide:
         return sim_settings(accounts={ADDRESS: "0", VAULT: "100000"}, vaults={VAULT: ADDRESS})
 
     def build(self, folder: Path, clock: Clock, *, socket: SocketConfig, **settings: Any) -> HyperCoreVenue:
-        streams = {"config": StreamConfig(socket=socket, post_timeout_s=settings["action_timeout_s"])}
+        streams = StreamConfig(socket=socket, post_timeout_s=settings["action_timeout_s"])
         found = gateway_settings(self.simulator, folder, **settings)
         if self._user == VAULT:
             (account,) = found.accounts
             found = found.model_copy(update={"accounts": (account.model_copy(update={"vault": VAULT}),)})
-        self.venue = HyperCoreVenue(found, clock, stream_options=streams)
+        self.venue = HyperCoreVenue(found, clock, stream_config=streams)
         return self.venue
 
     def use_http(self) -> None:

@@ -73,9 +73,9 @@ class LighterSide:
         return sim_settings(**self._changes)
 
     def build(self, folder: Path, clock: Clock, *, socket: SocketConfig, **settings: Any) -> LighterVenue:
-        streams = {"config": StreamConfig(socket=socket, send_timeout_s=settings["action_timeout_s"])}
+        streams = StreamConfig(socket=socket, send_timeout_s=settings["action_timeout_s"])
         values = {"verdict_poll_s": POLL_S, **settings}
-        self.venue = LighterVenue(gateway_settings(self.simulator, folder, **values), clock, stream_options=streams)
+        self.venue = LighterVenue(gateway_settings(self.simulator, folder, **values), clock, stream_config=streams)
         return self.venue
 
     def use_http(self) -> None:

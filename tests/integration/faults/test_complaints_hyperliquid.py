@@ -47,7 +47,7 @@ async def test_agent_address_instead_of_the_account_is_refused_loudly(tmp_path: 
             tmp_path,
             accounts=[{"account_id": MAIN, "address": AGENT, "agent_key_file": str(tmp_path / "agent.key")}],
         )
-        venue = HyperCoreVenue(settings, SteppedWall(), stream_options=fast_streams())
+        venue = HyperCoreVenue(settings, SteppedWall(), stream_config=fast_streams())
         with pytest.raises(AuthenticationFailed) as caught:
             await venue.run(Recorder())
         assert AGENT in caught.value.message

@@ -14,27 +14,10 @@ import pytest
 from simulator.faults import Fault, FaultKind
 from simulator.lighter.errors import Code
 from simulator.lighter.errors import Refused as VenueRefusal
-from tests.integration.gateway_lighter.world import ACCOUNT, SYMBOL, World, fast_streams, world
+from tests.integration.gateway_lighter.world import ACCOUNT, SYMBOL, World, Writes, fast_streams, world
 from tests.integration.recording_sink import WAIT_S
 from venuemesh.errors import OutcomeUnknown, Reason
 from venuemesh.gateway.venue import CancelAnswer, OrderTicket, Placed, Refused, Unclear, VenueOrderState
-from venuemesh.transport.observer import NullObserver, RequestRecord
-
-
-class Writes(NullObserver):
-    """Remembers which endpoints transactions went to."""
-
-    def __init__(self) -> None:
-        self.endpoints: list[str] = []
-
-    def on_request(self, record: RequestRecord) -> None:
-        if record.write:
-            self.endpoints.append(record.endpoint)
-
-
-async def never(_seconds: float) -> None:
-    """Wait for ever: no reconnect within a test."""
-    await asyncio.Event().wait()
 
 
 async def place(found: World, tickets: Sequence[OrderTicket]) -> list[Any]:
@@ -65,8 +48,8 @@ async def test_batch_is_one_message_and_each_order_has_its_answer(tmp_path: Path
 async def test_batch_goes_over_http_while_the_socket_is_down(tmp_path: Path) -> None:
     """Once, and every verdict is asked for."""
     writes = Writes()
-    options = fast_streams() | {"sleep": never}
-    async with world(tmp_path, observer=writes, verdict_poll_s=0.02, stream_options=options) as found:
+    gone = fast_streams(reconnect_s=3_600.0)
+    async with world(tmp_path, observer=writes, verdict_poll_s=0.02, stream_config=gone) as found:
         found.front.app.cut_sockets()
         await found.sink.until(lambda: found.sink.lost)
         answers = await place(found, tickets_of(found, 3))

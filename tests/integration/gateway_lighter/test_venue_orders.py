@@ -12,47 +12,15 @@ import pytest
 
 from simulator.engine.values import Side
 from simulator.faults import Fault, FaultKind
-from tests.integration.gateway_lighter.world import ACCOUNT, World, fast_streams, sim_settings, world
+from tests.integration.adapter_world import SentCalls, place
+from tests.integration.gateway_lighter.world import ACCOUNT, Writes, fast_streams, sim_settings, world
 from tests.integration.recording_sink import WAIT_S
 from venuemesh.errors import OutcomeUnknown, RateLimited, Reason, Sent, VenueUnavailable
 from venuemesh.gateway.venue import Amended, CancelAnswer, Placed, Refused, VenueOrderState
-from venuemesh.transport.observer import NullObserver, RequestRecord
 from venuemesh.v1 import order_pb2
 
 IOC = order_pb2.TIME_IN_FORCE_IOC
 SELL = order_pb2.SIDE_SELL
-
-
-class SentCalls:
-    """Counts calls of the sent callback."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def __call__(self) -> None:
-        self.calls += 1
-
-
-class Writes(NullObserver):
-    """Remembers which endpoints transactions went to."""
-
-    def __init__(self) -> None:
-        self.endpoints: list[str] = []
-
-    def on_request(self, record: RequestRecord) -> None:
-        if record.write:
-            self.endpoints.append(record.endpoint)
-
-
-async def never(_seconds: float) -> None:
-    """Wait for ever: no reconnect within a test."""
-    await asyncio.Event().wait()
-
-
-async def place(found: World, **terms: Any) -> tuple[Any, Any]:
-    """Send an order; its ticket and the answer."""
-    ticket = found.ticket(**terms)
-    return ticket, await found.venue.place_order(ticket, lambda: None)
 
 
 async def test_place_limit_order_rests_and_is_told_by_the_stream(tmp_path: Path) -> None:
@@ -313,8 +281,8 @@ async def test_restart_with_the_same_key_gives_no_nonce_twice(tmp_path: Path) ->
 async def test_transaction_goes_over_http_while_the_socket_is_down(tmp_path: Path) -> None:
     """With no private socket an order passes by HTTP, once, and its verdict is asked for."""
     writes = Writes()
-    options = fast_streams() | {"sleep": never}
-    async with world(tmp_path, observer=writes, verdict_poll_s=0.02, stream_options=options) as found:
+    gone = fast_streams(reconnect_s=3_600.0)
+    async with world(tmp_path, observer=writes, verdict_poll_s=0.02, stream_config=gone) as found:
         found.front.app.cut_sockets()
         await found.sink.until(lambda: found.sink.lost)
         ticket, sent = found.ticket(), SentCalls()
@@ -340,7 +308,7 @@ async def test_reserve_without_any_link_is_unavailable(tmp_path: Path) -> None:
         found.front.faults.add(Fault(kind=FaultKind.REFUSE_CONNECTIONS, count=0))
         found.front.app.cut_sockets()
         await found.sink.until(lambda: found.sink.lost)
-        found.venue._parts.links.client.stats.disconnected("test")
+        found.venue._parts.links.shared.client.stats.disconnected("test")
         with pytest.raises(VenueUnavailable) as caught:
             found.venue.reserve("main", not_after_ns=2**62)
         assert caught.value.sent is Sent.NO

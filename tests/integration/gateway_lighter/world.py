@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -18,6 +17,7 @@ from simulator.lighter.front import LighterFront
 from simulator.server import Simulator
 from simulator.settings import SimulatorSettings
 from simulator.testing import quiet, running_simulator
+from tests.integration.adapter_world import running_adapter, target_of, ticket_of
 from tests.integration.recording_sink import Recorder
 from venuemesh.clock import Clock, SystemClock
 from venuemesh.gateway.venue import (
@@ -25,7 +25,7 @@ from venuemesh.gateway.venue import (
     OrderTicket,
 )
 from venuemesh.transport.backoff import BackoffPolicy
-from venuemesh.transport.observer import Observer
+from venuemesh.transport.observer import NullObserver, Observer, RequestRecord
 from venuemesh.transport.session import SocketConfig
 from venuemesh.v1 import instrument_pb2, order_pb2
 
@@ -74,47 +74,24 @@ class World:
         return replace(plain, order_type=order_type, trigger_price=self.mark + offset, **changes)
 
     def ticket(
-        self,
-        *,
-        side: order_pb2.Side.ValueType = order_pb2.SIDE_BUY,
-        quantity: str = "0.01",
-        offset: int = -1000,
-        time_in_force: order_pb2.TimeInForce.ValueType = order_pb2.TIME_IN_FORCE_GTC,
-        order_type: order_pb2.OrderType.ValueType = order_pb2.ORDER_TYPE_LIMIT,
-        post_only: bool = False,
-        reduce_only: bool = False,
-        number: int | None = None,
+        self, *, quantity: str = "0.01", offset: int = -1000, number: int | None = None, **terms: Any
     ) -> OrderTicket:
-        """An order `offset` from the mark, ready to send; the same `number` gives the same order id."""
+        """An order `offset` from the mark, ready to send; see `ticket_of`."""
         if number is None:
             self.number += 1
-            number = self.number
-        order_id = f"{number:032x}"
-        now_ns = self.clock.now_ns()
-        return OrderTicket(
-            account_id="main",
-            order_id=order_id,
-            venue_client_order_id=self.venue.venue_client_order_id(order_id),
-            instrument=self.instruments[SYMBOL],
-            side=side,
-            order_type=order_type,
-            quantity=Decimal(quantity),
+        return ticket_of(
+            self.venue,
+            self.instruments[SYMBOL],
+            number=self.number if number is None else number,
+            quantity=quantity,
             price=self.mark + offset,
-            trigger_price=None,
-            time_in_force=time_in_force,
-            post_only=post_only,
-            reduce_only=reduce_only,
-            reservation=self.venue.reserve("main", not_after_ns=now_ns + 10_000_000_000),
+            now_ns=self.clock.now_ns(),
+            **terms,
         )
 
     def target(self, ticket: OrderTicket, venue_order_id: str | None = None) -> OrderTarget:
         """The order of a ticket, to cancel or ask about."""
-        return OrderTarget(
-            account_id="main",
-            instrument=ticket.instrument,
-            venue_client_order_id=ticket.venue_client_order_id,
-            venue_order_id=venue_order_id,
-        )
+        return target_of(ticket, venue_order_id)
 
     def truth(self, ticket: OrderTicket) -> dict[str, Any] | None:
         """The order as the venue has it."""
@@ -147,10 +124,21 @@ def sim_settings(**changes: Any) -> SimulatorSettings:
     return quiet(**({"lighter_accounts": {ACCOUNT: account}} | changes))
 
 
-def fast_streams(send_timeout_s: float = 5.0) -> dict[str, Any]:
-    """Sockets that reconnect at once."""
-    backoff = BackoffPolicy(initial_s=0.01, cap_s=0.05)
-    return {"config": StreamConfig(socket=SocketConfig(backoff=backoff), send_timeout_s=send_timeout_s)}
+def fast_streams(send_timeout_s: float = 5.0, *, reconnect_s: float = 0.01) -> StreamConfig:
+    """Sockets that reconnect at once, unless told not to."""
+    backoff = BackoffPolicy(initial_s=reconnect_s, cap_s=max(0.05, reconnect_s))
+    return StreamConfig(socket=SocketConfig(backoff=backoff), send_timeout_s=send_timeout_s)
+
+
+class Writes(NullObserver):
+    """Remembers which endpoints transactions went to."""
+
+    def __init__(self) -> None:
+        self.endpoints: list[str] = []
+
+    def on_request(self, record: RequestRecord) -> None:
+        if record.write:
+            self.endpoints.append(record.endpoint)
 
 
 class ShiftedClock:
@@ -178,25 +166,16 @@ async def world(
     clock: Clock | None = None,
     simulator_settings: SimulatorSettings | None = None,
     live: bool = True,
-    stream_options: dict[str, Any] | None = None,
+    stream_config: StreamConfig | None = None,
     observer: Observer | None = None,
     **changes: Any,
 ) -> AsyncIterator[World]:
     """Run both while the block runs; by default the account is live when the block begins."""
-    options = fast_streams() if stream_options is None else stream_options
     clock = clock or SystemClock()
     async with running_simulator(simulator_settings or sim_settings(), clock=clock) as simulator:
         settings = gateway_settings(simulator, folder, **changes)
-        venue = LighterVenue(settings, clock, observer=observer, stream_options=options)
+        venue = LighterVenue(settings, clock, observer=observer, stream_config=stream_config or fast_streams())
         found = World(simulator, venue, Recorder(), clock)
         found.instruments = {row.symbol: row for row in await venue.fetch_instruments()}
-        running = asyncio.create_task(venue.run(found.sink), name="venue")
-        try:
-            if live:
-                await found.sink.until(lambda: found.sink.live)
+        async with running_adapter(venue, found.sink, live=live):
             yield found
-        finally:
-            running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
-            await venue.aclose()  # `run` does it, unless it was cancelled before it began

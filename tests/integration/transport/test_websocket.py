@@ -31,6 +31,7 @@ from venuemesh.transport.websocket import (
     SocketConfig,
     SocketEvent,
 )
+from venuemesh.transport.wiring import LinkWiring
 
 GUARD = HostGuard(environment=Environment.SIMULATOR)
 FAST = BackoffPolicy(initial_s=0.001, cap_s=0.002)
@@ -107,18 +108,21 @@ class Client:
         self.recorder = Recorder()
         self._handler = handler
         self._changed = asyncio.Condition()
-        self.socket = ReconnectingSocket(
-            url,
-            session=session or Session(),
-            on_event=self._on_event,
+        wiring = LinkWiring(
+            url=url,
             guard=GUARD,
             clock=clock or SystemClock(),
-            sleep=sleep,
             name="feed",
-            config=SocketConfig(**{"backoff": FAST, **config}),
             gate=gate,
             observer=self.recorder,
             random=lambda: 0.0,
+            sleep=sleep,
+        )
+        self.socket = ReconnectingSocket(
+            wiring,
+            session=session or Session(),
+            on_event=self._on_event,
+            config=SocketConfig(**{"backoff": FAST, **config}),
         )
 
     async def _on_event(self, event: SocketEvent) -> None:

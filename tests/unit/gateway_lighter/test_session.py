@@ -13,7 +13,6 @@ from gateway_lighter.codec_frames import DataFrame, Shutdown, UnknownFrame
 from gateway_lighter.limits import MAX_BATCH, MAX_SUBSCRIPTIONS
 from gateway_lighter.refusals import RefusalMeaning
 from gateway_lighter.session import (
-    ABANDONED_TTL_S,
     BookEvent,
     LighterSession,
     SubscriptionAcknowledged,
@@ -314,7 +313,7 @@ def test_reply_is_matched_by_id_and_carries_the_tag() -> None:
     session = LighterSession()
     ids = [session.open_transaction([SIGNED], now_s=0.0, tag=n)[0] for n in range(3)]
     for sent_id in ids:
-        assert session.written(sent_id, 1)
+        assert session.in_flight.written(sent_id, 1)
     queued = encode({"type": "jsonapi/sendtx", "code": 200, "id": ids[0], "tx_hash": "ab"})
     (first,) = session.receive(queued)
     (second,) = session.receive(error(21104, id=ids[1]))
@@ -323,7 +322,7 @@ def test_reply_is_matched_by_id_and_carries_the_tag() -> None:
     assert [(event.tag, event.late) for event in answers] == [(0, False), (1, False), (2, False)]
     kinds = [type(event.outcome) for event in answers]
     assert kinds == [SendAnswer, RefusalMeaning, ProtocolViolation]
-    assert session.in_flight == 0
+    assert len(session.in_flight) == 0
     (stray,) = session.receive(queued)
     assert isinstance(stray, TransactionAnswered) and stray.late
 
@@ -342,13 +341,11 @@ def test_error_with_an_id_never_refuses_a_subscription() -> None:
 def test_disconnect_loses_what_the_connection_carried_and_nothing_else() -> None:
     """What is still being written is told by its writer."""
     session = LighterSession()
-    carried, writing, abandoned = (session.open_transaction([SIGNED], now_s=0.0)[0] for _ in range(3))
-    session.written(carried, 1)
-    session.written(abandoned, 1)
-    session.abandon(abandoned, 0.0)
-    assert [lost.id for lost in session.disconnected(1)] == [carried]
-    assert not session.written(writing, 1)  # written into a connection that is over
-    assert session.in_flight == 0
+    carried, writing = (session.open_transaction([SIGNED], now_s=0.0)[0] for _ in range(2))
+    session.in_flight.written(carried, 1)
+    assert session.disconnected(1) == [carried]
+    assert not session.in_flight.written(writing, 1)  # written into a connection that is over
+    assert len(session.in_flight) == 0
 
 
 def test_places_in_flight_are_bounded_and_cancels_have_their_own() -> None:
@@ -362,23 +359,3 @@ def test_places_in_flight_are_bounded_and_cancels_have_their_own() -> None:
         session.open_transaction([SIGNED], now_s=0.0, is_cancel=True)
     with pytest.raises(RateLimited):
         session.open_transaction([SIGNED], now_s=0.0, is_cancel=True)
-
-
-def test_abandoned_places_are_free_again_after_a_while() -> None:
-    """A reply that never comes must not block for ever."""
-    session = LighterSession(max_in_flight=2, cancel_reserve=1)
-    sent_id, _ = session.open_transaction([SIGNED], now_s=0.0)
-    session.abandon(sent_id, 0.0)
-    with pytest.raises(RateLimited):
-        session.open_transaction([SIGNED], now_s=ABANDONED_TTL_S - 1)
-    session.open_transaction([SIGNED], now_s=ABANDONED_TTL_S)
-
-
-def test_transaction_that_was_not_sent_frees_its_place() -> None:
-    """At once."""
-    session = LighterSession(max_in_flight=2, cancel_reserve=1)
-    sent_id, _ = session.open_transaction([SIGNED], now_s=0.0)
-    session.not_sent(sent_id)
-    session.open_transaction([SIGNED], now_s=0.0)
-    with pytest.raises(ValueError, match="cancel_reserve"):
-        LighterSession(max_in_flight=1, cancel_reserve=1)

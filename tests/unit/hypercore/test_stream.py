@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -19,9 +19,9 @@ from hypercore.frames import DataFrame, UnknownFrame
 from hypercore.session import PostAnswered, SubscriptionAcknowledged, SubscriptionRefused, UnreadableFrame
 from hypercore.signing import Network, SecretKey, SignedAction, Signer, encode_signed
 from hypercore.stream import HyperCoreStream, StreamConfig
-from hypercore.stream_events import HyperCoreEvent, StreamEvent
+from hypercore.stream_events import HyperCoreEvent
+from tests.streams import Listener, link
 from tests.unit.hypercore import vectors
-from venuemesh.clock import SystemClock
 from venuemesh.errors import (
     InvalidRequest,
     MeshError,
@@ -32,9 +32,8 @@ from venuemesh.errors import (
     VenueUnavailable,
 )
 from venuemesh.transport.backoff import BackoffPolicy
-from venuemesh.transport.environment import Environment, HostGuard
-from venuemesh.transport.observer import NullObserver, RequestOutcome, RequestRecord
-from venuemesh.transport.session import DisconnectReason, SocketConfig, StreamConnected, StreamDisconnected
+from venuemesh.transport.observer import RequestOutcome
+from venuemesh.transport.session import DisconnectReason, SocketConfig, StreamConnected, StreamDisconnected, StreamEvent
 
 SIGNER = Signer(SecretKey(vectors.K1), Network.TESTNET)
 USER = "0x" + "ab" * 20
@@ -89,37 +88,6 @@ class Venue:
         self.live.transport.abort()
 
 
-class Told(NullObserver):
-    """Keeps the events of a stream, lets tests wait for one, and keeps request records."""
-
-    def __init__(self) -> None:
-        self.events: list[HyperCoreEvent] = []
-        self.records: list[RequestRecord] = []
-        self.react: Callable[[HyperCoreEvent], Awaitable[None]] | None = None
-        self._news = asyncio.Condition()
-
-    async def __call__(self, event: HyperCoreEvent) -> None:
-        async with self._news:
-            self.events.append(event)
-            self._news.notify_all()
-        if self.react is not None:
-            await self.react(event)
-
-    def on_request(self, record: RequestRecord) -> None:
-        self.records.append(record)
-
-    def of(self, kind: type) -> list[Any]:
-        """Events of a kind, those inside StreamEvent included."""
-        inner = [event.event if isinstance(event, StreamEvent) else event for event in self.events]
-        return [event for event in inner if isinstance(event, kind)]
-
-    async def wait(self, kind: type, count: int = 1) -> Any:
-        """The `count`-th event of a kind."""
-        async with self._news:
-            await self._news.wait_for(lambda: len(self.of(kind)) >= count)
-        return self.of(kind)[count - 1]
-
-
 def bounds(**changes: Any) -> StreamConfig:
     socket = SocketConfig(
         backoff=BackoffPolicy(initial_s=0.001, cap_s=0.002), heartbeat_interval_s=changes.pop("heartbeat_s", 20.0)
@@ -128,20 +96,13 @@ def bounds(**changes: Any) -> StreamConfig:
 
 
 @asynccontextmanager
-async def running(config: StreamConfig | None = None) -> AsyncIterator[tuple[Venue, HyperCoreStream, Told]]:
+async def running(config: StreamConfig | None = None) -> AsyncIterator[tuple[Venue, HyperCoreStream, Listener]]:
     """A venue, a connected stream and what it told; everything stopped and checked at the end."""
-    venue, told = Venue(), Told()
+    venue, told = Venue(), Listener()
     async with asyncio.timeout(60), serve(venue.handle, "127.0.0.1", 0) as server:
         host, port = next(iter(server.sockets)).getsockname()[:2]
         venue.url = f"ws://{host}:{port}/ws"
-        stream = HyperCoreStream(
-            venue.url,
-            on_event=told,
-            guard=HostGuard(environment=Environment.SIMULATOR),
-            clock=SystemClock(),
-            config=config or bounds(),
-            observer=told,
-        )
+        stream = HyperCoreStream(link(url=venue.url, observer=told), on_event=told, config=config or bounds())
         running_task = asyncio.create_task(stream.run(), name="stream")
         try:
             await told.wait(StreamConnected)
@@ -241,6 +202,24 @@ async def test_post_action_sends_what_was_signed_and_returns_its_own_reply() -> 
         assert [(r.endpoint, r.outcome, r.write) for r in told.records] == [("post.noop", RequestOutcome.OK, True)] * 2
 
 
+async def test_owner_of_a_post_is_told_once_it_is_written_and_before_its_answer() -> None:
+    """The frame has left: whoever waits for no more than that goes on."""
+    async with running() as (venue, stream, _):
+        told: list[bool] = []
+        written = asyncio.Event()
+
+        def on_written() -> None:
+            told.append(waiting.done())
+            written.set()
+
+        waiting = asyncio.create_task(stream.post_action(an_action(), on_written=on_written), name="post")
+        message = await venue.next("post")
+        await written.wait()
+        await venue.live.send(post_reply(message["id"]))
+        await waiting
+        assert told == [False]
+
+
 async def test_post_action_cut_off_before_its_reply_is_outcome_unknown() -> None:
     """Written and then the connection broke: in doubt, and the next connection does not resend it."""
     async with running() as (venue, stream, told):
@@ -253,7 +232,7 @@ async def test_post_action_cut_off_before_its_reply_is_outcome_unknown() -> None
         await told.wait(StreamConnected, 2)
         await stream.socket.wait_connected()
         assert venue.messages.empty()
-        assert stream.session.in_flight == 0
+        assert len(stream.session.in_flight) == 0
         assert told.records[-1].outcome is RequestOutcome.LOST
 
 
@@ -279,18 +258,19 @@ async def test_post_action_whose_write_broke_waits_for_a_reply_that_may_be_on_it
             await venue.cut()
             with pytest.raises(OutcomeUnknown):
                 await waiting
-        assert stream.session.in_flight == 0
+        assert len(stream.session.in_flight) == 0
 
 
 async def test_post_action_while_disconnected_is_unavailable_and_not_sent() -> None:
     """Nothing left the process, so another way may be tried at once."""
     async with running() as (venue, stream, told):
         disconnected = asyncio.Event()
+        written: list[bool] = []
 
         async def on_event(event: HyperCoreEvent) -> None:
             if isinstance(event, StreamDisconnected) and not disconnected.is_set():
                 with pytest.raises(VenueUnavailable) as caught:
-                    await stream.post_action(an_action())
+                    await stream.post_action(an_action(), on_written=lambda: written.append(True))
                 assert caught.value.sent is Sent.NO
                 disconnected.set()
 
@@ -298,7 +278,7 @@ async def test_post_action_while_disconnected_is_unavailable_and_not_sent() -> N
         await stream.socket.wait_connected()
         stream.socket.reconnect("test")
         await disconnected.wait()
-        assert venue.messages.empty()
+        assert venue.messages.empty() and written == []
         assert told.records[-1].outcome is RequestOutcome.NOT_CONNECTED
 
 

@@ -162,6 +162,6 @@ async def whole(
     values = {"settle_delay_s": 0.2} | changes
     async with running_simulator(simulator_settings or sim_settings(), clock=simulator_clock) as simulator:
         settings = gateway_settings(simulator, folder, **values)
-        venue: Any = HyperCoreVenue(settings, SystemClock(), stream_options=fast_streams())
+        venue: Any = HyperCoreVenue(settings, SystemClock(), stream_config=fast_streams())
         async with serving_gateway(broker, venue=venue) as gateway:
             yield Whole(gateway, simulator)

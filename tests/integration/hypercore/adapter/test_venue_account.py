@@ -17,6 +17,7 @@ from simulator.engine.values import Side
 from simulator.faults import Fault, FaultKind
 from simulator.server import Simulator
 from simulator.testing import running_simulator
+from tests.integration.adapter_world import running_adapter
 from tests.integration.hypercore.adapter.world import (
     ADDRESS,
     AGENT,
@@ -55,7 +56,7 @@ async def buy(found: World, quantity: str, price: str = "3900") -> str:
 async def refused_start(folder: Path, simulator: Simulator, **changes: Any) -> str:
     """Start an adapter that must not start; what it says."""
     settings = gateway_settings(simulator, folder, **changes)
-    venue = HyperCoreVenue(settings, SystemClock(), stream_options=fast_streams())
+    venue = HyperCoreVenue(settings, SystemClock(), stream_config=fast_streams())
     with pytest.raises(AuthenticationFailed) as caught:
         async with asyncio.timeout(WAIT_S):
             await venue.run(Recorder())
@@ -116,7 +117,7 @@ async def test_start_before_the_venue_is_there_waits_for_it(tmp_path: Path) -> N
             simulator.faults.clear()
             await asyncio.sleep(0.01)
 
-        venue = HyperCoreVenue(settings, SystemClock(), stream_options=fast_streams(), sleep=comes_back)
+        venue = HyperCoreVenue(settings, SystemClock(), stream_config=fast_streams(), sleep=comes_back)
         sink = Recorder()
         running = asyncio.create_task(venue.run(sink))
         await sink.until(lambda: sink.live)
@@ -218,7 +219,7 @@ async def test_account_is_not_live_before_every_essential_subscription_is_confir
     async with running_simulator(sim_settings()) as simulator:
         simulator.faults.add(Fault(kind=FaultKind.DROP_FRAME, match="subscriptionResponse", count=1))
         settings = gateway_settings(simulator, tmp_path)
-        venue = HyperCoreVenue(settings, SystemClock(), stream_options=fast_streams())
+        venue = HyperCoreVenue(settings, SystemClock(), stream_config=fast_streams())
         sink = Recorder()
         running = asyncio.create_task(venue.run(sink))
         await sink.until(lambda: sink.balances)
@@ -267,23 +268,19 @@ async def test_funding_is_pushed_and_fetched_with_one_id(tmp_path: Path) -> None
     clock = SteppedClock(1_790_000_000_000_000_000)
     async with running_simulator(sim_settings(clock="manual"), clock=clock) as simulator:
         settings = gateway_settings(simulator, tmp_path)
-        venue = HyperCoreVenue(settings, clock, stream_options=fast_streams())
+        venue = HyperCoreVenue(settings, clock, stream_config=fast_streams())
         found = World(simulator, venue, Recorder())
         found.instruments = {row.symbol: row for row in await venue.fetch_instruments()}
-        running = asyncio.create_task(venue.run(found.sink))
-        await found.sink.until(lambda: found.sink.live)
-        simulator.house_order("ETH", Side.SELL, "3900", "1")
-        reservation = venue.reserve("main", not_after_ns=clock.now_ns() + 10_000_000_000)
-        ticket = found.ticket(quantity="1", price="3900", time_in_force=IOC)
-        fields = {name: getattr(ticket, name) for name in ticket.__dataclass_fields__}
-        await venue.place_order(type(ticket)(**(fields | {"reservation": reservation})), lambda: None)
-        simulator.advance(3_600_000)
-        kind = account_pb2.LEDGER_ENTRY_TYPE_FUNDING
-        await found.sink.until(lambda: any(row.ledger_entry_type == kind for row in found.sink.ledger))
-        pushed = next(row for row in found.sink.ledger if row.ledger_entry_type == kind)
-        fetched = [row for row in await venue.fetch_ledger("main", 0) if row.ledger_entry_type == kind]
-        assert pushed in fetched
-        assert pushed.symbol == SYMBOL
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
+        async with running_adapter(venue, found.sink):
+            simulator.house_order("ETH", Side.SELL, "3900", "1")
+            reservation = venue.reserve("main", not_after_ns=clock.now_ns() + 10_000_000_000)
+            ticket = found.ticket(quantity="1", price="3900", time_in_force=IOC)
+            fields = {name: getattr(ticket, name) for name in ticket.__dataclass_fields__}
+            await venue.place_order(type(ticket)(**(fields | {"reservation": reservation})), lambda: None)
+            simulator.advance(3_600_000)
+            kind = account_pb2.LEDGER_ENTRY_TYPE_FUNDING
+            await found.sink.until(lambda: any(row.ledger_entry_type == kind for row in found.sink.ledger))
+            pushed = next(row for row in found.sink.ledger if row.ledger_entry_type == kind)
+            fetched = [row for row in await venue.fetch_ledger("main", 0) if row.ledger_entry_type == kind]
+            assert pushed in fetched
+            assert pushed.symbol == SYMBOL

@@ -11,13 +11,12 @@ import pytest
 from hypercore.frames import parse_frame
 from hypercore.refusals import classify_error
 from hypercore.session import SubscriptionRefused, UnreadableFrame
-from hypercore.stream_events import StreamEvent
 from simulator.engine.values import Side
 from simulator.faults import Fault, FaultKind
 from tests.integration.hypercore.adapter.world import ADDRESS, SYMBOL, World, world
 from venuemesh.errors import ProtocolViolation
 from venuemesh.gateway.venue import Feed
-from venuemesh.transport.session import StreamConnected
+from venuemesh.transport.session import StreamConnected, StreamEvent
 from venuemesh.v1 import account_pb2
 
 

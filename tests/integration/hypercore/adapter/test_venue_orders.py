@@ -8,31 +8,17 @@ from typing import Any
 
 import pytest
 
+from hypercore.stream import StreamConfig, limited_socket_config
 from simulator.engine.values import Side
 from simulator.faults import Fault, FaultKind
-from tests.integration.hypercore.adapter.world import ADDRESS, World, world
+from tests.integration.adapter_world import SentCalls, place
+from tests.integration.hypercore.adapter.world import ADDRESS, world
 from venuemesh.errors import OutcomeUnknown, RateLimited, Reason, Sent, VenueUnavailable
 from venuemesh.gateway.venue import Amended, CancelAnswer, Placed, Refused, VenueOrderState
 from venuemesh.transport.observer import NullObserver, RequestRecord
 from venuemesh.v1 import order_pb2
 
 IOC = order_pb2.TIME_IN_FORCE_IOC
-
-
-class SentCalls:
-    """Counts calls of the sent callback."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def __call__(self) -> None:
-        self.calls += 1
-
-
-async def place(found: World, **terms: Any) -> tuple[Any, Any]:
-    """Send an order; its ticket and the answer."""
-    ticket = found.ticket(**terms)
-    return ticket, await found.venue.place_order(ticket, lambda: None)
 
 
 async def test_place_limit_order_rests_and_is_told_by_the_stream(tmp_path: Path) -> None:
@@ -291,7 +277,7 @@ async def test_reserve_when_nothing_reaches_the_venue_is_unavailable(tmp_path: P
         found.simulator.faults.add(Fault(kind=FaultKind.REFUSE_CONNECTIONS, count=0))
         found.simulator.cut_sockets()
         await found.sink.until(lambda: found.sink.lost)
-        found.venue._links.client.stats.disconnected("test")
+        found.venue._links.shared.client.stats.disconnected("test")
         with pytest.raises(VenueUnavailable) as caught:
             found.venue.reserve("main", not_after_ns=2**62)
         assert caught.value.sent is Sent.NO
@@ -321,7 +307,7 @@ class Watcher(NullObserver):
 async def test_with_the_venues_own_limits_in_force_every_write_is_observed(tmp_path: Path) -> None:
     """The bounds of a real process let an order pass; audit hears of it under its order id."""
     watcher = Watcher()
-    async with world(tmp_path, stream_options={}, observer=watcher) as found:
+    async with world(tmp_path, stream_config=StreamConfig(socket=limited_socket_config()), observer=watcher) as found:
         ticket, placed = await place(found)
         assert isinstance(placed, Placed)
         await found.venue.cancel_order(found.target(ticket, placed.venue_order_id))

@@ -58,7 +58,7 @@ async def two_accounts(
         common = {"address": ADDRESS, "agent_key_file": str(key)}
         accounts = [{"account_id": "main", **common}, {"account_id": "desk2", "vault": SUB, **common}]
         venue = HyperCoreVenue(
-            gateway_settings(simulator, folder, accounts=accounts), SystemClock(), stream_options=fast_streams()
+            gateway_settings(simulator, folder, accounts=accounts), SystemClock(), stream_config=fast_streams()
         )
         found = World(simulator, venue, Recorder())
         found.instruments = {row.symbol: row for row in await venue.fetch_instruments()}

@@ -95,7 +95,7 @@ async def whole(folder: Path, **settings: Any) -> AsyncIterator[Whole]:
         clock = SystemClock()
         # The simulated venue counts no weight here; our own count must not decide how much one test may ask.
         chosen = gateway_settings(simulator, folder, accounts=rows).model_copy(update={"ip_weight": 100_000})
-        venue = HyperCoreVenue(chosen, clock, stream_options=fast_streams())
+        venue = HyperCoreVenue(chosen, clock, stream_config=fast_streams())
         core = GatewayCore(
             venue=venue,
             environment=venue_pb2.ENVIRONMENT_SIMULATOR,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +16,7 @@ from hypercore.stream import StreamConfig
 from simulator.server import Simulator
 from simulator.settings import SimulatorSettings
 from simulator.testing import quiet, running_simulator
+from tests.integration.adapter_world import running_adapter, target_of, ticket_of
 from tests.integration.recording_sink import Recorder
 from venuemesh.clock import Clock, SystemClock
 from venuemesh.gateway.venue import (
@@ -26,7 +26,7 @@ from venuemesh.gateway.venue import (
 from venuemesh.transport.backoff import BackoffPolicy
 from venuemesh.transport.observer import Observer
 from venuemesh.transport.session import SocketConfig
-from venuemesh.v1 import instrument_pb2, order_pb2
+from venuemesh.v1 import instrument_pb2
 
 AGENT_KEY = "0x" + "11" * 32
 OTHER_KEY = "0x" + "22" * 32
@@ -47,47 +47,24 @@ class World:
     number: int = 0
 
     def ticket(
-        self,
-        *,
-        side: order_pb2.Side.ValueType = order_pb2.SIDE_BUY,
-        quantity: str = "0.1",
-        price: str = "3000",
-        time_in_force: order_pb2.TimeInForce.ValueType = order_pb2.TIME_IN_FORCE_GTC,
-        order_type: order_pb2.OrderType.ValueType = order_pb2.ORDER_TYPE_LIMIT,
-        post_only: bool = False,
-        reduce_only: bool = False,
-        number: int | None = None,
+        self, *, quantity: str = "0.1", price: str = "3000", number: int | None = None, **terms: Any
     ) -> OrderTicket:
-        """An order ready to send; the same `number` gives the same order id."""
+        """An order ready to send; see `ticket_of`."""
         if number is None:
             self.number += 1
-            number = self.number
-        order_id = f"{number:032x}"
-        now_ns = SystemClock().now_ns()
-        return OrderTicket(
-            account_id="main",
-            order_id=order_id,
-            venue_client_order_id=self.venue.venue_client_order_id(order_id),
-            instrument=self.instruments[SYMBOL],
-            side=side,
-            order_type=order_type,
-            quantity=Decimal(quantity),
+        return ticket_of(
+            self.venue,
+            self.instruments[SYMBOL],
+            number=self.number if number is None else number,
+            quantity=quantity,
             price=Decimal(price),
-            trigger_price=None,
-            time_in_force=time_in_force,
-            post_only=post_only,
-            reduce_only=reduce_only,
-            reservation=self.venue.reserve("main", not_after_ns=now_ns + 10_000_000_000),
+            now_ns=SystemClock().now_ns(),
+            **terms,
         )
 
     def target(self, ticket: OrderTicket, venue_order_id: str | None = None) -> OrderTarget:
         """The order of a ticket, to cancel or ask about."""
-        return OrderTarget(
-            account_id="main",
-            instrument=ticket.instrument,
-            venue_client_order_id=ticket.venue_client_order_id,
-            venue_order_id=venue_order_id,
-        )
+        return target_of(ticket, venue_order_id)
 
 
 def gateway_settings(simulator: Simulator, folder: Path, *, key: str = AGENT_KEY, **changes: Any) -> GatewaySettings:
@@ -108,10 +85,10 @@ def sim_settings(**changes: Any) -> SimulatorSettings:
     return quiet(**({"accounts": {ADDRESS: "100000"}, "agents": {AGENT: ADDRESS}} | changes))
 
 
-def fast_streams(post_timeout_s: float = 5.0) -> dict[str, Any]:
+def fast_streams(post_timeout_s: float = 5.0) -> StreamConfig:
     """Sockets that reconnect at once."""
     backoff = BackoffPolicy(initial_s=0.01, cap_s=0.05)
-    return {"config": StreamConfig(socket=SocketConfig(backoff=backoff), post_timeout_s=post_timeout_s)}
+    return StreamConfig(socket=SocketConfig(backoff=backoff), post_timeout_s=post_timeout_s)
 
 
 @asynccontextmanager
@@ -120,25 +97,18 @@ async def world(
     *,
     simulator_settings: SimulatorSettings | None = None,
     live: bool = True,
-    stream_options: dict[str, Any] | None = None,
+    stream_config: StreamConfig | None = None,
     observer: Observer | None = None,
     simulator_clock: Clock | None = None,
     **changes: Any,
 ) -> AsyncIterator[World]:
     """Run both while the block runs; by default the account is live when the block begins."""
-    options = fast_streams() if stream_options is None else stream_options
     async with running_simulator(simulator_settings or sim_settings(), clock=simulator_clock) as simulator:
         settings = gateway_settings(simulator, folder, **changes)
-        venue = HyperCoreVenue(settings, SystemClock(), observer=observer, stream_options=options)
+        venue = HyperCoreVenue(
+            settings, SystemClock(), observer=observer, stream_config=stream_config or fast_streams()
+        )
         found = World(simulator, venue, Recorder())
         found.instruments = {row.symbol: row for row in await venue.fetch_instruments()}
-        running = asyncio.create_task(venue.run(found.sink), name="venue")
-        try:
-            if live:
-                await found.sink.until(lambda: found.sink.live)
+        async with running_adapter(venue, found.sink, live=live):
             yield found
-        finally:
-            running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
-            await venue.aclose()  # `run` does it, unless it was cancelled before it began

@@ -46,23 +46,6 @@ def test_resting_orders_add_up_to_levels_best_first() -> None:
     assert (second.price, second.order_count) == (Decimal(11), 1)
 
 
-@pytest.mark.parametrize(
-    ("bids", "asks", "fault"),
-    [
-        ([level("9")], [level("10")], None),
-        ([], [], None),
-        ([level("10")], [level("10")], "crossed"),
-        ([level("8"), level("9")], [], "not best first"),
-        ([], [level("9"), level("9")], "not best first"),
-        ([level("9", "0")], [], "without price"),
-    ],
-)
-def test_unsound_book_is_named(bids: list[Level], asks: list[Level], fault: str | None) -> None:
-    """A book that cannot be true is never shown as one."""
-    found = normalizer.book_fault(bids, asks)
-    assert found is None if fault is None else fault in str(found)
-
-
 def test_book_carries_the_venues_time_in_nanoseconds() -> None:
     """The venue counts microseconds."""
     side = [BookLevel(price=Decimal(9), size=Decimal(1))]

@@ -13,6 +13,7 @@ from gateway_lighter.settings import AccountSettings
 from gateway_lighter.views import AccountView, Directory
 from tests.unit.gateway_lighter.adapter.shapes import ACCOUNT, DETAILS, MARKET, order, trade
 from venuemesh.errors import InstrumentNotFound, ProtocolViolation, Reason, VenueUnavailable
+from venuemesh.gateway.readable import readable
 from venuemesh.gateway.venue import VenueOrderState
 from venuemesh.v1 import instrument_pb2, order_pb2
 
@@ -105,7 +106,7 @@ def test_forced_fills_are_the_liquidated_sides(kind: str, is_maker_ask: bool, fo
 
 def test_trade_without_size_cannot_be_read() -> None:
     """Nothing is bought for nothing."""
-    with pytest.raises(ProtocolViolation), normalizer.readable("a fill"):
+    with pytest.raises(ProtocolViolation), readable("a fill"):
         normalizer.normalize_fills(trade(size=Decimal(0)), MARKET, account_index=ACCOUNT)
 
 

@@ -29,6 +29,8 @@ from gateway_lighter.session import BookEvent, LighterSession
 from tests.unit.gateway_lighter.adapter.shapes import DETAILS
 from tests.unit.gateway_lighter.support import encode, needs_recordings, recording, recording_names
 from venuemesh.errors import ProtocolViolation
+from venuemesh.gateway.books import book_fault
+from venuemesh.gateway.readable import readable
 from venuemesh.gateway.venue import VenueOrderState
 from venuemesh.v1 import market_data_pb2
 
@@ -105,7 +107,7 @@ def test_recorded_answer_is_translated(name: str) -> None:
                 assert market_normalizer.normalize_details(market, venue="lighter", received_ns=NOW_NS).last_price
         case market_wire.OrderBookOrders() as answer:
             bids, asks = (market_normalizer.collect_levels(side or ()) for side in (answer.bids, answer.asks))
-            assert market_normalizer.book_fault(bids, asks) is None
+            assert book_fault(bids, asks) == ""
         case market_wire.Candles(c=rows):
             for bar in rows or ():
                 minute = market_data_pb2.CANDLE_INTERVAL_1M
@@ -166,7 +168,7 @@ def frame_read(frame: DataFrame) -> None:
 def test_recorded_frames_are_translated(name: str) -> None:
     """Every frame of a channel the adapter listens to becomes values without an error."""
     for frame in frames_of(name):
-        with normalizer.readable(name):
+        with readable(name):
             frame_read(frame)
 
 
@@ -182,6 +184,6 @@ def test_recorded_book_stays_sound_through_its_updates() -> None:
                 book = market_normalizer.normalize_book(
                     event.bids, event.asks, market_of(36), venue_time_us=event.outcome.venue_time_us, received_ns=NOW_NS
                 )
-                assert market_normalizer.book_fault(book.bids, book.asks) is None
+                assert book_fault(book.bids, book.asks) == ""
                 books += 1
     assert books > 1

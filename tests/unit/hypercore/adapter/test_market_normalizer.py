@@ -6,7 +6,6 @@ from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +13,6 @@ from hypercore.adapter import market_normalizer
 from hypercore.precision import is_valid_price
 from tests.unit.hypercore.adapter.support import info, universe
 from venuemesh.gateway import rules
-from venuemesh.gateway.venue import Level
 from venuemesh.gateway.venue_offers import FeeRates
 from venuemesh.v1 import instrument_pb2, market_data_pb2
 
@@ -71,36 +69,6 @@ def test_spot_terms() -> None:
     assert not row.HasField("max_leverage")
     assert not row.HasField("funding_interval")
     assert list(row.margin_modes) == []
-
-
-PRICES = st.lists(st.integers(1, 1_000), min_size=1, max_size=6, unique=True)
-
-
-@settings(max_examples=60)
-@given(prices=PRICES, split=st.integers(0, 6))
-def test_a_sorted_uncrossed_book_is_sound(prices: list[int], split: int) -> None:
-    """Bids falling, asks rising, bids below asks: nothing to object to."""
-    ordered = sorted(prices)
-    bids = [Level(Decimal(price), Decimal(1)) for price in reversed(ordered[:split])]
-    asks = [Level(Decimal(price), Decimal(1)) for price in ordered[split:]]
-    assert market_normalizer.book_fault(bids, asks) is None
-
-
-@pytest.mark.parametrize(
-    ("bids", "asks", "fault"),
-    [
-        ([("10", "1")], [("10", "1")], "crossed"),
-        ([("11", "1")], [("10", "1")], "crossed"),
-        ([("9", "1"), ("10", "1")], [], "bids are not best first"),
-        ([], [("10", "1"), ("10", "1")], "asks are not best first"),
-        ([("9", "0")], [], "without price or quantity"),
-        ([], [("0", "1")], "without price or quantity"),
-    ],
-)
-def test_book_faults_are_named(bids: list[tuple[str, str]], asks: list[tuple[str, str]], fault: str) -> None:
-    """Each way a book can lie has its sentence."""
-    sides = [[Level(Decimal(price), Decimal(size)) for price, size in side] for side in (bids, asks)]
-    assert fault in (market_normalizer.book_fault(*sides) or "")
 
 
 def test_statistics_of_an_empty_book_leave_out_what_is_not_there() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -460,10 +459,3 @@ def test_funding_of_stream_and_query_is_one_entry() -> None:
     assert first is not None
     assert first == second
     assert (first.amount, first.symbol, first.asset) == ("-0.25", "ETH/USDC:USDC", "USDC")
-
-
-def test_readable_turns_impossible_numbers_into_violations() -> None:
-    """A number no wire of ours can carry is the venue's fault and does not end the process."""
-    huge = replace(normalizer.normalize_positions(perps(position()), UNIVERSE)[0], quantity=Decimal("1e60"))
-    with pytest.raises(ProtocolViolation), normalizer.readable("a position"):
-        normalizer.format_decimal(huge.quantity)

@@ -16,6 +16,7 @@ from hypercore.exchange_codec import parse_exchange_answer
 from hypercore.frames import ActionReply, DataFrame, parse_frame
 from tests.unit.hypercore.adapter.support import USER, body, info, needs_recordings, ticket, universe
 from venuemesh.errors import OutcomeUnknown, Reason
+from venuemesh.gateway.books import book_fault
 from venuemesh.gateway.rules import is_valid_price
 from venuemesh.gateway.venue import CancelAnswer, Placed, Refused, VenueOrderState
 from venuemesh.v1 import instrument_pb2, order_pb2
@@ -213,7 +214,7 @@ def test_market_recordings_read() -> None:
     book = recorded("l2Book", "info_l2Book_sdk.json")
     asset = universe().by_coin("BTC")
     snapshot = market_normalizer.normalize_book(book, asset, received_ns=NOW_NS)
-    assert market_normalizer.book_fault(snapshot.bids, snapshot.asks) is None
+    assert book_fault(snapshot.bids, snapshot.asks) == ""
     sol = universe().by_coin("SOL")
     trades = [
         market_normalizer.normalize_trade(row, sol, venue="hyperliquid", received_ns=NOW_NS)

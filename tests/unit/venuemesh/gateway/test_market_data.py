@@ -233,7 +233,7 @@ def test_bad_book_reaches_no_reader_and_says_stale() -> None:
     bench.market.on_book(bench.venue.set_book(BTC, BIDS, ASKS))
     bench.got(reader)
     bench.market.on_book(bench.venue.set_book(BTC, levels(("101", "1")), ASKS))
-    assert bench.got(reader) == [("stale", "crossed")]
+    assert bench.got(reader) == [("stale", "crossed: bid 101 at or above ask 100.5")]
 
 
 def test_trades_when_the_venue_repeats_them_are_told_once() -> None:

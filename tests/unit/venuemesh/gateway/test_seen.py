@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from venuemesh.gateway.seen import Seen
+from venuemesh.gateway.seen import RecentIds, Seen
 
 
 def test_completeness_waits_while_the_stream_may_have_missed_rows() -> None:
@@ -46,3 +46,9 @@ def test_rows_before_our_time_are_old() -> None:
     seen = Seen(capacity=2, from_ns=50)
     assert seen.is_old(49)
     assert not seen.is_old(50)
+
+
+def test_recent_ids_tell_new_from_repeated_within_their_capacity() -> None:
+    """What was forgotten counts as new again."""
+    recent = RecentIds[int](2)
+    assert [recent.add(found) for found in (1, 1, 2, 3, 2, 1)] == [True, False, True, True, False, True]

@@ -1,38 +1,13 @@
-"""The session that tells when a post was written, and the board of links."""
+"""The board of links."""
 
 from __future__ import annotations
 
-from hypercore.adapter.links import OnWritten, TellingSession
-from hypercore.session import PostKind
 from tests.fakes import ManualClock
 from venuemesh.errors import Sent
 from venuemesh.gateway.link_board import LinkBoard
 from venuemesh.transport.link import LinkState
 from venuemesh.transport.observer import NullObserver, RequestOutcome, RequestRecord, StateRecord
 from venuemesh.v1 import stream_pb2
-
-
-def test_owner_of_a_post_is_told_once_when_it_is_written() -> None:
-    """Not before the write, not again after it."""
-    told: list[str] = []
-    session = TellingSession(max_posts=10)
-    post_id, _ = session.open_post(PostKind.ACTION, b"{}", now_s=0.0, tag=OnWritten(lambda: told.append("x")))
-    assert told == []
-    assert session.post_written(post_id, 1)
-    assert told == ["x"]
-    session.post_written(post_id, 1)
-    assert told == ["x"]
-
-
-def test_owner_of_a_post_that_was_given_up_is_not_told() -> None:
-    """A caller that went away hears nothing, and nothing of it is kept."""
-    told: list[str] = []
-    session = TellingSession(max_posts=10)
-    post_id, _ = session.open_post(PostKind.ACTION, b"{}", now_s=0.0, tag=OnWritten(lambda: told.append("x")))
-    session.abandon_post(post_id, 1.0)
-    session.post_written(post_id, 1)
-    assert told == []
-    assert session._on_written == {}
 
 
 def test_board_shows_state_since_when_and_measurements() -> None:
