@@ -57,7 +57,7 @@ async def test_place_order_without_verdict_in_time_reports_outcome_unknown(tmp_p
     """Queued is not accepted: when nothing tells what became of it, nobody knows."""
     settings = sim_settings(lighter_delays=True)
     async with world(tmp_path, simulator_settings=settings, action_timeout_s=0.05, verdict_poll_s=0.02) as found:
-        found.front.house_order("BTC", Side.SELL, found.mark, "100")
+        found.front.house_order("BTC", Side.SELL, found.mark, "10")
         # A taker's order is held back for 200 ms. A machine that is away for longer finds the verdict there.
         for _ in range(20):
             ticket = found.ticket(order_type=order_pb2.ORDER_TYPE_MARKET, time_in_force=IOC, offset=100)
