@@ -13,12 +13,13 @@ from router.calls import Context, cancel, read, submit
 from router.facade import Facade, Listing, fill_in, paged, stream_at_venue
 from router.fanout import NOT_HERE, ask_all
 from router.locate import Locator, at, require_id
-from router.outcomes import element_error, unknown_cancel, unknown_replace, unknown_submit
+from router.outcomes import unknown_cancel, unknown_replace, unknown_submit
 from router.parent_orders import ParentOrders
 from router.risk_desk import RiskDesk, order_key
 from router.routing import OrderRouter
 from router.sending import ChildSender
 from router.venues import VenueLink
+from venuemesh.elements import element_error
 from venuemesh.errors import (
     GatewayUnavailable,
     InvalidRequest,

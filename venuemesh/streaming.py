@@ -485,6 +485,7 @@ class _Stream(Generic[T, R]):
 
 __all__ = [
     "Entry",
+    "Pause",
     "Respond",
     "StreamHub",
     "StreamPlan",

@@ -51,6 +51,7 @@ from venuemesh.gateway.reconciler import Reconciler, ReconcilerSettings
 from venuemesh.gateway.recovery import Recovery
 from venuemesh.gateway.resolver import Resolver, ResolverSettings
 from venuemesh.gateway.sections import Sections
+from venuemesh.gateway.session_cancels import SessionCancels
 from venuemesh.gateway.venue import (
     Reservation,
     Venue,
@@ -182,6 +183,9 @@ class GatewayCore:
         self.switches = DeadMansSwitches(
             self.desk, self.working, SwitchStore(bus, venue.name, clock), clock=clock, alerts=self.alerts
         )
+        self.sessions = SessionCancels(
+            self.desk, self.working, log=self.log, clock=clock, alerts=self.alerts, spawn=self.spawn
+        )
         self.audit = audit or AuditTrail(bus, venue=venue.name, writer_id=writer_id, clock=clock)
         self.audit.find_orders = partial(orders_about, self.accounts)
         self.audit.on_loss = partial(self.alerts.begin, AUDIT_LOST, venue.name, severity=CRITICAL)
@@ -311,6 +315,7 @@ class GatewayCore:
             tasks.create_task(self.link_watch.run(), name="links")
             tasks.create_task(self.resolver.run(), name="resolver")
             tasks.create_task(self.switches.run(), name="dead-mans-switches")
+            tasks.create_task(self.sessions.run(), name="order-sessions")
             tasks.create_task(self.risk.run(), name="risk-bucket")
             tasks.create_task(self.books.run(), name="books")
             tasks.create_task(self.market.run(), name="market")
@@ -353,6 +358,7 @@ class GatewayCore:
     def _on_order_change(self, inner: Callable[[OrderState], None], order: OrderState) -> None:
         inner(order)
         self.refresh.on_order_change(order)
+        self.sessions.on_change(order)
 
     @property
     def serving(self) -> bool:
