@@ -10,8 +10,9 @@ submits before it. What differs between gateway and router is the `SessionPort`.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -47,6 +48,22 @@ _LIMIT_S = {
 Context = Any  # grpc.aio.ServicerContext
 
 
+class Start(Protocol):
+    """Runs something beside the session, as its caller and without a deadline; it is cancelled at the session's end."""
+
+    def __call__(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Begin with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An open session as its service sees it. `lose` ends it: what it lives on is gone."""
+
+    session_id: str
+    lose: Callable[[], None]
+    start: Start
+
+
 class SessionPort(Protocol):
     """What a service does for one session.
 
@@ -59,8 +76,8 @@ class SessionPort(Protocol):
     plan: StreamPlan[Any]
     settled: asyncio.Event
 
-    def attached(self, session_id: str, lose: Callable[[], None]) -> None:
-        """The session is open. `lose` ends it: what it lives on is gone."""
+    def attached(self, opened: Opened) -> None:
+        """The session is open."""
 
     def over(self) -> None:
         """It is gone: no order may join it, and those it has are cancelled where it was asked for. Never waits."""
@@ -138,6 +155,7 @@ class _SessionStream:
         self._idle.set()
         self._over = asyncio.Event()
         self._farewell_until_s = 0.0
+        self._context = contextvars.Context()
         self._control = responder(wire.OpenOrderSessionResponse, lambda event: {"event": event})
 
     @property
@@ -170,7 +188,10 @@ class _SessionStream:
 
     def _attached(self, subscription: Subscription[Any]) -> None:
         self._subscription = subscription
-        self._port.attached(subscription.stream_id, lambda: self.end(Gone.SOURCE_LOST))
+        self._context = contextvars.copy_context()
+        self._port.attached(
+            Opened(subscription.stream_id, lose=lambda: self.end(Gone.SOURCE_LOST), start=self._start_as_caller)
+        )
         terms = self.session.terms
         log.info(
             "order_session_opened",
@@ -184,8 +205,13 @@ class _SessionStream:
         self._start(self._read(), "session/read")
         self._start(self._watch(subscription), "session/lease")
 
-    def _start(self, work: Any, name: str) -> asyncio.Task[None]:
-        task: asyncio.Task[None] = self._tasks.create_task(work, name=name)
+    def _start_as_caller(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        return self._start(work, name, self._context.copy())
+
+    def _start(
+        self, work: Coroutine[Any, Any, None], name: str, context: contextvars.Context | None = None
+    ) -> asyncio.Task[None]:
+        task = self._tasks.create_task(work, name=name, context=context)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task

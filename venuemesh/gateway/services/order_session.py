@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +11,7 @@ from venuemesh.gateway.services.parts import Context, GatewayParts
 from venuemesh.gateway.session_book import OpenSession
 from venuemesh.gateway.session_cancels import SessionCancels
 from venuemesh.order_session import SessionTerms
-from venuemesh.session_stream import METHOD
+from venuemesh.session_stream import METHOD, Opened
 from venuemesh.stream_options import StreamTerms
 from venuemesh.streaming import StreamPlan, Topic
 from venuemesh.v1 import event_pb2
@@ -29,11 +28,11 @@ class GatewaySession:
         self._terms = terms
         self._session_id = ""
 
-    def attached(self, session_id: str, lose: Callable[[], None]) -> None:
+    def attached(self, opened: Opened) -> None:
         """Orders may join it from here on."""
-        self._session_id = session_id
+        self._session_id = opened.session_id
         session = OpenSession(self._terms.account_id, cancel_on_disconnect=self._terms.cancel_on_disconnect)
-        self._sessions.open(session_id, session)
+        self._sessions.open(opened.session_id, session)
 
     def over(self) -> None:
         """It is gone."""
