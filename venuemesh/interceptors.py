@@ -13,7 +13,7 @@ import logging
 import random
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from contextvars import ContextVar
 from functools import partial
 from typing import Any
@@ -268,7 +268,8 @@ class _Served:
         call = self._begin(context)
         try:
             self._admit_stream(call, context)
-            response = await self._inner(self._requests(call, requests), context)
+            async with aclosing(self._requests(call, requests)) as admitted:
+                response = await self._inner(admitted, context)
             code = context.code() or grpc.StatusCode.OK
             encoded: bytes = self._serialize(response) if code is grpc.StatusCode.OK else b""
         except BaseException as error:
@@ -285,7 +286,14 @@ class _Served:
         await self._stream(raw, lambda call, sent: permit(self.door, call.grant, self._parse(sent)), context)
 
     async def _stream_stream(self, requests: Any, context: Context) -> None:
-        await self._stream(requests, self._requests, context)
+        async with AsyncExitStack() as stack:
+
+            def take(call: _Call, sent: Any) -> StreamRequests:
+                admitted = self._requests(call, sent)
+                stack.push_async_callback(admitted.aclose)
+                return admitted
+
+            await self._stream(requests, take, context)
 
     async def _stream(self, request: Any, take: Callable[[_Call, Any], Any], context: Context) -> None:
         call = self._begin(context)

@@ -7,7 +7,7 @@ its rate, its scope, its accounts and venues.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -98,6 +98,11 @@ class StreamRequests:
 
     def __aiter__(self) -> Self:
         return self
+
+    async def aclose(self) -> None:
+        """Let go of the source; nobody may be waiting for a message."""
+        if isinstance(self._source, AsyncGenerator):
+            await self._source.aclose()
 
     async def __anext__(self) -> Any:
         """The next message.
