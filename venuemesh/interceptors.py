@@ -27,6 +27,7 @@ from opentelemetry.trace import StatusCode as SpanStatus
 
 from venuemesh.call_policy import CallPolicy
 from venuemesh.clock import Clock
+from venuemesh.counted_writes import CountedWrites
 from venuemesh.deadlines import REQUEST_ID, Deadline, set_deadline, set_request_id
 from venuemesh.draining import Drain, OpenStreams
 from venuemesh.errors import (
@@ -305,10 +306,9 @@ class _Served:
                     async with aclosing(self._inner(parsed, context)) as messages:
                         async for message in messages:
                             await context.write(self._serialize(message))
-                            call.messages += 1
-                            self._messages.inc()
+                            self._count(call)
                 else:
-                    await self._inner(parsed, context)
+                    await self._inner(parsed, CountedWrites(context, partial(self._count, call)))
         except BaseException as error:
             await self._fail(call, context, error)
             raise
@@ -319,6 +319,10 @@ class _Served:
             self._leave(call)
 
     # --- the steps ---
+
+    def _count(self, call: _Call) -> None:
+        call.messages += 1
+        self._messages.inc()
 
     def _begin(self, context: Context) -> _Call:
         call = _Call(self, context)
