@@ -183,7 +183,6 @@ class _Leg:
         self.cause = ""
         self._terms = terms
         self._on_event = on_event
-        self._ended = asyncio.Event()
 
     @property
     def was_open(self) -> bool:
@@ -195,9 +194,10 @@ class _Leg:
         error: MeshError = GatewayUnavailable(f"the gateway of {self.link.name} ended the order session at its logon")
         async with asyncio.TaskGroup() as tasks:
             call: Any = None
+            beating: asyncio.Task[None] | None = None
             try:
                 call = self.link.orders.OpenOrderSession()
-                tasks.create_task(self._beat(call), name=f"session/beat/{self.link.name}")
+                beating = tasks.create_task(self._beat(call), name=f"session/beat/{self.link.name}")
                 await call.write(wire.OpenOrderSessionRequest(logon=self._logon()))
                 await self._read(call)
             except grpc.aio.AioRpcError as refused:
@@ -208,7 +208,8 @@ class _Leg:
             except (TimeoutError, asyncio.InvalidStateError) as lost:
                 self.cause = self.cause or f"not heard any more: {type(lost).__name__}"
             finally:
-                self._ended.set()
+                if beating is not None:
+                    beating.cancel()
                 if call is not None:
                     call.cancel()
                 if not self.session_id.done():
@@ -246,7 +247,7 @@ class _Leg:
         """Signs of life until it shall end; then no more is written, which ends it at the gateway."""
         beat = wire.OpenOrderSessionRequest(heartbeat=wire.SessionHeartbeat())
         try:
-            while not self._ended.is_set():
+            while True:
                 await wait_at_most(self.leaving, self._terms.heartbeat_s)
                 if self.leaving.is_set():
                     await call.done_writing()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -106,3 +107,14 @@ async def test_caller_that_goes_away_has_its_orders_cancelled_by_way_of_the_rout
             break
     assert (await read_until(ended, "closing")).closing.reason == stream_pb2.CLOSING_REASON_LOGGED_OUT
     await is_gone_at_the_venue(mesh, "ended")
+
+
+async def test_gateway_that_drains_cancels_the_orders_before_it_says_goodbye(mesh: Mesh) -> None:
+    """Nobody would watch over them afterwards, and the caller is told where to go on."""
+    direct = await open_session(mesh, "gateway_hyperliquid")
+    await rest_in(direct, "drained")
+    mesh.kill("gateway_hyperliquid", signal.SIGTERM)
+    closing = (await read_until(direct, "closing")).closing
+    assert closing.reason == stream_pb2.CLOSING_REASON_DRAINING and closing.resume_after.sequence
+    (row,) = of_key(await mesh.venue_orders(), "drained")
+    assert row["status"] == "canceled"

@@ -222,7 +222,12 @@ class GatewayCore:
         if self._tasks is None:
             work.close()
             raise RuntimeError("the gateway is not running")
-        task = self._tasks.create_task(work, name=name, context=deadlines.background_context())
+        try:
+            task = self._tasks.create_task(work, name=name, context=deadlines.background_context())
+        except RuntimeError:
+            # The gateway is ending: whatever this was is taken up at its next start.
+            work.close()
+            raise
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         return task

@@ -1153,9 +1153,9 @@ class SessionLogon(_message.Message):
     account_id: _builtins.str
     """Account the session trades. Requests for another are refused; a reference that names none means this one."""
     cancel_on_disconnect: _builtins.bool
-    """Cancel the session's orders when it is gone, for whatever cause: its lease ran out, the caller stopped writing, the
-    call broke, the service drains, was killed or was too slow a reader's. Orders in doubt are settled and cancelled
-    where they turn out to live.
+    """Cancel the session's orders, stops too, when it is gone for whatever cause: its lease ran out, the caller stopped
+    writing or read too slowly, the call broke, the service drains or was killed. Orders in doubt are settled, and
+    cancelled where they turn out to live.
     """
     venue: _builtins.str
     """Venue name; may be empty. Orders of the session then go there."""

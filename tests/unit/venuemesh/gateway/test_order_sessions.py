@@ -491,6 +491,20 @@ async def test_gate_that_refuses_submits_of_a_session_passes_its_cancels() -> No
         assert (await one.next("canceled", number=4)).canceled.outcome == wire.CANCEL_OUTCOME_CANCELED
 
 
+async def test_sessions_leave_nothing_behind() -> None:
+    """However many there were."""
+    async with gateway() as world:
+        for number in range(30):
+            async with chat(world) as one:
+                one.submit(f"k{number}")
+                await one.next("submitted")
+        await canceled(world, *(f"k{number}" for number in range(30)))
+        sessions = world.core.sessions
+        await until(lambda: not world.core._under_way)
+        kept = (sessions._left, sessions._of_session, sessions._cleared, sessions._to_settle, world.core.desk.sessions)
+        assert not any(len(one) for one in kept) and len(world.hub) == 0
+
+
 # --- after a crash ---
 
 
