@@ -25,6 +25,7 @@ from google.protobuf.message import DecodeError
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanKind
 from opentelemetry.trace import StatusCode as SpanStatus
 
+from venuemesh.call_metrics import CallMetrics
 from venuemesh.call_policy import CallPolicy
 from venuemesh.clock import Clock
 from venuemesh.counted_writes import CountedWrites
@@ -136,19 +137,6 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
         # The wrapper runs in this same task; asking its context would build all the metadata once more.
         _metadata.set(handler_call_details.invocation_metadata)
         return served.handler
-
-
-class CallMetrics:
-    """The metrics of served calls; labels are methods that exist, status codes and reasons."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self.calls = metrics.counter(
-            "grpc_calls", "Calls that ended, by method, status code and reason.", ("method", "code", "reason")
-        )
-        self.seconds = metrics.histogram("grpc_call_seconds", "Time to serve a unary call.", ("method",))
-        self.in_flight = metrics.gauge("grpc_calls_in_flight", "Unary calls being served.", ("method",))
-        self.streams = metrics.gauge("grpc_open_streams", "Streams being served.", ("method",))
-        self.messages = metrics.counter("grpc_stream_messages", "Messages sent on streams.", ("method",))
 
 
 class _Call:

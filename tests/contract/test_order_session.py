@@ -214,6 +214,31 @@ async def test_request_that_cannot_be_attempted_is_answered_and_the_session_goes
         assert submitted.outcome == wire.SUBMIT_OUTCOME_ACKNOWLEDGED
 
 
+async def test_message_that_cannot_be_read_is_answered_and_the_session_goes_on(client: Client) -> None:
+    """Bytes that are no message of the contract, and a message beyond the bound."""
+    raw = client.channel.stream_stream("/venuemesh.v1.OrderService/OpenOrderSession")()
+    logon = wire.SessionLogon(account_id=client.account_id, lease=LONG)
+    large = wire.OrderReference(account_id=client.account_id, client_order_id="x" * 5_000_000)
+    messages = [
+        wire.OpenOrderSessionRequest(logon=logon).SerializeToString(),
+        b"\xff\xff",
+        wire.OpenOrderSessionRequest(cancel=wire.CancelOrderRequest(reference=large)).SerializeToString(),
+    ]
+    try:
+        for number, message in enumerate(messages, start=1):
+            await raw.write(message)
+            async with asyncio.timeout(2 * CALL_S):
+                while True:
+                    answer = Message.FromString(await raw.read())
+                    if answer.request_number == number:
+                        break
+            if number > 1:
+                assert answer.WhichOneof("body") == "error"
+        assert reason_of(answer.error.error) == "MESSAGE_TOO_LARGE"
+    finally:
+        raw.cancel()
+
+
 async def test_submit_that_names_a_session_joins_it_while_it_is_open(client: Client) -> None:
     """Refused with SESSION_GONE otherwise, and the key is free."""
     async with logged_on(client) as session:
