@@ -93,6 +93,17 @@ async def test_router_killed_during_a_session_has_its_gateways_cancel_the_orders
         await read_until(routed, "closing")
 
 
+async def test_router_that_hangs_loses_its_leases_at_the_gateways(mesh: Mesh) -> None:
+    """Its connections stay up and nothing is heard of it."""
+    routed = await open_session(mesh, "router", lease=Duration(seconds=3))
+    await rest_in(routed, "routed")
+    mesh.kill("router", signal.SIGSTOP)
+    try:
+        await is_gone_at_the_venue(mesh, "routed")
+    finally:
+        mesh.kill("router", signal.SIGCONT)
+
+
 async def test_caller_that_goes_away_has_its_orders_cancelled_by_way_of_the_router(mesh: Mesh) -> None:
     """A call that breaks, and one that is ended properly and hears the result."""
     broken, ended = await open_session(mesh, "router"), await open_session(mesh, "router")
