@@ -95,7 +95,7 @@ async def test_router_killed_during_a_session_has_its_gateways_cancel_the_orders
 
 async def test_router_that_hangs_loses_its_leases_at_the_gateways(mesh: Mesh) -> None:
     """Its connections stay up and nothing is heard of it."""
-    routed = await open_session(mesh, "router", lease=Duration(seconds=3))
+    routed = await open_session(mesh, "router", lease=Duration(seconds=6))
     await rest_in(routed, "routed")
     mesh.kill("router", signal.SIGSTOP)
     try:

@@ -162,7 +162,7 @@ async def test_silent_caller_ends_those_at_the_gateways(broker: Broker) -> None:
     """Its lease is watched here; the gateways hear the router meanwhile."""
     gateway = Gateway("one")
     async with gateways(gateway), running(broker.url, gateway) as (_, channel):
-        async with logged_on(channel, lease=Duration(seconds=1)) as session:
+        async with logged_on(channel, lease=Duration(seconds=4)) as session:
             await session.submit("k1", venue="one")
             assert (await session.next("closing")).closing.reason == stream_pb2.CLOSING_REASON_LEASE_EXPIRED
         await happens(only(gateway).over)

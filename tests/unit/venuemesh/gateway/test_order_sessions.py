@@ -19,12 +19,13 @@ from tests.unit.venuemesh.gateway.gateway_world import (
     until,
 )
 from tests.unit.venuemesh.gateway.session_chat import Chat, TickingClock, chat
+from venuemesh import session_stream
 from venuemesh.errors import AccountNotFound, InvalidRequest, MeshError, PermissionDenied, Reason, SessionGone
 from venuemesh.gateway.facts import ProvedAbsent
 from venuemesh.gateway.orders import OrderState, reason_number
 from venuemesh.gateway.session_book import OpenSession
 from venuemesh.gateway.venue import Refused
-from venuemesh.order_session import MAX_UNDER_WAY
+from venuemesh.order_session import MAX_UNDER_WAY, Kind
 from venuemesh.v1 import operations_pb2, order_pb2, stream_pb2
 from venuemesh.v1 import order_service_pb2 as wire
 
@@ -234,8 +235,12 @@ async def test_message_that_is_not_admitted_is_answered_and_the_session_goes_on(
         await one.ended()
 
 
-async def test_requests_beyond_the_bound_are_not_read_and_cancels_have_room_of_their_own() -> None:
+async def test_requests_beyond_the_bound_are_not_read_and_cancels_have_room_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Back-pressure: what is not read waits at the caller, and nothing is refused."""
+    # However slow the machine is, no submit may be answered for lack of time.
+    monkeypatch.setitem(session_stream._LIMIT_S, Kind.SUBMIT, 1_000.0)
     async with gateway() as world:
         go_on = asyncio.Event()
         world.venue.script("place_order", *[Held(go_on) for _ in range(MAX_UNDER_WAY + 2)])
