@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from router.plans import instant, reason_number
-from venuemesh.errors import MeshError
+from router.plans import instant
 from venuemesh.gateway.order_wire import order_id_of
 from venuemesh.v1 import order_pb2, order_service_pb2
 
@@ -56,11 +55,3 @@ def _named(reference: order_service_pb2.OrderReference, now_ns: int) -> order_pb
         case "venue_order_id":
             order.venue_order_ids.append(reference.venue_order_id)
     return order
-
-
-def element_error(error: MeshError) -> order_service_pb2.ElementError:
-    """An error in place of one element's result."""
-    return order_service_pb2.ElementError(
-        error=order_pb2.Reject(reason=reason_number(error.reason), message=error.message),
-        code=error.code.value[0],
-    )

@@ -181,6 +181,7 @@ def parent_order(route: routing_pb2.Route) -> order_pb2.Order:
         order_version=sum(child.order_version for child in route.children),
         created_time=route.created_time,
         updated_time=route.updated_time,
+        cancel_on_disconnect=_ends_with_its_sessions(route.children),
     )
     order.terms.quantity = format_decimal(total(Decimal(child.terms.quantity) for child in route.children))
     prices = {child.terms.price for child in route.children if child.terms.HasField("price")}
@@ -193,6 +194,13 @@ def parent_order(route: routing_pb2.Route) -> order_pb2.Order:
         order.reject.CopyFrom(refused.reject)
         order.reject.message = f"{refused.terms.venue}: {refused.reject.message}"
     return order
+
+
+def _ends_with_its_sessions(children: Sequence[order_pb2.Order]) -> bool:
+    """Whether nothing of the order is left once the sessions that sent its children are gone."""
+    return any(child.cancel_on_disconnect for child in children) and all(
+        child.cancel_on_disconnect or child.terminal for child in children
+    )
 
 
 def fees_of(route: routing_pb2.Route) -> Mapping[str, Decimal]:

@@ -18,6 +18,7 @@ from router.admission import Admission
 from router.calls import Context, submit
 from router.journal import RouteJournal
 from router.measures import LOST, REFUSED, Measures
+from router.order_sessions import RouterSessions
 from router.outcomes import unknown_submit
 from router.parents import MAX_REVISIONS, child_key, child_order, is_split, refused_order
 from router.plans import instant, reason_number
@@ -84,8 +85,10 @@ class ChildSender:
         admission: Admission,
         clock: Clock,
         measures: Measures,
+        sessions: RouterSessions,
     ) -> None:
         self._venues = venues
+        self._sessions = sessions
         self._journal = journal
         self._admission = admission
         self._clock = clock
@@ -104,8 +107,9 @@ class ChildSender:
             started_s = self._clock.monotonic_s()
             try:
                 known = any(await self.known(link, [request.order]) or ())
+                bound = await self._sessions.bind(link, request)
                 answer: order_service_pb2.SubmitOrderResponse = await submit(
-                    link, link.orders.SubmitOrder, request, context, known=known
+                    link, link.orders.SubmitOrder, bound, context, known=known
                 )
             except OutcomeUnknown as error:
                 self._measures.failed(link.name, LOST)

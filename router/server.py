@@ -18,6 +18,7 @@ from router.instructions import first_policy
 from router.journal import RouteJournal
 from router.locate import Locator
 from router.measures import Measures
+from router.order_sessions import RouterSessions
 from router.parent_orders import ParentOrders
 from router.planning import Planner
 from router.policy import PolicyStore
@@ -136,6 +137,7 @@ class Routing:
     parents: ParentOrders
     policy: PolicyStore
     log: RouteLog
+    sessions: RouterSessions
 
 
 def _routing(
@@ -163,10 +165,11 @@ def _routing(
         eligibility=breakers.refusal,
     )
     log = RouteLog(bus, journal, clock, max_open=settings.routing.max_open_routes)
-    sender = ChildSender(venues, journal, risk, clock, measures)
+    sessions = RouterSessions(venues, clock)
+    sender = ChildSender(venues, journal, risk, clock, measures, sessions)
     orders = OrderRouter(venues, planner, journal, sender, risk, clock, measures, log.announce)
     parents = ParentOrders(venues, journal, clock, risk)
-    return Routing(orders=orders, sender=sender, parents=parents, policy=policy, log=log)
+    return Routing(orders=orders, sender=sender, parents=parents, policy=policy, log=log, sessions=sessions)
 
 
 @asynccontextmanager
@@ -226,7 +229,9 @@ def _add_services(
     locator = Locator(facade.venues, journal)
     lists = RouteLists(bus, parts.log, facade.pager, facade.clock)
     routing = RoutingServicer(facade, parts.orders, journal, parts.parents, parts.policy, parts.log, lists, hub)
-    orders = OrderServicer(facade, parts.orders, parts.sender, locator, parts.parents, risk.desk)
+    orders = OrderServicer(
+        facade, parts.orders, parts.sender, locator, parts.parents, risk.desk, sessions=parts.sessions, hub=hub
+    )
     for module, stubs, name, servicer in (
         (venue_service_pb2, venue_service_pb2_grpc, "VenueService", VenueServicer(facade, server.drain)),
         (instrument_service_pb2, instrument_service_pb2_grpc, "InstrumentService", InstrumentServicer(facade)),

@@ -13,12 +13,14 @@ from router.calls import Context, cancel, read, submit
 from router.facade import Facade, Listing, fill_in, paged, stream_at_venue
 from router.fanout import NOT_HERE, ask_all
 from router.locate import Locator, at, require_id
-from router.outcomes import element_error, unknown_cancel, unknown_replace, unknown_submit
+from router.order_sessions import RouterSessions
+from router.outcomes import unknown_cancel, unknown_replace, unknown_submit
 from router.parent_orders import ParentOrders
 from router.risk_desk import RiskDesk, order_key
 from router.routing import OrderRouter
 from router.sending import ChildSender
 from router.venues import VenueLink
+from venuemesh.elements import element_error
 from venuemesh.errors import (
     GatewayUnavailable,
     InvalidRequest,
@@ -28,6 +30,8 @@ from venuemesh.errors import (
     OutcomeUnknown,
     Reason,
 )
+from venuemesh.session_stream import serve_session
+from venuemesh.streaming import StreamHub
 from venuemesh.v1 import error_pb2, order_pb2, routing_pb2
 from venuemesh.v1 import order_service_pb2 as pb
 
@@ -52,8 +56,13 @@ class OrderServicer:
         locator: Locator,
         parents: ParentOrders,
         risk: RiskDesk,
+        *,
+        sessions: RouterSessions,
+        hub: StreamHub,
     ) -> None:
         self.facade = facade
+        self._sessions = sessions
+        self._hub = hub
         self._sender = sender
         self._risk = risk
         self._router = router
@@ -67,6 +76,10 @@ class OrderServicer:
             link = self.facade.link(request.order.venue, field="order.venue")
             return await self._router.submit_named(link, request, context)
         return (await self._router.submit(request.order, BY_DEFAULT, request, context)).answer
+
+    async def OpenOrderSession(self, requests: Any, context: Context) -> None:  # noqa: N802
+        """Orders that live only as long as their caller keeps its lease; each is held by a session at its gateway."""
+        await serve_session(requests, context, orders=self, open_port=self._sessions.open, hub=self._hub)
 
     async def SubmitOrderList(self, request: pb.SubmitOrderListRequest, context: Context) -> Any:  # noqa: N802
         """Orders that belong together are of one venue, which each of them names."""

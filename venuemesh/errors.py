@@ -78,6 +78,7 @@ class Reason(StrEnum):
     VENUE_POST_ONLY_WINDOW = "VENUE_POST_ONLY_WINDOW"
     ORDER_NOT_WORKING = "ORDER_NOT_WORKING"
     NO_ELIGIBLE_VENUE = "NO_ELIGIBLE_VENUE"
+    SESSION_GONE = "SESSION_GONE"
     INSTRUMENT_NOT_TRADING = "INSTRUMENT_NOT_TRADING"
     # limits
     RATE_LIMIT_LOCAL = "RATE_LIMIT_LOCAL"
@@ -237,6 +238,12 @@ class Reconciling(PreconditionFailed):
 
     default_reason = Reason.STREAM_RECONCILING
     error_class = ErrorClass.RETRYABLE
+
+
+class SessionGone(PreconditionFailed):
+    """The order session that the order shall belong to is not open."""
+
+    default_reason = Reason.SESSION_GONE
 
 
 class VersionConflict(MeshError):

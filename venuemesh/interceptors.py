@@ -13,9 +13,8 @@ import logging
 import random
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -26,7 +25,10 @@ from google.protobuf.message import DecodeError
 from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanKind
 from opentelemetry.trace import StatusCode as SpanStatus
 
+from venuemesh.call_metrics import CallMetrics
+from venuemesh.call_policy import CallPolicy
 from venuemesh.clock import Clock
+from venuemesh.counted_writes import CountedWrites
 from venuemesh.deadlines import REQUEST_ID, Deadline, set_deadline, set_request_id
 from venuemesh.draining import Drain, OpenStreams
 from venuemesh.errors import (
@@ -38,13 +40,13 @@ from venuemesh.errors import (
     RateLimited,
     Reason,
 )
-from venuemesh.limits import CallerLimits, CallLimits
+from venuemesh.limits import CallerLimits
 from venuemesh.metrics import Metrics
-from venuemesh.security.authority import Authority
-from venuemesh.security.door import Door, permit, permit_each, while_granted
+from venuemesh.security.door import Door, permit, while_granted
 from venuemesh.security.grants import READ, Grant
 from venuemesh.security.requests import rules_of
 from venuemesh.status import to_grpc_status
+from venuemesh.stream_requests import Element, StreamRequests, elements_of
 from venuemesh.telemetry import TRACEPARENT, TRACESTATE, Tracing, make_current, parse_traceparent
 
 log = logging.getLogger(__name__)
@@ -62,35 +64,6 @@ Context = Any
 Trailers = Callable[[], Sequence[tuple[str, str]]]
 
 _metadata: ContextVar[tuple[tuple[str, Any], ...]] = ContextVar("venuemesh_call_metadata", default=())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallPolicy:
-    """What the interceptor holds calls to.
-
-    Args:
-        limits: call rate and streams.
-        max_message_bytes: of one request message.
-        default_deadline_s: bound of a unary call without a deadline.
-        deadlines_s: the same for single methods, by full name (`/package.Service/Method`).
-        reads: full names of methods without side effects; running out of time on any other is OUTCOME_UNKNOWN.
-        safety: full names of methods that make things safer; ordinary calls do not use up their rate.
-        authority: who callers are; every call but health checks is held to its grant. None admits all.
-        scopes: what a method needs, by full name; a method without one is refused where there is an authority.
-        request_types: descriptors of requests by full name, for callers limited to accounts or venues.
-        own_venue: the venue that an empty venue field means here; "" where it means all.
-    """
-
-    limits: CallLimits = field(default_factory=CallLimits)
-    max_message_bytes: int = 4 * 1024**2
-    default_deadline_s: float = 10.0
-    deadlines_s: Mapping[str, float] = field(default_factory=dict)
-    reads: frozenset[str] = frozenset()
-    safety: frozenset[str] = frozenset()
-    authority: Authority | None = None
-    scopes: Mapping[str, int] = field(default_factory=dict)
-    request_types: Mapping[str, Descriptor] = field(default_factory=dict)
-    own_venue: str = ""
 
 
 class MeshInterceptor(grpc.aio.ServerInterceptor):
@@ -124,16 +97,31 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
         self.metrics = CallMetrics(metrics)
         self._served: dict[str, _Served] = {}
 
-    def door(self, method: str, *, reflection: bool) -> Door | None:
-        """What callers of a method must pass; None where everybody is admitted."""
+    def door(self, method: str, *, reflection: bool = False, request: Descriptor | None = None) -> Door | None:
+        """What callers of a method must pass; None where everybody is admitted.
+
+        Args:
+            request: type of the request; the method's own when None.
+        """
         policy = self.policy
         if policy.authority is None:
             return None
         # Reflection tells the contract to whoever may read.
         scope = READ if reflection else policy.scopes.get(method, 0)
-        request = policy.request_types.get(method)
+        request = request or policy.request_types.get(method)
         rules = None if request is None else rules_of(method, request)
         return Door(method, scope, rules, policy.own_venue, policy.authority, self.callers, self.clock)
+
+    def elements(self, method: str) -> Mapping[str, Element]:
+        """The kinds of message of a method that takes a stream of them; see `elements_of`."""
+        types = self.policy.request_types
+        return elements_of(
+            method,
+            types.get(method),
+            types,
+            safety=self.policy.safety,
+            door_of=lambda name, request: self.door(name, request=request),
+        )
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Handler]], handler_call_details: Any
@@ -149,19 +137,6 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
         # The wrapper runs in this same task; asking its context would build all the metadata once more.
         _metadata.set(handler_call_details.invocation_metadata)
         return served.handler
-
-
-class CallMetrics:
-    """The metrics of served calls; labels are methods that exist, status codes and reasons."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self.calls = metrics.counter(
-            "grpc_calls", "Calls that ended, by method, status code and reason.", ("method", "code", "reason")
-        )
-        self.seconds = metrics.histogram("grpc_call_seconds", "Time to serve a unary call.", ("method",))
-        self.in_flight = metrics.gauge("grpc_calls_in_flight", "Unary calls being served.", ("method",))
-        self.streams = metrics.gauge("grpc_open_streams", "Streams being served.", ("method",))
-        self.messages = metrics.counter("grpc_stream_messages", "Messages sent on streams.", ("method",))
 
 
 class _Call:
@@ -226,6 +201,7 @@ class _Served:
         self.streaming: bool = handler.response_streaming or handler.request_streaming
         self.built_in = method.startswith(BUILT_IN)
         self.door = None if method.startswith(HEALTH) else mesh.door(method, reflection=self.built_in)
+        self.elements = mesh.elements(method) if handler.request_streaming else {}
         self.is_read = method in policy.reads or self.built_in
         self.safety = method in policy.safety
         self.default_deadline_s = policy.deadlines_s.get(method, policy.default_deadline_s)
@@ -247,16 +223,14 @@ class _Served:
             case False, False:
                 return grpc.unary_unary_rpc_method_handler(self._unary)
             case True, False:
-                return grpc.stream_unary_rpc_method_handler(self._stream_unary, request_deserializer=self._parse)
+                return grpc.stream_unary_rpc_method_handler(self._stream_unary)
             case False, True:
                 return grpc.unary_stream_rpc_method_handler(
                     self._unary_stream, response_serializer=None if self.yields else writer
                 )
             case _:
                 return grpc.stream_stream_rpc_method_handler(
-                    self._stream_stream,
-                    request_deserializer=self._parse,
-                    response_serializer=None if self.yields else writer,
+                    self._stream_stream, response_serializer=None if self.yields else writer
                 )
 
     # --- the four kinds ---
@@ -283,7 +257,8 @@ class _Served:
         call = self._begin(context)
         try:
             self._admit_stream(call, context)
-            response = await self._inner(permit_each(self.door, call.grant, requests), context)
+            async with aclosing(self._requests(call, requests)) as admitted:
+                response = await self._inner(admitted, context)
             code = context.code() or grpc.StatusCode.OK
             encoded: bytes = self._serialize(response) if code is grpc.StatusCode.OK else b""
         except BaseException as error:
@@ -300,7 +275,14 @@ class _Served:
         await self._stream(raw, lambda call, sent: permit(self.door, call.grant, self._parse(sent)), context)
 
     async def _stream_stream(self, requests: Any, context: Context) -> None:
-        await self._stream(requests, lambda call, sent: permit_each(self.door, call.grant, sent), context)
+        async with AsyncExitStack() as stack:
+
+            def take(call: _Call, sent: Any) -> StreamRequests:
+                admitted = self._requests(call, sent)
+                stack.push_async_callback(admitted.aclose)
+                return admitted
+
+            await self._stream(requests, take, context)
 
     async def _stream(self, request: Any, take: Callable[[_Call, Any], Any], context: Context) -> None:
         call = self._begin(context)
@@ -312,10 +294,9 @@ class _Served:
                     async with aclosing(self._inner(parsed, context)) as messages:
                         async for message in messages:
                             await context.write(self._serialize(message))
-                            call.messages += 1
-                            self._messages.inc()
+                            self._count(call)
                 else:
-                    await self._inner(parsed, context)
+                    await self._inner(parsed, CountedWrites(context, partial(self._count, call)))
         except BaseException as error:
             await self._fail(call, context, error)
             raise
@@ -326,6 +307,10 @@ class _Served:
             self._leave(call)
 
     # --- the steps ---
+
+    def _count(self, call: _Call) -> None:
+        call.messages += 1
+        self._messages.inc()
 
     def _begin(self, context: Context) -> _Call:
         call = _Call(self, context)
@@ -338,6 +323,18 @@ class _Served:
             call.grant = self.door.admit(call.host, call.started_s, call.authorization, context)
             call.span.set_attribute("enduser.id", call.grant.subject)
         self.mesh.callers.admit_call(call.host, call.started_s, safety=self.safety)
+
+    def _requests(self, call: _Call, sent: Any) -> StreamRequests:
+        mesh = self.mesh
+        return StreamRequests(
+            sent,
+            parse=self._parse,
+            door=self.door,
+            grant=call.grant,
+            elements=self.elements,
+            count=lambda safety: mesh.callers.admit_call(call.host, mesh.clock.monotonic_s(), safety=safety),
+            clock=mesh.clock,
+        )
 
     def _admit_stream(self, call: _Call, context: Context) -> None:
         mesh = self.mesh

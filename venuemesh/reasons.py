@@ -129,6 +129,7 @@ REASONS: dict[Reason, Facts] = {
         (_STATE,), (_NO, _YES), Retry.REREAD, "The order has ended or waits: read it; there is nothing to change.", True
     ),
     Reason.NO_ELIGIBLE_VENUE: _state("The candidates in the details say why each venue is left out; PlanRoute too."),
+    Reason.SESSION_GONE: _state("Open a session anew and submit the order there under the same key: it is still free."),
     Reason.INSTRUMENT_NOT_TRADING: Facts(
         (_STATE,), (_NO, _YES), Retry.CHANGE, "The venue has halted or delisted it; reduce elsewhere.", True
     ),

@@ -29,9 +29,10 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 
+from venuemesh.call_policy import CallPolicy
 from venuemesh.clock import Clock, SystemClock
 from venuemesh.draining import Drain, OpenStreams
-from venuemesh.interceptors import CallPolicy, MeshInterceptor, Trailers
+from venuemesh.interceptors import MeshInterceptor, Trailers
 from venuemesh.metrics import Metrics
 from venuemesh.money import use_exact_arithmetic
 from venuemesh.probing import LIVE, ProbeServer

@@ -30,6 +30,7 @@ from google.protobuf.message import Message
 from venuemesh.clock import Clock
 from venuemesh.draining import Drain
 from venuemesh.metrics import Metrics
+from venuemesh.stream_metrics import StreamMetrics
 from venuemesh.stream_options import StreamTerms
 from venuemesh.stream_queue import DEFAULT_CAPACITY, Entry, StreamQueue
 from venuemesh.v1 import operations_pb2, stream_pb2
@@ -245,6 +246,8 @@ class StreamPlan(Generic[T]):
         resume_outcome, resume_note: for the acknowledgement.
         merge: see `StreamQueue`.
         resumable: whether the closing notice may carry a position.
+        begins_now: there is no state to show, and the position of the first message is the topic's.
+        attached: called with the reader before its first message: for a producer that has messages for it alone.
         link_state: worst state of the venue links behind the stream.
     """
 
@@ -260,6 +263,8 @@ class StreamPlan(Generic[T]):
     resume_note: str = ""
     merge: Callable[[T, T], T] | None = None
     resumable: bool = True
+    begins_now: bool = False
+    attached: Callable[[Subscription[T]], None] | None = None
     link_state: Callable[[], stream_pb2.LinkState.ValueType] = lambda: stream_pb2.LINK_STATE_UNSPECIFIED
 
 
@@ -287,7 +292,7 @@ class StreamHub:
         self.pause = pause
         self.history_stall_s = history_stall_s
         self._subscriptions: dict[str, Subscription[Any]] = {}
-        self._metrics = None if metrics is None else _StreamMetrics(metrics, self)
+        self._metrics = None if metrics is None else StreamMetrics(metrics, self)
 
     def __len__(self) -> int:
         return len(self._subscriptions)
@@ -316,6 +321,10 @@ class StreamHub:
         topic.attach(subscription)
         try:
             snapshot = plan.snapshot() if plan.snapshot is not None else ()
+            if plan.begins_now:
+                stream.sequence = topic.sequence
+            if plan.attached is not None:
+                plan.attached(subscription)
             yield stream.acknowledgement()
             messages = cast(AsyncGenerator[R, None], self.drain.until_draining(stream.messages(snapshot)))
             async with aclosing(messages):
@@ -474,26 +483,9 @@ class _Stream(Generic[T, R]):
         return self._respond(header, body)
 
 
-class _StreamMetrics:
-    """Readers, what they were sent, and how they ended; labels are methods and reasons."""
-
-    def __init__(self, metrics: Metrics, hub: StreamHub) -> None:
-        self.sent = metrics.counter("stream_sent", "Messages sent to readers, by method.", ("method",))
-        self._conflated = metrics.counter("stream_conflated", "States replaced before they were sent.", ("method",))
-        self._ended = metrics.counter("stream_ended", "Streams that ended, by reason.", ("method", "reason"))
-        metrics.gauge("stream_readers", "Readers now.").set_function(lambda: len(hub))
-        metrics.gauge("stream_longest_queue", "Messages waiting for the slowest reader.").set_function(
-            hub.longest_queue
-        )
-
-    def ended(self, method: str, reason: stream_pb2.ClosingReason.ValueType | None, conflated: int) -> None:
-        self._conflated.labels(method).inc(conflated)
-        name = "client" if reason is None else stream_pb2.ClosingReason.Name(reason).removeprefix("CLOSING_REASON_")
-        self._ended.labels(method, name.lower()).inc()
-
-
 __all__ = [
     "Entry",
+    "Pause",
     "Respond",
     "StreamHub",
     "StreamPlan",

@@ -25,6 +25,8 @@ MERGED = {"BatchSubmitOrders": "results", "BatchCancelOrders": "results", "ListS
 """Methods whose answer the router puts together of its gateways' answers, and the field whose elements it passes on."""
 SESSION = "OpenOrderSession"
 """Asked and answered by turns: no call of one request."""
+JOINS_A_SESSION = "SubmitOrder"
+"""Names a session of the router's own, if it names one: nothing to pass on."""
 OF_THE_ROUTER = "SetCircuitBreaker"
 """The router's own: what it does would keep the calls behind it from the gateway."""
 OF_GATEWAYS = ("AccountService", "InstrumentService", "MarketDataService", "OrderService", "ReconciliationService")
@@ -68,7 +70,9 @@ def again(kind: type[Message], raw: bytes) -> bytes:
 
 def messages(method: MethodDescriptor, draw: random.Random) -> tuple[Any, Any]:
     """A request and an answer of the newer contract; a batch has a result per element."""
-    request = newer(GetMessageClass(method.input_type), draw)
+    request: Any = newer(GetMessageClass(method.input_type), draw)
+    if method.name == JOINS_A_SESSION:
+        request.session_id = ""
     answer = newer(GetMessageClass(method.output_type), draw)
     asked = next((field for field in ("orders", "references") if hasattr(request, field)), None)
     if method.name in MERGED and asked is not None:

@@ -42,6 +42,7 @@ ORDER_REVIVED = "order_revived"
 ORDER_STUCK = "order_stuck"
 SWITCH_FIRED = "dead_mans_switch_fired"
 SWITCH_LEFT_ORDERS = "dead_mans_switch_left_orders"
+SESSION_LEFT_ORDERS = "order_session_left_orders"
 
 
 @dataclass(slots=True)

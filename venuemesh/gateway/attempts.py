@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from google.protobuf.duration_pb2 import Duration
 
 from venuemesh.errors import ClientOrderIdReused
+from venuemesh.gateway.account import Account
 from venuemesh.gateway.evidence import outcome_of
 from venuemesh.gateway.order_wire import to_order
 from venuemesh.gateway.orders import OrderState
+from venuemesh.gateway.tickets import Draft
 from venuemesh.gateway.venue import OrderTicket
 from venuemesh.v1 import order_pb2
 from venuemesh.v1 import order_service_pb2 as service
@@ -31,6 +33,32 @@ class Attempt:
         """Nothing was sent. Nobody may be waiting any more, and an error nobody reads is reported as ours."""
         self.journalled.set_exception(error)
         self.journalled.exception()
+
+
+@dataclass(slots=True, kw_only=True)
+class Begun:
+    """One order of a call: what it became when its key was looked at.
+
+    Attributes:
+        answer: the first result, where the key is known.
+        draft: an order to send, where it is not; neither is set where the first call is still under way.
+        joined: whether the attempt is another call's.
+        session_id: the order session it shall belong to; empty for none.
+    """
+
+    account: Account
+    terms: order_pb2.NewOrder
+    fingerprint: bytes
+    answer: service.SubmitOrderResponse | None = None
+    draft: Draft | None = None
+    attempt: Attempt | None = None
+    joined: bool = False
+    session_id: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What makes the order unique."""
+        return self.account.account_id, self.terms.client_order_id
 
 
 @dataclass(frozen=True, slots=True)

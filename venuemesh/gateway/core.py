@@ -53,6 +53,7 @@ from venuemesh.gateway.orders import OrderState
 from venuemesh.gateway.reconciler import Reconciler, ReconcilerSettings
 from venuemesh.gateway.resolver import Resolver, ResolverSettings
 from venuemesh.gateway.sections import Sections
+from venuemesh.gateway.session_cancels import SessionCancels
 from venuemesh.gateway.venue import (
     Reservation,
     Venue,
@@ -200,6 +201,9 @@ class GatewayCore:
         self.switches = DeadMansSwitches(
             self.desk, self.working, SwitchStore(bus, venue.name, clock), clock=clock, alerts=self.alerts
         )
+        self.sessions = SessionCancels(
+            self.desk, self.working, log=self.log, clock=clock, alerts=self.alerts, spawn=self.spawn
+        )
         self.venue_clock = venue_clock or VenueClock(clock)
         self.venue_clock.on_answer = self._judge_clock
         self.resolver.ahead_ns = self.venue_clock.proven_ns
@@ -249,7 +253,12 @@ class GatewayCore:
         if self._tasks is None:
             work.close()
             raise RuntimeError("the gateway is not running")
-        task = self._tasks.create_task(work, name=name, context=deadlines.background_context())
+        try:
+            task = self._tasks.create_task(work, name=name, context=deadlines.background_context())
+        except RuntimeError:
+            # The gateway is ending: whatever this was is taken up at its next start.
+            work.close()
+            raise
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         return task
@@ -343,6 +352,7 @@ class GatewayCore:
             tasks.create_task(self.link_watch.run(), name="links")
             tasks.create_task(self.resolver.run(), name="resolver")
             tasks.create_task(self.switches.run(), name="dead-mans-switches")
+            tasks.create_task(self.sessions.run(), name="order-sessions")
             tasks.create_task(self.risk.run(), name="risk-bucket")
             tasks.create_task(self.books.run(), name="books")
             tasks.create_task(self.market.run(), name="market")
@@ -385,6 +395,7 @@ class GatewayCore:
     def _on_order_change(self, inner: Callable[[OrderState], None], order: OrderState) -> None:
         inner(order)
         self.refresh.on_order_change(order)
+        self.sessions.on_change(order)
 
     @property
     def serving(self) -> bool:

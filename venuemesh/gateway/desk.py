@@ -29,14 +29,15 @@ from venuemesh.errors import (
 )
 from venuemesh.gateway import rules
 from venuemesh.gateway.account import Account
-from venuemesh.gateway.attempts import Attempt, Entry, response_of, reused
+from venuemesh.gateway.attempts import Attempt, Begun, Entry, response_of, reused
 from venuemesh.gateway.books import Books
 from venuemesh.gateway.facts import Armed, RejectedByVenue
 from venuemesh.gateway.instruments import Instruments
 from venuemesh.gateway.order_wire import fingerprint_of, from_order, order_id_of
 from venuemesh.gateway.orders import OrderState
 from venuemesh.gateway.sending import Sending
-from venuemesh.gateway.tickets import DeskSettings, Draft, Tickets, twap_target
+from venuemesh.gateway.session_book import SessionBook
+from venuemesh.gateway.tickets import DeskSettings, Tickets, twap_target
 from venuemesh.gateway.venue import Grouping, OrderTarget, Reservation, Venue
 from venuemesh.gateway.waits import OrderWaits
 from venuemesh.journal import OrderJournal, SubjectTaken
@@ -58,30 +59,6 @@ class Gate:
     cause: str = "starting"
 
 
-@dataclass(slots=True, kw_only=True)
-class Begun:
-    """One order of a call: what it became when its key was looked at.
-
-    Attributes:
-        answer: the first result, where the key is known.
-        draft: an order to send, where it is not; neither is set where the first call is still under way.
-        joined: whether the attempt is another call's.
-    """
-
-    account: Account
-    terms: pb.NewOrder
-    fingerprint: bytes
-    answer: service.SubmitOrderResponse | None = None
-    draft: Draft | None = None
-    attempt: Attempt | None = None
-    joined: bool = False
-
-    @property
-    def key(self) -> Key:
-        """What makes the order unique."""
-        return self.account.account_id, self.terms.client_order_id
-
-
 class Desk:
     """Takes orders for all accounts of one venue."""
 
@@ -98,8 +75,10 @@ class Desk:
         writer_id: str,
         settings: DeskSettings,
         board: RiskBoard | None = None,
+        sessions: SessionBook | None = None,
     ) -> None:
         self.venue = venue
+        self.sessions = SessionBook() if sessions is None else sessions
         self.board = RiskBoard() if board is None else board
         """Trading states and kill switches; the last known ones hold while the broker is away."""
         self.accounts = accounts
@@ -221,15 +200,21 @@ class Desk:
     # submitting
 
     async def submit(
-        self, order: pb.NewOrder, ack_level: service.AckLevel.ValueType = service.ACK_LEVEL_UNSPECIFIED
+        self,
+        order: pb.NewOrder,
+        ack_level: service.AckLevel.ValueType = service.ACK_LEVEL_UNSPECIFIED,
+        *,
+        session_id: str = "",
     ) -> service.SubmitOrderResponse:
         """Submit an order, or give the result of the first submit under its key.
 
+        Args:
+            session_id: the open order session it shall belong to; a key that was used before stays where it is.
         Raises:
             InvalidRequest, NotFound, PreconditionFailed, Unavailable: nothing was sent and the key is still free.
             ClientOrderIdReused: the key belongs to an order with other content.
         """
-        begun = await self.examine(order)
+        begun = await self.examine(order, session_id=session_id)
         self.start([begun])
         return await self.result(begun, ack_level)
 
@@ -248,7 +233,7 @@ class Desk:
             raise begun
         return await self.result(begun, ack_level)
 
-    async def examine(self, order: pb.NewOrder, *, reduce_only: bool = False) -> Begun:
+    async def examine(self, order: pb.NewOrder, *, reduce_only: bool = False, session_id: str = "") -> Begun:
         """Everything that can refuse an order before its key is used up, or the result its key already has.
 
         Args:
@@ -260,14 +245,14 @@ class Desk:
         rules.check_client_id(order.client_order_id, field="order.client_order_id")
         account = self.account(order.account_id, "order.account_id")
         terms = self.tickets.complete(order, reduce_only=reduce_only)
-        begun = Begun(account=account, terms=terms, fingerprint=fingerprint_of(terms))
+        begun = Begun(account=account, terms=terms, fingerprint=fingerprint_of(terms), session_id=session_id)
         if begun.key in self._attempts:
             return begun
         if (known := account.order_by_key(terms.client_order_id)) is not None:
             begun.answer = self._replay(known, begun.fingerprint)
             return begun
         try:
-            begun.draft = await self.tickets.draft(terms, lambda: self.check_ready(account, terms))
+            begun.draft = await self.tickets.draft(terms, lambda: self._check_begun(begun))
         except MeshError:
             # A key that was used long ago must give its first result even where a new order would be refused.
             begun.answer = await self._replay_from_journal(begun)
@@ -299,9 +284,9 @@ class Desk:
         for one in begun:
             if one.draft is None or self._join(one):
                 continue
-            if (halted := self._halted(one.account.account_id, one.terms)) is not None:
+            if (barred := self._barred(one)) is not None:
                 one.attempt = self._new_attempt(one)
-                one.attempt.fail(halted)
+                one.attempt.fail(barred)
                 continue
             one.attempt = self._attempts[one.key] = self._new_attempt(one)
             # A TWAP is an action of its own at every venue.
@@ -317,8 +302,8 @@ class Desk:
     def start_list(self, begun: Sequence[Begun], grouping: Grouping, order_list_id: str) -> None:
         """Send orders that belong together, in one action; none of their keys may be known or under way."""
         for one in begun:
-            if (halted := self._halted(one.account.account_id, one.terms)) is not None:
-                raise halted
+            if (barred := self._barred(one)) is not None:
+                raise barred
         for one in begun:
             one.attempt = self._attempts[one.key] = self._new_attempt(one)
         self._start_action(begun, grouping, order_list_id)
@@ -358,7 +343,12 @@ class Desk:
         waits = grouping is Grouping.BRACKET and begun.terms.HasField("trigger")
         trigger_state = pb.TRIGGER_STATE_WAITING_FOR_PARENT if waits else pb.TRIGGER_STATE_UNSPECIFIED
         ticket, state = self.tickets.issue(
-            begun.draft, reservation, order_list_id=order_list_id, trigger_state=trigger_state
+            begun.draft,
+            reservation,
+            order_list_id=order_list_id,
+            trigger_state=trigger_state,
+            session_id=begun.session_id,
+            cancel_on_disconnect=self.sessions.cancels(begun.session_id),
         )
         return Entry(begun.attempt, ticket, state)
 
@@ -366,9 +356,19 @@ class Desk:
         self._attempts.pop((entry.ticket.account_id, entry.state.terms.client_order_id), None)
         self.on_ended(entry.attempt, self.accounts[entry.ticket.account_id].order(entry.state.order_id))
 
+    def _barred(self, begun: Begun) -> MeshError | None:
+        """Why no such order may pass now. Asked again in the instant an order becomes an attempt: a kill switch engaged
+        or a session ended before that has stopped it, one engaged or ended later finds the attempt and cancels it."""
+        account_id = begun.account.account_id
+        return self.sessions.refusal(begun.session_id, account_id) or self._halted(account_id, begun.terms)
+
+    def _check_begun(self, begun: Begun) -> None:
+        if (barred := self._barred(begun)) is not None:
+            raise barred
+        self.check_ready(begun.account, begun.terms)
+
     def _halted(self, account_id: str, terms: pb.NewOrder) -> MeshError | None:
-        """Why operators let no such order pass now. Asked again in the instant an order becomes an attempt: a kill
-        switch engaged before that has stopped it, one engaged later finds the attempt and cancels it."""
+        """Why operators let no such order pass now."""
         reduces = pb.EXECUTION_INSTRUCTION_REDUCE_ONLY in terms.instructions
         return self.board.refusal(self.venue.name, account_id, terms.symbol, reduce_only=reduces)
 

@@ -118,6 +118,8 @@ def watch_core(metrics: Metrics, core: GatewayCore, clock: Clock) -> None:
     in_flight.labels(venue).set_function(lambda: core.desk.in_flight)
     doubts = metrics.gauge("orders_in_doubt", "Orders the venue is asked about", ("venue",))
     doubts.labels(venue).set_function(lambda: len(core.resolver.doubts))
+    left = metrics.gauge("session_orders_left", "Orders that outlived their order session", ("venue",))
+    left.labels(venue).set_function(lambda: core.sessions.left)
     ready = metrics.gauge("account_ready", "1 while new orders of the account are taken", ("venue", "account"))
     illegal = metrics.gauge(
         "illegal_transitions", "Venue facts that contradicted proof since the start", ("venue", "account")

@@ -49,6 +49,9 @@ class OrderState:
     ending: Ending | None = None
     order_list_id: str = ""
     fingerprint: bytes = b""
+    session_id: str = ""
+    cancel_on_disconnect: bool = False
+    """Whether it is cancelled once its session is gone."""
 
     @property
     def terminal(self) -> bool:

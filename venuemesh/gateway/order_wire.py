@@ -68,11 +68,15 @@ def new_order_state(
     now_ns: int,
     order_list_id: str = "",
     trigger_state: pb.TriggerState.ValueType = pb.TRIGGER_STATE_UNSPECIFIED,
+    session_id: str = "",
+    cancel_on_disconnect: bool = False,
 ) -> OrderState:
     """The state of an order that has just been taken; its terms are valid.
 
     Args:
         trigger_state: where it waits for its parent; else its terms tell.
+        session_id: the order session that sends it; empty for none.
+        cancel_on_disconnect: whether it shall end with that session.
     """
     waits = pb.TRIGGER_STATE_WAITING if terms.HasField("trigger") else pb.TRIGGER_STATE_UNSPECIFIED
     kept = pb.NewOrder()
@@ -90,6 +94,8 @@ def new_order_state(
         fingerprint=fingerprint_of(terms),
         trigger_state=trigger_state or waits,
         order_list_id=order_list_id,
+        session_id=session_id,
+        cancel_on_disconnect=cancel_on_disconnect,
     )
 
 
@@ -118,6 +124,8 @@ def to_order(state: OrderState) -> pb.Order:
         updated_time=timestamp(state.updated_ns),
         order_list_id=state.order_list_id,
         content_fingerprint=state.fingerprint,
+        session_id=state.session_id,
+        cancel_on_disconnect=state.cancel_on_disconnect,
     )
     _put_terms_in_force(order.terms, state)
     if (average := state.average_price) is not None:
@@ -179,6 +187,8 @@ def from_order(order: pb.Order, fills: list[pb.Fill]) -> OrderState:
         uncertain_since_ns=nanoseconds(order.uncertain_since) if order.HasField("uncertain_since") else 0,
         order_list_id=order.order_list_id,
         fingerprint=order.content_fingerprint,
+        session_id=order.session_id,
+        cancel_on_disconnect=order.cancel_on_disconnect,
     )
 
 

@@ -151,6 +151,8 @@ class Tickets:
         *,
         order_list_id: str = "",
         trigger_state: pb.TriggerState.ValueType = pb.TRIGGER_STATE_UNSPECIFIED,
+        session_id: str = "",
+        cancel_on_disconnect: bool = False,
     ) -> tuple[OrderTicket, OrderState]:
         """The ticket of a draft, and the order's first state."""
         terms = draft.terms
@@ -163,6 +165,8 @@ class Tickets:
             now_ns=self._clock.now_ns(),
             order_list_id=order_list_id,
             trigger_state=trigger_state,
+            session_id=session_id,
+            cancel_on_disconnect=cancel_on_disconnect,
         )
         ticket = OrderTicket(
             account_id=terms.account_id,

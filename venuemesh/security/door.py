@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -66,12 +66,6 @@ def permit(door: Door | None, grant: Grant | None, request: Any) -> Any:
     if door is not None and grant is not None and grant.limited and door.rules is not None:
         door.rules.require(grant, request, door.own_venue)
     return request
-
-
-async def permit_each(door: Door | None, grant: Grant | None, requests: AsyncIterable[Any]) -> AsyncIterator[Any]:
-    """The same for a stream of requests."""
-    async for request in requests:
-        yield permit(door, grant, request)
 
 
 @asynccontextmanager

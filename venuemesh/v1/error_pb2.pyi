@@ -174,6 +174,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """
     REASON_RISK_CHECK_FAILED: _Reason.ValueType  # 74
     """A check of the operator's own refused the order; the message says why."""
+    REASON_SESSION_GONE: _Reason.ValueType  # 75
+    """The order session that the order shall belong to is not open; nothing was sent."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Stable reasons. `google.rpc.ErrorInfo.reason` of every error is one of these names without the prefix, with the
@@ -332,4 +334,6 @@ reduce-only orders pass.
 """
 REASON_RISK_CHECK_FAILED: Reason.ValueType  # 74
 """A check of the operator's own refused the order; the message says why."""
+REASON_SESSION_GONE: Reason.ValueType  # 75
+"""The order session that the order shall belong to is not open; nothing was sent."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015

@@ -706,6 +706,8 @@ class Order(_message.Message):
     UNCERTAIN_SINCE_FIELD_NUMBER: _builtins.int
     ORDER_LIST_ID_FIELD_NUMBER: _builtins.int
     CONTENT_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    CANCEL_ON_DISCONNECT_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """The mesh's id; never reused, never the venue's. FIX 37."""
     venue_symbol: _builtins.str
@@ -740,6 +742,10 @@ class Order(_message.Message):
     """Group of orders it belongs to; empty otherwise. FIX 66."""
     content_fingerprint: _builtins.bytes
     """Fingerprint of the order as first submitted, amendments left out: tells a repeat of the key from a reuse."""
+    session_id: _builtins.str
+    """Order session that sent it, at its venue's gateway; empty when none did."""
+    cancel_on_disconnect: _builtins.bool
+    """True when it is cancelled once that session is gone."""
     @_builtins.property
     def terms(self) -> Global___NewOrder:
         """What the caller asked for, with later amendments applied."""
@@ -800,10 +806,12 @@ class Order(_message.Message):
         uncertain_since: _timestamp_pb2.Timestamp | None = ...,
         order_list_id: _builtins.str = ...,
         content_fingerprint: _builtins.bytes = ...,
+        session_id: _builtins.str = ...,
+        cancel_on_disconnect: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_average_price", b"_average_price", "_reject", b"_reject", "_uncertain_since", b"_uncertain_since", "_venue_time", b"_venue_time", "average_price", b"average_price", "created_time", b"created_time", "reject", b"reject", "terms", b"terms", "uncertain_since", b"uncertain_since", "updated_time", b"updated_time", "venue_time", b"venue_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_average_price", b"_average_price", "_reject", b"_reject", "_uncertain_since", b"_uncertain_since", "_venue_time", b"_venue_time", "average_price", b"average_price", "content_fingerprint", b"content_fingerprint", "created_time", b"created_time", "fees", b"fees", "filled_quantity", b"filled_quantity", "leaves_quantity", b"leaves_quantity", "order_id", b"order_id", "order_list_id", b"order_list_id", "order_version", b"order_version", "pending_cancel", b"pending_cancel", "pending_replace", b"pending_replace", "reject", b"reject", "status", b"status", "terminal", b"terminal", "terms", b"terms", "trigger_state", b"trigger_state", "uncertain", b"uncertain", "uncertain_since", b"uncertain_since", "updated_time", b"updated_time", "venue_client_order_id", b"venue_client_order_id", "venue_order_ids", b"venue_order_ids", "venue_status_text", b"venue_status_text", "venue_symbol", b"venue_symbol", "venue_time", b"venue_time", "working", b"working"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_average_price", b"_average_price", "_reject", b"_reject", "_uncertain_since", b"_uncertain_since", "_venue_time", b"_venue_time", "average_price", b"average_price", "cancel_on_disconnect", b"cancel_on_disconnect", "content_fingerprint", b"content_fingerprint", "created_time", b"created_time", "fees", b"fees", "filled_quantity", b"filled_quantity", "leaves_quantity", b"leaves_quantity", "order_id", b"order_id", "order_list_id", b"order_list_id", "order_version", b"order_version", "pending_cancel", b"pending_cancel", "pending_replace", b"pending_replace", "reject", b"reject", "session_id", b"session_id", "status", b"status", "terminal", b"terminal", "terms", b"terms", "trigger_state", b"trigger_state", "uncertain", b"uncertain", "uncertain_since", b"uncertain_since", "updated_time", b"updated_time", "venue_client_order_id", b"venue_client_order_id", "venue_order_ids", b"venue_order_ids", "venue_status_text", b"venue_status_text", "venue_symbol", b"venue_symbol", "venue_time", b"venue_time", "working", b"working"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__average_price: _TypeAlias = _typing.Literal["average_price"]  # noqa: Y015
     _WhichOneofArgType__average_price: _TypeAlias = _typing.Literal["_average_price", b"_average_price"]  # noqa: Y015

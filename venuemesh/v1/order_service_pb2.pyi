@@ -199,8 +199,14 @@ class SubmitOrderRequest(_message.Message):
 
     ORDER_FIELD_NUMBER: _builtins.int
     ACK_LEVEL_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
     ack_level: Global___AckLevel.ValueType
     """How long to wait."""
+    session_id: _builtins.str
+    """Order session the order shall belong to: the `stream_id` of its acknowledgement at the service that is asked.
+    Refused with SESSION_GONE where no such session of the account is open. Empty: none. Within a session it may be
+    left out.
+    """
     @_builtins.property
     def order(self) -> _order_pb2.NewOrder:
         """The order."""
@@ -210,10 +216,11 @@ class SubmitOrderRequest(_message.Message):
         *,
         order: _order_pb2.NewOrder | None = ...,
         ack_level: Global___AckLevel.ValueType = ...,
+        session_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["order", b"order"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack_level", b"ack_level", "order", b"order"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack_level", b"ack_level", "order", b"order", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1142,13 +1149,19 @@ class SessionLogon(_message.Message):
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     CANCEL_ON_DISCONNECT_FIELD_NUMBER: _builtins.int
     LEASE_FIELD_NUMBER: _builtins.int
+    VENUE_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
-    """Account the session trades."""
+    """Account the session trades. Requests for another are refused; a reference that names none means this one."""
     cancel_on_disconnect: _builtins.bool
-    """Cancel the session's working orders when it ends."""
+    """Cancel the session's orders, stops too, when it is gone for whatever cause: its lease ran out, the caller stopped
+    writing or read too slowly, the call broke, the service drains or was killed. Orders in doubt are settled, and
+    cancelled where they turn out to live.
+    """
+    venue: _builtins.str
+    """Venue name; may be empty. Orders of the session then go there."""
     @_builtins.property
     def lease(self) -> _duration_pb2.Duration:
-        """The session counts as gone when no message comes for this long."""
+        """The session counts as gone when no message comes for this long, 1 to 60 s. Absent: 10 s."""
 
     def __init__(
         self,
@@ -1156,10 +1169,11 @@ class SessionLogon(_message.Message):
         account_id: _builtins.str = ...,
         cancel_on_disconnect: _builtins.bool = ...,
         lease: _duration_pb2.Duration | None = ...,
+        venue: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "cancel_on_disconnect", b"cancel_on_disconnect", "lease", b"lease"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "cancel_on_disconnect", b"cancel_on_disconnect", "lease", b"lease", "venue", b"venue"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1167,7 +1181,9 @@ Global___SessionLogon: _TypeAlias = SessionLogon  # noqa: Y015
 
 @_typing.final
 class OpenOrderSessionRequest(_message.Message):
-    """Message from the caller of an order session."""
+    """Message from the caller of an order session; each renews the lease. Submits and replaces under way are at most 64 of a
+    session, and cancels 64 more: where there are so many, the next is not read before one is answered.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1252,13 +1268,18 @@ class OpenOrderSessionResponse(_message.Message):
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     CLOSING_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    REQUEST_NUMBER_FIELD_NUMBER: _builtins.int
+    request_number: _builtins.int
+    """Which of the caller's messages this answers, the logon being 1; 0 where it answers none. FIX 45."""
     @_builtins.property
     def header(self) -> _stream_pb2.StreamHeader:
-        """Numbering."""
+        """Numbering: at a gateway that of the account's one global order, so that StreamExecutionReports can go on behind the
+        last number; at the router the stream's own.
+        """
 
     @_builtins.property
     def acknowledgement(self) -> _stream_pb2.StreamAcknowledgement:
-        """The session is open."""
+        """The session is open; `stream_id` is its id."""
 
     @_builtins.property
     def submitted(self) -> Global___SubmitOrderResponse:
@@ -1286,7 +1307,7 @@ class OpenOrderSessionResponse(_message.Message):
 
     @_builtins.property
     def error(self) -> Global___ElementError:
-        """A request could not be attempted."""
+        """A request could not be attempted; the session goes on."""
 
     def __init__(
         self,
@@ -1300,10 +1321,11 @@ class OpenOrderSessionResponse(_message.Message):
         heartbeat: _stream_pb2.StreamHeartbeat | None = ...,
         closing: _stream_pb2.StreamClosing | None = ...,
         error: Global___ElementError | None = ...,
+        request_number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement", "body", b"body", "canceled", b"canceled", "closing", b"closing", "error", b"error", "event", b"event", "header", b"header", "heartbeat", b"heartbeat", "replaced", b"replaced", "submitted", b"submitted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement", "body", b"body", "canceled", b"canceled", "closing", b"closing", "error", b"error", "event", b"event", "header", b"header", "heartbeat", b"heartbeat", "replaced", b"replaced", "submitted", b"submitted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement", "body", b"body", "canceled", b"canceled", "closing", b"closing", "error", b"error", "event", b"event", "header", b"header", "heartbeat", b"heartbeat", "replaced", b"replaced", "request_number", b"request_number", "submitted", b"submitted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["acknowledgement", "submitted", "canceled", "replaced", "event", "heartbeat", "closing", "error"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015

@@ -181,7 +181,8 @@ class OrderServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def OpenOrderSession(self, request_iterator, context):
-        """A session in which orders live only as long as the caller keeps its lease: cancel on disconnect.
+        """A session in which orders live only as long as the caller keeps its lease: cancel on disconnect. Requests are served
+        as SubmitOrder, CancelOrder and ReplaceOrder serve them, at once and each on its own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -58,7 +58,9 @@ class OrderServiceStub:
     StreamExecutionReports: _grpc.UnaryStreamMultiCallable[_order_service_pb2.StreamExecutionReportsRequest, _order_service_pb2.StreamExecutionReportsResponse]
     """Follows changes of orders: working orders first, then each change. Resumable."""
     OpenOrderSession: _grpc.StreamStreamMultiCallable[_order_service_pb2.OpenOrderSessionRequest, _order_service_pb2.OpenOrderSessionResponse]
-    """A session in which orders live only as long as the caller keeps its lease: cancel on disconnect."""
+    """A session in which orders live only as long as the caller keeps its lease: cancel on disconnect. Requests are served
+    as SubmitOrder, CancelOrder and ReplaceOrder serve them, at once and each on its own.
+    """
 
 @_typing.type_check_only
 class OrderServiceAsyncStub(OrderServiceStub):
@@ -90,7 +92,9 @@ class OrderServiceAsyncStub(OrderServiceStub):
     StreamExecutionReports: _aio.UnaryStreamMultiCallable[_order_service_pb2.StreamExecutionReportsRequest, _order_service_pb2.StreamExecutionReportsResponse]  # type: ignore[assignment]
     """Follows changes of orders: working orders first, then each change. Resumable."""
     OpenOrderSession: _aio.StreamStreamMultiCallable[_order_service_pb2.OpenOrderSessionRequest, _order_service_pb2.OpenOrderSessionResponse]  # type: ignore[assignment]
-    """A session in which orders live only as long as the caller keeps its lease: cancel on disconnect."""
+    """A session in which orders live only as long as the caller keeps its lease: cancel on disconnect. Requests are served
+    as SubmitOrder, CancelOrder and ReplaceOrder serve them, at once and each on its own.
+    """
 
 class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     """One life cycle for orders of every type. Gateways serve their venue; the router serves all and chooses the venue
@@ -191,6 +195,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_order_service_pb2.OpenOrderSessionRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_order_service_pb2.OpenOrderSessionResponse], _abc.AsyncIterator[_order_service_pb2.OpenOrderSessionResponse]]:
-        """A session in which orders live only as long as the caller keeps its lease: cancel on disconnect."""
+        """A session in which orders live only as long as the caller keeps its lease: cancel on disconnect. Requests are served
+        as SubmitOrder, CancelOrder and ReplaceOrder serve them, at once and each on its own.
+        """
 
 def add_OrderServiceServicer_to_server(servicer: OrderServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

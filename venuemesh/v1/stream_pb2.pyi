@@ -144,6 +144,10 @@ class _ClosingReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Closing
     """The reader was too slow; resume after the given position."""
     CLOSING_REASON_SOURCE_LOST: _ClosingReason.ValueType  # 3
     """The source of the stream is gone and cannot be followed any more; reconnect."""
+    CLOSING_REASON_LEASE_EXPIRED: _ClosingReason.ValueType  # 4
+    """No message came for as long as the lease of the order session; log on again."""
+    CLOSING_REASON_LOGGED_OUT: _ClosingReason.ValueType  # 5
+    """The caller of the order session has ended it: it writes no more."""
 
 class ClosingReason(_ClosingReason, metaclass=_ClosingReasonEnumTypeWrapper):
     """Why the server ends a stream."""
@@ -156,6 +160,10 @@ CLOSING_REASON_SLOW_CONSUMER: ClosingReason.ValueType  # 2
 """The reader was too slow; resume after the given position."""
 CLOSING_REASON_SOURCE_LOST: ClosingReason.ValueType  # 3
 """The source of the stream is gone and cannot be followed any more; reconnect."""
+CLOSING_REASON_LEASE_EXPIRED: ClosingReason.ValueType  # 4
+"""No message came for as long as the lease of the order session; log on again."""
+CLOSING_REASON_LOGGED_OUT: ClosingReason.ValueType  # 5
+"""The caller of the order session has ended it: it writes no more."""
 Global___ClosingReason: _TypeAlias = ClosingReason  # noqa: Y015
 
 @_typing.final

@@ -106,6 +106,8 @@ class Gateway:
         self.requests: list[Any] = []
         self.time_left_s: list[float] = []
         self.on: dict[str, OrderHandler] = {}
+        self.sessions: dict[str, ScriptedSession] = {}
+        """Order sessions by id, also those that have ended."""
         self.stream_script: Callable[[Any], AsyncIterator[Any]] | None = None
         self.stream_cancelled = asyncio.Event()
         self.pull_book = asyncio.Event()
@@ -202,6 +204,32 @@ class Gateway:
             if reference.order_id and reference.order_id == order.order_id:
                 return order
         raise OrderNotFound(f"no such order at {self.venue}")
+
+
+class ScriptedSession:
+    """An order session as a gateway has it. `heard` are the caller's messages behind the logon."""
+
+    def __init__(self, session_id: str, logon: order_service_pb2.SessionLogon) -> None:
+        self.session_id = session_id
+        self.logon = logon
+        self.heard: list[order_service_pb2.OpenOrderSessionRequest] = []
+        self.news = asyncio.Event()
+        self.half_closed = asyncio.Event()
+        self.over = asyncio.Event()
+        self.outgoing: asyncio.Queue[Any] = asyncio.Queue(100)
+
+    def tell(self, **body: Any) -> None:
+        """Send a message to the caller."""
+        self.outgoing.put_nowait(order_service_pb2.OpenOrderSessionResponse(**body))
+
+    async def read(self, requests: Any) -> None:
+        """Keep what the caller sends; the session ends once it sends no more."""
+        async for message in requests:
+            self.heard.append(message)
+            self.news.set()
+        self.half_closed.set()
+        reason = stream_pb2.CLOSING_REASON_LOGGED_OUT
+        self.tell(closing=stream_pb2.StreamClosing(reason=reason))
 
 
 class _Part:
@@ -347,7 +375,27 @@ class _Orders(_Part):
     async def SubmitOrderList(self, request: Any, context: Any) -> Any:
         raise AssertionError("not scripted")
 
-    BatchCancelOrders = PreviewOrder = OpenOrderSession = SubmitOrderList
+    BatchCancelOrders = PreviewOrder = SubmitOrderList
+
+    async def OpenOrderSession(self, requests: Any, context: Any) -> None:
+        """A session that is open until its caller leaves."""
+        if "OpenOrderSession" in self.gateway.on:
+            await self.gateway.on["OpenOrderSession"](requests, context)
+        first = await anext(requests)
+        session = ScriptedSession(f"{self.gateway.venue}-{len(self.gateway.sessions) + 1}", first.logon)
+        self.gateway.sessions[session.session_id] = session
+        session.tell(acknowledgement=stream_pb2.StreamAcknowledgement(stream_id=session.session_id))
+        reading = asyncio.create_task(session.read(requests))
+        try:
+            while True:
+                message = await session.outgoing.get()
+                await context.write(message)
+                if message.HasField("closing"):
+                    return
+        finally:
+            reading.cancel()
+            await asyncio.wait([reading])
+            session.over.set()
 
 
 class _Accounts(_Part):

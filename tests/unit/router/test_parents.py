@@ -236,3 +236,24 @@ def test_amended_quantity_that_cannot_be_is_refused(quantity: str) -> None:
         divide_amendment(quantity, children, children, RULES)
     assert getattr(caught.value, "field", None) == "quantity"
     assert quantity == "x" or isinstance(caught.value, InvalidOrder)
+
+
+@pytest.mark.parametrize(
+    ("children", "ends"),
+    [
+        ([(NEW, True), (NEW, True)], True),
+        ([(NEW, True), (FILLED, False)], True),
+        ([(NEW, True), (NEW, False)], False),
+        ([(NEW, False), (NEW, False)], False),
+        ([(FILLED, False), (REJECTED, False)], False),
+    ],
+)
+def test_order_ends_with_its_session_when_everything_that_is_left_of_it_does(
+    children: list[tuple[int, bool]], ends: bool
+) -> None:
+    """A part that was sent without a session, or is not sent yet, would stay."""
+    planned = route("5", "3")
+    orders = [
+        child(planned, place, status, cancel_on_disconnect=joined) for place, (status, joined) in enumerate(children)
+    ]
+    assert parent_order(with_children(planned, orders, NOW_NS)).cancel_on_disconnect == ends

@@ -6,9 +6,9 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
+from venuemesh import elements
 from venuemesh.errors import MeshError, OutcomeUnknown
 from venuemesh.gateway.desk import Desk
-from venuemesh.gateway.orders import reason_number
 from venuemesh.gateway.working import WorkingOrders
 from venuemesh.v1 import order_pb2 as pb
 from venuemesh.v1 import order_service_pb2 as wire
@@ -57,5 +57,4 @@ def element_error(error: BaseException) -> wire.ElementError:
         # A fault of ours in one element must not hide what became of the others; what became of it nobody knows.
         log.error("batch_element_failed", exc_info=error)
         error = OutcomeUnknown(f"fault of ours: {type(error).__name__}")
-    reject = pb.Reject(reason=reason_number(error.reason), message=error.message)
-    return wire.ElementError(error=reject, code=error.code.value[0])
+    return elements.element_error(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from venuemesh.errors import DeadlineTooShort, InstrumentNotFound
@@ -14,6 +15,7 @@ from venuemesh.gateway.orders import OrderState
 from venuemesh.gateway.services.account_feed import AccountFeeds
 from venuemesh.gateway.services.account_view import AccountView
 from venuemesh.gateway.services.batches import MAX_BATCH, cancel_batch, submit_batch
+from venuemesh.gateway.services.order_session import open_session
 from venuemesh.gateway.services.parts import Context, GatewayParts
 from venuemesh.gateway.services.preview import preview_order
 from venuemesh.gateway.services.requests import (
@@ -23,12 +25,12 @@ from venuemesh.gateway.services.requests import (
     check_symbols,
     cursor_fault,
     missing,
-    not_yet,
     required,
     time_range,
 )
 from venuemesh.gateway.services.streams import accepted, refused
 from venuemesh.paging import Pager
+from venuemesh.session_stream import serve_session
 from venuemesh.stream_options import EVENTS, parse_stream_options
 from venuemesh.streaming import StreamHub, responder
 from venuemesh.v1 import event_pb2, order_pb2, order_service_pb2_grpc, stream_pb2
@@ -56,7 +58,7 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
         check_enum(request.ack_level, wire.AckLevel, "ack_level", optional=True)
         if not request.HasField("order"):
             raise missing("order", "is required")
-        return await self._parts.desk.submit(request.order, request.ack_level)
+        return await self._parts.desk.submit(request.order, request.ack_level, session_id=request.session_id)
 
     async def BatchSubmitOrders(
         self, request: wire.BatchSubmitOrdersRequest, context: Context
@@ -102,8 +104,9 @@ class OrderServicer(order_service_pb2_grpc.OrderServiceServicer):
     async def OpenOrderSession(  # type: ignore[override]
         self, request_iterator: AsyncIterator[wire.OpenOrderSessionRequest], context: Context
     ) -> None:
-        """Not served yet."""
-        raise not_yet("OpenOrderSession")
+        """Orders that live only as long as their caller keeps its lease, where it asks for that."""
+        open_port = partial(open_session, self._parts, self._feeds)
+        await serve_session(request_iterator, context, orders=self, open_port=open_port, hub=self._hub)
 
     # reading
 

@@ -20,6 +20,7 @@ from venuemesh.gateway.market_data import MarketData
 from venuemesh.gateway.operator_actions import OperatorActions
 from venuemesh.gateway.reconciler import Reconciler
 from venuemesh.gateway.resolver import Resolver
+from venuemesh.gateway.session_cancels import SessionCancels
 from venuemesh.gateway.venue import Venue
 from venuemesh.gateway.working import WorkingOrders
 from venuemesh.journal import AccountHistory, EventLog
@@ -39,6 +40,7 @@ class GatewayParts(Protocol):
     operations: AccountOperations
     alerts: Alerts
     switches: DeadMansSwitches
+    sessions: SessionCancels
     risk: RiskStore
     kill_switch: KillSwitch
     instruments: Instruments

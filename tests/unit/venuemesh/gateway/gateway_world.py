@@ -20,7 +20,7 @@ from venuemesh.gateway.account import Account
 from venuemesh.gateway.core import CoreSettings, GatewayCore
 from venuemesh.gateway.services.register import build_services
 from venuemesh.metrics import Metrics
-from venuemesh.streaming import StreamHub
+from venuemesh.streaming import Pause, StreamHub, wait_at_most
 from venuemesh.telemetry import NO_HEADERS
 from venuemesh.v1 import event_pb2, order_pb2, order_service_pb2, venue_pb2
 
@@ -253,6 +253,7 @@ async def gateway(
     capacity: int = 2_000,
     wait_ready: bool = True,
     settings: CoreSettings | None = None,
+    pause: Pause = wait_at_most,
 ) -> AsyncIterator[World]:
     """A recovered gateway with all its pumps; ready for orders unless told otherwise."""
     clock = clock or ManualClock()
@@ -269,7 +270,7 @@ async def gateway(
     )
     await core.recover()
     drain = Drain()
-    hub = StreamHub(clock, drain, capacity=capacity)
+    hub = StreamHub(clock, drain, capacity=capacity, pause=pause)
     services = {
         SHORT_NAMES[served.descriptor.full_name]: served.servicer
         for served in build_services(core, drain, Metrics(), hub=hub)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import AsyncIterator
 from typing import Any
 
 from google.protobuf import message_factory
@@ -18,15 +19,20 @@ NOT_IMPLEMENTED = {
     "OperationsService/ListCircuitBreakers",
     "OperationsService/ReloadConfiguration",
     "OperationsService/SetCircuitBreaker",
-    "OrderService/OpenOrderSession",
     "RiskService/ListLimits",
     "RiskService/StreamRiskEvents",
     "RiskService/UpdateLimit",
 }
 
 
+async def _one(request: Any) -> AsyncIterator[Any]:
+    yield request
+
+
 async def _answers_not_implemented(servicer: Any, method: MethodDescriptor) -> bool:
-    request = message_factory.GetMessageClass(method.input_type)()
+    request: Any = message_factory.GetMessageClass(method.input_type)()
+    if method.client_streaming:
+        request = _one(request)
     handler = getattr(servicer, method.name)
     try:
         if inspect.isasyncgenfunction(handler):
