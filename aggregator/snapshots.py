@@ -90,7 +90,7 @@ class SnapshotStore:
         for snapshot in await self._slots.stored():
             aggregate = make()
             try:
-                state = decode(snapshot.payloads)
+                state = decode(await self._slots.read(snapshot))
                 await self._require_fit(epoch, state)
                 aggregate.load(state)
             except (BadSnapshot, BadEvent, ArithmeticError) as error:

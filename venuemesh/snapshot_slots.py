@@ -24,14 +24,22 @@ class BadSnapshot(Exception):
     """What is stored is no whole snapshot of this version, or not of this log; the text says why."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class StoredSnapshot:
-    """A whole snapshot as it was written: of a log's epoch, at its sequence, in payloads."""
+    """What is in a slot, by its first part; whether it is whole shows when it is read."""
 
     slot: int
-    epoch: str
-    sequence: int
-    payloads: list[bytes]
+    first: portfolio_state_pb2.SnapshotPart
+
+    @property
+    def epoch(self) -> str:
+        """Numbering of the log it is of."""
+        return self.first.epoch
+
+    @property
+    def sequence(self) -> int:
+        """Sequence in that log."""
+        return self.first.sequence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +73,7 @@ class SnapshotSlots:
         self._newest_slot = SLOTS - 1
 
     async def stored(self) -> list[StoredSnapshot]:
-        """Every whole snapshot, newest first.
+        """What is in the slots, newest first.
 
         Raises:
             JournalUnavailable: the broker does not answer.
@@ -73,13 +81,28 @@ class SnapshotSlots:
         found = []
         for slot in range(SLOTS):
             try:
-                snapshot = await self._read(slot)
+                first = await self._part(slot, 0)
             except BadSnapshot as error:
                 self._on_unusable(slot, error)
                 continue
-            if snapshot is not None:
-                found.append(snapshot)
+            if first is not None:
+                found.append(StoredSnapshot(slot, first))
         return sorted(found, key=lambda one: one.sequence, reverse=True)
+
+    async def read(self, snapshot: StoredSnapshot) -> list[bytes]:
+        """The payloads as they were written.
+
+        Raises:
+            BadSnapshot: it is not whole, or of another version.
+            JournalUnavailable: the broker does not answer.
+        """
+        parts = [snapshot.first]
+        for index in range(1, min(snapshot.first.count, self._form.max_parts)):
+            part = await self._part(snapshot.slot, index)
+            if part is None:
+                break
+            parts.append(part)
+        return await asyncio.to_thread(join, self._form, parts)
 
     def use(self, slot: int) -> None:
         """Spare the snapshot in this slot at the next write."""
@@ -98,19 +121,6 @@ class SnapshotSlots:
             await self._bus.publish(self._subject(slot, part.index), part.SerializeToString())
         self._newest_slot = slot
         return sum(map(len, payloads))
-
-    async def _read(self, slot: int) -> StoredSnapshot | None:
-        first = await self._part(slot, 0)
-        if first is None:
-            return None
-        parts = [first]
-        for index in range(1, min(first.count, self._form.max_parts)):
-            part = await self._part(slot, index)
-            if part is None:
-                break
-            parts.append(part)
-        payloads = await asyncio.to_thread(join, self._form, parts)
-        return StoredSnapshot(slot=slot, epoch=first.epoch, sequence=first.sequence, payloads=payloads)
 
     async def _part(self, slot: int, index: int) -> portfolio_state_pb2.SnapshotPart | None:
         stored = await self._bus.last(SNAPSHOT_STREAM, self._subject(slot, index))

@@ -98,7 +98,7 @@ class AccountSnapshots:
             fold = AccountFold(retained=self._retained)
             try:
                 async with aclosing(history.replay(after_sequence=max(0, snapshot.sequence - 1))) as events:
-                    await self._load(fold, snapshot.payloads, pace)
+                    await self._load(fold, await slots.read(snapshot), pace)
                     self._require_fit(snapshot.epoch, fold, await anext(events, None))
                     slots.use(snapshot.slot)
                     self.saved[account_id] = fold.sequence
