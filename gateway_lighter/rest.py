@@ -63,6 +63,7 @@ class HttpClient(Protocol):
         charge: Charge | None = None,
         headers: Mapping[str, str] | None = None,
         correlation_id: str = "",
+        expires_ms: int | None = None,
     ) -> RestReply:
         """One request; see `RestClient.request` for its errors."""
 
@@ -131,6 +132,7 @@ class LighterRest:
             charge=charge,
             headers=_FORM,
             correlation_id=correlation_id,
+            expires_ms=None if charge.priority is Priority.CANCEL else signed[0].expired_at_ms,
         )
         self._check_firewall(reply, endpoint, charge)
         try:

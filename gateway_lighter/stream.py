@@ -26,6 +26,7 @@ from gateway_lighter.session import (
 )
 from gateway_lighter.signing import SignedTransaction
 from gateway_lighter.stream_events import LighterEvent
+from venuemesh.clock import left_s
 from venuemesh.errors import MeshError, OutcomeUnknown, RateLimited
 from venuemesh.transport.exchanges import Exchanges, SocketRequest
 from venuemesh.transport.limiter import Priority
@@ -217,7 +218,9 @@ class LighterStream:
         started_s, started_ns = self._clock.monotonic_s(), self._clock.now_ns()
         charge = self._limits.transaction_charge([one.transaction for one in signed])
         if self._gate is not None:
-            await self._gate.acquire_all(charge, wait_s)
+            # What the venue would refuse as expired by then is not held back to spend room on that.
+            expires_ms = None if charge.priority is Priority.CANCEL else signed[0].expired_at_ms
+            await self._gate.acquire_all(charge, min(wait_s, left_s(self._clock, expires_ms)))
         sent_id, frame = self.session.open_transaction(
             signed, now_s=started_s, is_cancel=charge.priority is Priority.CANCEL, tag=tag
         )

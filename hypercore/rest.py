@@ -57,6 +57,7 @@ class PostClient(Protocol):
         charge: Charge | None = None,
         headers: Mapping[str, str] | None = None,
         correlation_id: str = "",
+        expires_ms: int | None = None,
     ) -> RestReply:
         """One request; see `RestClient.request` for its errors."""
 
@@ -98,15 +99,16 @@ class HyperCoreRest:
             AuthenticationFailed: 401 or 403: the venue does not serve this address.
         """
         kind = signed.kind()
-        weight = action_weight(signed.length())
+        weight, priority = action_weight(signed.length()), action_priority(signed.action)
         reply = await self._client.post(
             "/exchange",
             encode_signed(signed),
             write=True,
             timeout_s=timeout_s,
             endpoint=f"exchange.{kind}",
-            charge=Charge(costs={IP_WEIGHT: weight}, priority=action_priority(signed.action)),
+            charge=Charge(costs={IP_WEIGHT: weight}, priority=priority),
             correlation_id=correlation_id,
+            expires_ms=None if priority is Priority.CANCEL else signed.expires_after,
         )
         _require_success(reply, f"exchange.{kind}", write=True)
         try:

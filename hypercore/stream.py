@@ -191,13 +191,15 @@ class HyperCoreStream:
             OutcomeUnknown: sent, and the reply did not come, was cut off or cannot be read. Should it come
                 later, the callback gets it as a late PostAnswered.
         """
+        priority = action_priority(signed.action)
         post_id, request = self._open(
             PostKind.ACTION,
             f"post.{signed.kind()}",
             encode_signed(signed),
-            action_priority(signed.action),
+            priority,
             tag=tag,
             correlation_id=correlation_id,
+            expires_ms=None if priority is Priority.CANCEL else signed.expires_after,
         )
         reply = (await self._exchanges.ask(post_id, request, self._wait_s(timeout_s), on_written)).reply
         if isinstance(reply, ActionReply):
@@ -230,6 +232,7 @@ class HyperCoreStream:
         *,
         tag: object = None,
         correlation_id: str = "",
+        expires_ms: int | None = None,
     ) -> tuple[int, SocketRequest]:
         started_s, started_ns = self._clock.monotonic_s(), self._clock.now_ns()
         post_id, frame = self.session.open_post(
@@ -244,6 +247,7 @@ class HyperCoreStream:
             started_s=started_s,
             started_ns=started_ns,
             correlation_id=correlation_id,
+            expires_ms=expires_ms,
         )
         return post_id, request
 

@@ -20,6 +20,11 @@ class Clock(Protocol):
         """Seconds on a clock that never goes back; only differences mean something."""
 
 
+def left_s(clock: Clock, until_ms: int | None) -> float:
+    """Seconds until a wall-clock time in Unix milliseconds, at least 0; infinite without one."""
+    return max(0.0, until_ms / 1e3 - clock.now_ns() / 1e9) if until_ms else float("inf")
+
+
 class SystemClock:
     """The machine's own clocks."""
 

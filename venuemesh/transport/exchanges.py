@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from venuemesh.clock import left_s
 from venuemesh.errors import MeshError, OutcomeUnknown, RateLimited, Sent, VenueUnavailable
 from venuemesh.transport.in_flight import InFlight
 from venuemesh.transport.limiter import Priority
@@ -34,6 +35,8 @@ class SocketRequest:
         frame: what is written.
         body: what the audit trail keeps as the request.
         started_s, started_ns: monotonic and wall clock when it was asked for.
+        expires_ms: Unix milliseconds after which the venue would refuse it: it is not held back for the limiter until
+            then, to spend room on a refusal. None where it has none, or must pass in any case.
     """
 
     endpoint: str
@@ -44,6 +47,7 @@ class SocketRequest:
     started_s: float
     started_ns: int
     correlation_id: str = ""
+    expires_ms: int | None = None
 
 
 class Exchanges(Generic[Key, Answer]):
@@ -123,8 +127,9 @@ class Exchanges(Generic[Key, Answer]):
     async def _write(
         self, key: Key, request: SocketRequest, timeout_s: float, on_written: Callable[[], None] | None
     ) -> None:
+        send_s = min(timeout_s, left_s(self._clock, request.expires_ms))
         try:
-            epoch = await self._socket.send(request.frame, priority=request.priority, timeout_s=timeout_s)
+            epoch = await self._socket.send(request.frame, priority=request.priority, timeout_s=send_s)
         except OutcomeUnknown:
             epoch = self._socket.epoch  # it may have left, and its answer may be among the frames not yet read
         except MeshError:

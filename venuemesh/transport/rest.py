@@ -19,7 +19,7 @@ from typing import Self
 
 import httpx
 
-from venuemesh.clock import Clock
+from venuemesh.clock import Clock, left_s
 from venuemesh.errors import (
     DeadlineTooShort,
     MeshError,
@@ -186,6 +186,7 @@ class RestClient:
         charge: Charge | None = None,
         headers: Mapping[str, str] | None = None,
         correlation_id: str = "",
+        expires_ms: int | None = None,
     ) -> RestReply:
         """POST `body`; see `request`."""
         return await self.request(
@@ -198,6 +199,7 @@ class RestClient:
             charge=charge,
             headers=headers,
             correlation_id=correlation_id,
+            expires_ms=expires_ms,
         )
 
     async def get(
@@ -235,6 +237,7 @@ class RestClient:
         charge: Charge | None = None,
         headers: Mapping[str, str] | None = None,
         correlation_id: str = "",
+        expires_ms: int | None = None,
     ) -> RestReply:
         """One request, within `timeout_s` seconds for everything: limiter, pool, connect, answer, repeats.
 
@@ -245,6 +248,7 @@ class RestClient:
             charge: what the limiter takes for each attempt.
             headers: in addition to the client's own.
             correlation_id: goes into the records.
+            expires_ms: Unix milliseconds after which the venue would refuse it; the limiter holds it no longer.
         Raises:
             VenueUnavailable: nothing was sent (`sent=no`), or a read failed for good.
             OutcomeUnknown: a write may have reached the venue and has no readable answer.
@@ -259,7 +263,7 @@ class RestClient:
         retries = 0 if write else self._config.read_retries
         number = 0
         while True:
-            await self._pass_gate(charge, ends_s)
+            await self._pass_gate(charge, min(ends_s - self._clock.monotonic_s(), left_s(self._clock, expires_ms)))
             attempt = _Attempt(
                 method=method,
                 path=path,
@@ -283,9 +287,9 @@ class RestClient:
             number += 1
             await self._sleep(pause_s)
 
-    async def _pass_gate(self, charge: Charge | None, ends_s: float) -> None:
+    async def _pass_gate(self, charge: Charge | None, wait_s: float) -> None:
         if self._gate is not None and charge is not None:
-            await self._gate.acquire_all(charge, ends_s - self._clock.monotonic_s())
+            await self._gate.acquire_all(charge, wait_s)
 
     async def _attempt(self, attempt: _Attempt, time_left_s: float) -> RestReply:
         if time_left_s <= 0:

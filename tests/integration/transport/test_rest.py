@@ -194,7 +194,7 @@ async def test_write_when_no_reply_comes_in_time_is_unknown() -> None:
     async with http_server(never) as server:
         bench = Bench(server.url)
         async with bench.client:
-            error = await bench.failure(write=True, timeout_s=0.05)
+            error = await bench.failure(write=True, timeout_s=1.5)
     assert type(error) is OutcomeUnknown
     assert len(server.requests) == 1
     assert bench.outcomes() == [RequestOutcome.LOST]
@@ -322,6 +322,28 @@ async def test_429_is_rate_limited_and_closes_the_charged_budget(
     assert (weight.used, weight.closed_s, other.closed_s) == (20, expected, 0)
 
 
+async def test_request_that_would_expire_before_there_is_room_is_refused_at_once() -> None:
+    """The limiter holds it no longer than the venue would take it; without an expiry it may wait."""
+    clock = ManualClock()
+    gate = LimiterGate(LimiterQueue(Limiter([BudgetSpec(name="ip_weight", limit=100)])), clock)
+    gate.charge("ip_weight", 100)
+    charge = Charge(costs={"ip_weight": 1}, priority=Priority.ORDER)
+    async with http_server(always(reply(body=b"{}"))) as server:
+        client = Bench(server.url, gate=gate, clock=clock).client
+        async with client:
+            with pytest.raises(RateLimited) as limited:
+                await client.post(
+                    *("/x", b""),
+                    write=True,
+                    timeout_s=3_600.0,
+                    endpoint="x",
+                    charge=charge,
+                    expires_ms=clock.now_ns() // 1_000_000 + 500,
+                )
+    assert limited.value.sent is Sent.NO
+    assert server.requests == []
+
+
 async def test_pool_when_full_makes_others_wait_and_time_out_unsent() -> None:
     """P29: never more sockets than stated; who gets none in time sent nothing, even as a write."""
     release, two_in = asyncio.Event(), asyncio.Event()
@@ -337,7 +359,7 @@ async def test_pool_when_full_makes_others_wait_and_time_out_unsent() -> None:
         async with bench.client, asyncio.timeout(60):
             held = [asyncio.create_task(bench.post(write=True)) for _ in range(6)]
             await two_in.wait()
-            error = await bench.failure(write=True, timeout_s=0.05)
+            error = await bench.failure(write=True, timeout_s=1.5)
             assert type(error) is VenueUnavailable
             assert error.sent is Sent.NO
             assert len(server.requests) == 2

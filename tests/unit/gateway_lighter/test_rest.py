@@ -210,7 +210,7 @@ async def test_transaction_without_an_answer_in_time_is_outcome_unknown() -> Non
 
     async with connected(hangs) as (_, rest):
         with pytest.raises(OutcomeUnknown):
-            await rest.send_transactions([SIGNED], timeout_s=0.1)
+            await rest.send_transactions([SIGNED], timeout_s=1.5)
         forever.set()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -342,6 +343,22 @@ async def test_order_beyond_the_budget_is_refused_here_and_a_cancel_still_passes
         cancelling = asyncio.create_task(stream.send_transactions([CANCEL]), name="cancel")
         await venue.say(queued(await venue.next("jsonapi/sendtx"), CANCEL))
         await cancelling
+
+
+async def test_order_that_would_expire_before_there_is_room_is_refused_at_once() -> None:
+    """It is not held back to be refused by the venue; a cancel waits for as long as its caller does."""
+    gate = gate_of(TierLimits())
+    gate.charge(REST, 60)
+    soon = SIGNER.sign(ORDER, nonce=9, expired_at_ms=time.time_ns() // 1_000_000 + 1_000)
+    async with running(gate=gate) as (_, stream, told):
+        with pytest.raises(RateLimited) as limited:
+            await stream.send_transactions([soon], timeout_s=3_600.0)
+        assert limited.value.sent is Sent.NO
+        assert told.records == [] and len(stream.session.in_flight) == 0
+        cancelling = asyncio.create_task(stream.send_transactions([CANCEL], timeout_s=3_600.0), name="cancel")
+        while gate.waiting == 0:
+            await asyncio.sleep(0)
+        cancelling.cancel()
 
 
 async def test_cancelled_send_frees_its_waiter_and_tells_the_reply_as_late() -> None:

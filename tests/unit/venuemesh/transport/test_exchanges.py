@@ -30,6 +30,7 @@ class FakeSocket:
         self.stats = LinkStats(clock)
         self.epoch = 1
         self.sent: list[bytes] = []
+        self.waits_s: list[float] = []
         self.fault: MeshError | None = None
         self.wrote = asyncio.Event()
         self.held = asyncio.Event()
@@ -38,6 +39,7 @@ class FakeSocket:
     async def send(self, data: bytes, *, priority: Priority, timeout_s: float) -> int:
         epoch = self.epoch
         self.sent.append(data)
+        self.waits_s.append(timeout_s)
         self.wrote.set()
         await self.held.wait()
         if self.fault is not None:
@@ -68,7 +70,9 @@ class Desk(NullObserver):
     def on_request(self, record: RequestRecord) -> None:
         self.records.append(record)
 
-    def ask(self, key: int = 1, *, write: bool = True, timeout_s: float = 5.0) -> asyncio.Task[str]:
+    def ask(
+        self, key: int = 1, *, write: bool = True, timeout_s: float = 5.0, expires_ms: int | None = None
+    ) -> asyncio.Task[str]:
         """A request on its way."""
         request = SocketRequest(
             endpoint="post.order",
@@ -79,6 +83,7 @@ class Desk(NullObserver):
             started_s=self.clock.monotonic_s(),
             started_ns=self.clock.now_ns(),
             correlation_id="c-1",
+            expires_ms=expires_ms,
         )
         self.in_flight.open(key, now_s=request.started_s)
         return asyncio.create_task(
@@ -113,6 +118,20 @@ async def test_answer_goes_to_its_caller_with_a_record_of_both() -> None:
     assert (record.link, record.endpoint, record.correlation_id) == ("user/main", "post.order", "c-1")
     snapshot = desk.socket.stats.snapshot()
     assert (snapshot.requests, snapshot.error_rate, snapshot.latency_p50_s) == (1, 0.0, 0.25)
+
+
+@pytest.mark.parametrize(("expires_in_s", "wait_s"), [(None, 5.0), (60.0, 5.0), (2.0, 2.0), (-1.0, 0.0)])
+async def test_request_is_held_back_no_longer_than_it_is_good_for(expires_in_s: float | None, wait_s: float) -> None:
+    """Room under the venue's limits is not spent on what the venue will refuse; its answer is waited for anyway."""
+    desk = Desk()
+    now_ms = desk.clock.now_ns() // 1_000_000
+    asking = desk.ask(expires_ms=None if expires_in_s is None else now_ms + int(expires_in_s * 1_000))
+    await desk.socket.wrote.wait()
+    assert desk.socket.waits_s == [pytest.approx(wait_s, abs=1e-3)]
+    desk.clock.advance(4.5)
+    desk.in_flight.answered(1)
+    assert desk.exchanges.answered(1, "accepted", frame())
+    assert await asking == "accepted"
 
 
 async def test_request_that_certainly_did_not_leave_is_said_so_and_frees_its_place() -> None:
