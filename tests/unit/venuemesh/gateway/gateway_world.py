@@ -24,7 +24,7 @@ from venuemesh.streaming import Pause, StreamHub, wait_at_most
 from venuemesh.telemetry import NO_HEADERS
 from venuemesh.v1 import event_pb2, order_pb2, order_service_pb2, venue_pb2
 
-LIMIT = 10.0
+LIMIT = 60.0
 CREATED = datetime(2026, 11, 20, tzinfo=UTC)
 
 
