@@ -296,7 +296,7 @@ async def until(condition: Callable[[], Any], turns: int = 5_000) -> None:
     raise AssertionError("it never came true")
 
 
-async def take(stream: AsyncGenerator[Any, None], body: str, limit_s: float = 5.0) -> Any:
+async def take(stream: AsyncGenerator[Any, None], body: str, limit_s: float = 60.0) -> Any:
     """The next message of a stream with this body; others are passed over."""
     async with asyncio.timeout(limit_s):
         async for message in stream:
@@ -305,7 +305,7 @@ async def take(stream: AsyncGenerator[Any, None], body: str, limit_s: float = 5.
     raise AssertionError(f"the stream ended without {body}")
 
 
-async def collect(stream: AsyncGenerator[Any, None], count: int, limit_s: float = 5.0) -> list[Any]:
+async def collect(stream: AsyncGenerator[Any, None], count: int, limit_s: float = 60.0) -> list[Any]:
     """The next `count` messages."""
     messages = []
     async with asyncio.timeout(limit_s):
