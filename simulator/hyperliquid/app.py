@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import WSMsgType, web
 
 from simulator.faults import Fault, FaultKind, FaultPlan
-from simulator.hyperliquid import admin, exchange, info
+from simulator.hyperliquid import exchange, info
 from simulator.hyperliquid.batch import Batch
 from simulator.hyperliquid.limits import WeightLimit, action_weight, info_weight
 from simulator.hyperliquid.replies import refused
@@ -162,10 +162,6 @@ class HyperliquidApp:
             return act(self.venue, self.now_ms())
         finally:
             self.publish()
-
-    def serve_admin(self) -> None:
-        """Add the front's own admin routes; call before serving."""
-        self.application.add_routes(admin.routes(self))
 
     def tick(self) -> None:
         """One round of the synthetic markets, published."""
