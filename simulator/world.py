@@ -103,7 +103,7 @@ class World:
     @property
     def sockets(self) -> int:
         """Open WebSockets."""
-        return self.app.connections
+        return len(self.app.sockets)
 
     def now_ms(self) -> int:
         """Venue time."""
