@@ -20,6 +20,7 @@ from simulator.frames import Frame
 from simulator.lighter import rest
 from simulator.lighter.errors import Code, Refused, bad_param
 from simulator.lighter.limits import RateLimits
+from simulator.lighter.request import Request
 from simulator.lighter.session import Post, Session, control, error_frame, reply_frame
 from simulator.lighter.transactions import TxType, parse
 from simulator.lighter.venue import LighterVenue, Sent
@@ -175,7 +176,7 @@ class LighterApp:
         stale = name == "nextNonce" and self._faults.nonce_fault(f"info:{name}", FaultKind.STALE_NONCE) is not None
 
         def perform() -> Answer:
-            asked = rest.Request(params=dict(request.query), token=token, now_ms=self.now_ms())
+            asked = Request(params=dict(request.query), token=token, now_ms=self.now_ms())
             body = rest.read(self.venue, name, asked)
             if stale:
                 body["nonce"] -= 1
@@ -201,7 +202,7 @@ class LighterApp:
         def perform() -> Answer:
             if name != "changeAccountTier":
                 raise Refused(Code.NOT_FOUND, status=404)
-            asked = rest.Request(params=form, token=_token(request), now_ms=self.now_ms())
+            asked = Request(params=form, token=_token(request), now_ms=self.now_ms())
             return 200, rest.change_tier(self.venue, asked)
 
         return await self._reply(request, self._faults.request_fault(f"info:{name}"), perform)

@@ -16,7 +16,7 @@ from simulator.lighter.batch import Batch
 from simulator.lighter.channels import CHANNELS, Subscription, parse
 from simulator.lighter.errors import TEXTS, Code, Refused, bad_param
 from simulator.lighter.limits import CLIENT_MESSAGES, Window
-from simulator.lighter.rest import WRONG_ACCOUNT
+from simulator.lighter.request import WRONG_ACCOUNT
 from simulator.lighter.venue import LighterVenue
 
 MAX_SUBSCRIPTIONS = 500
