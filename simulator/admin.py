@@ -10,7 +10,7 @@ the Lighter front; users are then account indices, coins symbols.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -18,10 +18,7 @@ from aiohttp import web
 from simulator.engine.values import Side
 from simulator.faults import Fault, FaultPlan
 from simulator.hyperliquid.account_info import user_fills
-from simulator.hyperliquid.rows import frontend_order, status
-
-if TYPE_CHECKING:
-    from simulator.server import Simulator
+from simulator.world import World
 
 T = TypeVar("T")
 
@@ -70,9 +67,9 @@ class SilenceBody(msgspec.Struct):
     seconds: float
 
 
-def routes(simulator: Simulator) -> list[web.RouteDef]:
-    """Admin routes for a simulator."""
-    admin = _Admin(simulator)
+def routes(world: World) -> list[web.RouteDef]:
+    """Admin routes that move `world`."""
+    admin = _Admin(world)
     return [
         web.get("/sim/faults", admin.list_faults),
         web.post("/sim/faults", admin.add_fault),
@@ -105,8 +102,8 @@ def _lighter(request: web.Request) -> bool:
 
 
 class _Admin:
-    def __init__(self, simulator: Simulator) -> None:
-        self._sim = simulator
+    def __init__(self, world: World) -> None:
+        self._world = world
 
     async def _read(self, request: web.Request, kind: type[T]) -> T:
         try:
@@ -115,7 +112,7 @@ class _Admin:
             raise web.HTTPBadRequest(text=str(error)) from error
 
     def _plan(self, request: web.Request) -> FaultPlan:
-        return self._sim.lighter.faults if _lighter(request) else self._sim.faults
+        return self._world.lighter.faults if _lighter(request) else self._world.faults
 
     async def list_faults(self, request: web.Request) -> web.Response:
         return _ok(list(self._plan(request).rules))
@@ -130,36 +127,36 @@ class _Admin:
 
     async def price(self, request: web.Request) -> web.Response:
         body = await self._read(request, PriceBody)
-        return self._try(lambda: self._sim.set_price(body.coin, body.oracle, mark=body.mark))
+        return self._try(lambda: self._world.set_price(body.coin, body.oracle, mark=body.mark))
 
     async def house_order(self, request: web.Request) -> web.Response:
         body = await self._read(request, HouseOrderBody)
-        venue = self._sim.lighter if _lighter(request) else self._sim
+        venue = self._world.lighter if _lighter(request) else self._world
         return self._try(lambda: venue.house_order(body.coin, body.side, body.price, body.size))
 
     async def withdraw_quotes(self, request: web.Request) -> web.Response:
         body = await self._read(request, CoinBody)
-        venue = self._sim.lighter if _lighter(request) else self._sim
+        venue = self._world.lighter if _lighter(request) else self._world
         return self._try(lambda: venue.withdraw_quotes(body.coin))
 
     async def fund(self, request: web.Request) -> web.Response:
         body = await self._read(request, FundBody)
-        return self._try(lambda: self._sim.fund(body.user, body.amount, wallet=body.wallet, token=body.token))
+        return self._try(lambda: self._world.fund(body.user, body.amount, wallet=body.wallet, token=body.token))
 
     async def advance(self, request: web.Request) -> web.Response:
         body = await self._read(request, AdvanceBody)
-        return self._try(lambda: self._sim.advance(body.ms))
+        return self._try(lambda: self._world.advance(body.ms))
 
     async def tick(self, _request: web.Request) -> web.Response:
-        self._sim.tick()
+        self._world.tick()
         return _ok()
 
     async def cut(self, request: web.Request) -> web.Response:
-        app = self._sim.lighter.app if _lighter(request) else self._sim.app
+        app = self._world.lighter.app if _lighter(request) else self._world.app
         return _ok({"cut": app.cut_sockets()})
 
     async def silence(self, request: web.Request) -> web.Response:
-        app = self._sim.lighter.app if _lighter(request) else self._sim.app
+        app = self._world.lighter.app if _lighter(request) else self._world.app
         app.fall_silent((await self._read(request, SilenceBody)).seconds)
         return _ok()
 
@@ -167,17 +164,18 @@ class _Admin:
         """Every order of a user the engine still knows, with its state: the truth for tests."""
         user = request.query.get("user", "").lower()
         if _lighter(request):
-            return self._rows(lambda: self._sim.lighter.orders(int(user)))
-        return _ok(self._sim.orders(user))
+            return self._rows(lambda: self._world.lighter.orders(int(user)))
+        return _ok(self._world.orders(user))
 
     async def fills(self, request: web.Request) -> web.Response:
         user = request.query.get("user", "").lower()
         if _lighter(request):
-            return self._rows(lambda: self._sim.lighter.trades(int(user)))
-        return _ok(user_fills(self._sim.venue, user))
+            return self._rows(lambda: self._world.lighter.trades(int(user)))
+        return _ok(user_fills(self._world.venue, user))
 
     async def state(self, _request: web.Request) -> web.Response:
-        return _ok({"now_ms": self._sim.now_ms(), "sockets": self._sim.sockets, "faults": len(self._sim.faults.rules)})
+        world = self._world
+        return _ok({"now_ms": world.now_ms(), "sockets": world.sockets, "faults": len(world.faults.rules)})
 
     def _rows(self, read: Callable[[], object]) -> web.Response:
         try:
@@ -191,11 +189,3 @@ class _Admin:
         except (ValueError, KeyError) as error:
             return _refuse(str(error))
         return _ok({"ok": True, "result": result})
-
-
-def order_rows(simulator: Simulator, user: str) -> list[dict[str, Any]]:
-    """Live and recently closed orders of a user with status, oldest first."""
-    return [
-        {"order": frontend_order(order, simulator.engine), "status": status(order)}
-        for order in simulator.engine.all_orders(user)
-    ]

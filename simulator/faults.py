@@ -36,6 +36,7 @@ class FaultKind(StrEnum):
 
 FRAME_KINDS = frozenset({FaultKind.DROP_FRAME, FaultKind.DUPLICATE_FRAME, FaultKind.REORDER_FRAME})
 BOOK_KINDS = frozenset({FaultKind.BOOK_GAP})
+RESETTING = frozenset({FaultKind.DROP_REPLY, FaultKind.RESET_BEFORE})  # the answer is a connection that dies
 NONCE_KINDS = frozenset({FaultKind.SPEND_NONCE, FaultKind.STALE_NONCE, FaultKind.LATE_REFUSAL})
 DELAYED_FRAME_KINDS = frozenset({FaultKind.DELAY_FRAME})
 REQUEST_KINDS = frozenset(

@@ -7,27 +7,24 @@ aggressive than the oracle, and resting orders that become so are cancelled.
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 from simulator.engine.market import Market
+from simulator.engine.state import EngineState
 from simulator.engine.values import ZERO, Order, Reason, Side, TimeInForce
 
-if TYPE_CHECKING:
-    from simulator.engine.engine import Engine
 
-
-def open_interest(engine: Engine, market: Market) -> Decimal:
+def open_interest(state: EngineState, market: Market) -> Decimal:
     """Long side of all positions in an instrument, in base units."""
     return sum(
-        (max(ZERO, account.position(market.instrument)) for account in engine.accounts.values()),
+        (max(ZERO, account.position(market.instrument)) for account in state.accounts.values()),
         ZERO,
     )
 
 
-def capped(engine: Engine, market: Market) -> bool:
+def capped(state: EngineState, market: Market) -> bool:
     """Whether open interest has reached its cap."""
     cap = market.open_interest_cap
-    return cap is not None and open_interest(engine, market) * market.mark >= cap
+    return cap is not None and open_interest(state, market) * market.mark >= cap
 
 
 def aggressive(order: Order, market: Market) -> bool:
@@ -35,18 +32,18 @@ def aggressive(order: Order, market: Market) -> bool:
     return order.price > market.oracle if order.side is Side.BUY else order.price < market.oracle
 
 
-def refusal(engine: Engine, order: Order, market: Market) -> Reason | None:
+def refusal(state: EngineState, order: Order, market: Market) -> Reason | None:
     """Why an order of a capped or fast growing market is refused, None when it is not."""
     if not market.instrument.perpetual or order.request.reduce_only:
         return None
-    held = engine.accounts[order.account].position(market.instrument)
+    held = state.accounts[order.account].position(market.instrument)
     after = held + order.remaining * order.side.sign
     growth = (abs(after) - abs(held)) * order.price
     step = market.open_interest_step
     if step is not None and growth > step:
         return Reason.CAP_TOO_QUICK
     flips = held * after < 0
-    if (growth <= 0 and not flips) or not capped(engine, market):
+    if (growth <= 0 and not flips) or not capped(state, market):
         return None
     if flips:
         return Reason.CAP_FLIP
@@ -56,21 +53,10 @@ def refusal(engine: Engine, order: Order, market: Market) -> Reason | None:
     return Reason.CAP_AGGRESSIVE if aggressive(order, market) else None
 
 
-def barred(engine: Engine, order: Order, market: Market) -> bool:
+def barred(state: EngineState, order: Order, market: Market) -> bool:
     """Whether a resting order must go because it is too aggressive at the cap; one that reduces may stay."""
-    if engine.accounts[order.account].house or order.request.reduce_only or market.open_interest_cap is None:
+    if state.accounts[order.account].house or order.request.reduce_only or market.open_interest_cap is None:
         return False
-    held = engine.accounts[order.account].position(market.instrument)
+    held = state.accounts[order.account].position(market.instrument)
     reduces = held * order.side.sign < 0 and order.remaining <= abs(held)
-    return not reduces and aggressive(order, market) and capped(engine, market)
-
-
-def sweep(engine: Engine, key: str, now_ms: int) -> None:
-    """Cancel the resting orders of an instrument that the cap forbids."""
-    market = engine.markets[key]
-    if not market.instrument.perpetual or not capped(engine, market):
-        return
-    for side in Side:
-        for order in list(market.book.orders(side)):
-            if barred(engine, order, market):
-                engine.cancel(order.account, order.order_id, now_ms, Reason.OPEN_INTEREST_CAP)
+    return not reduces and aggressive(order, market) and capped(state, market)

@@ -392,22 +392,6 @@ class Engine(EngineState):
         self._record(order.account).live[order.order_id] = order
         self._hold(order, order.remaining)
 
-    def _hold(self, order: Order, quantity: Decimal) -> None:
-        """Lock (or, negative, free) what a resting spot order needs."""
-        instrument = self.markets[order.instrument].instrument
-        if instrument.perpetual:
-            return
-        owner = self.accounts[order.account]
-        if order.side is Side.BUY:
-            owner.balance(instrument.quote).hold += quantity * order.price
-        else:
-            owner.balance(instrument.base).hold += quantity
-
-    def release(self, order: Order, quantity: Decimal) -> None:
-        """Free the hold of a resting spot order for `quantity` of it."""
-        if order.order_id in self._record(order.account).live and order.state is OrderState.OPEN:
-            self._hold(order, -quantity)
-
     def close(self, order: Order, state: OrderState, reason: Reason | None, now_ms: int) -> None:
         """End an order's life and tell it; a parent takes its waiting children along."""
         record = self._record(order.account)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from simulator.engine.accounts import Ledger
+from simulator.engine.engine import Engine
 from simulator.engine.events import Fill
 from simulator.engine.market import Market
 from simulator.engine.values import ZERO, Reason, Side
-
-if TYPE_CHECKING:
-    from simulator.engine.engine import Engine
 
 
 def halt(engine: Engine, key: str, now_ms: int) -> None:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from decimal import ROUND_DOWN, Decimal
-from typing import TYPE_CHECKING
 
 from simulator.engine.accounts import Account, truncate
 from simulator.engine.events import Fill, Trade
 from simulator.engine.market import Market
+from simulator.engine.state import EngineState
 from simulator.engine.values import ZERO, Instrument, Order, Side
-
-if TYPE_CHECKING:
-    from simulator.engine.engine import Engine
 
 TOKEN_STEP = Decimal("0.00000001")
 
 
-def settle(engine: Engine, market: Market, order: Order, trade: Trade, *, taker: bool) -> Fill:
+def settle(state: EngineState, market: Market, order: Order, trade: Trade, *, taker: bool) -> Fill:
     """Book `trade` for the owner of `order` and say what happened, fee included."""
     instrument = market.instrument
-    owner = engine.accounts[order.account]
+    owner = state.accounts[order.account]
     notional = trade.quantity * trade.price
     rate = owner.fee_rate(instrument, taker=taker)
     request = order.request
@@ -32,10 +29,10 @@ def settle(engine: Engine, market: Market, order: Order, trade: Trade, *, taker:
         result = owner.ledger(instrument.pool).apply_fill(instrument, order.side, trade.quantity, trade.price, fee)
         start, closed_pnl = result.start, result.closed_pnl
     else:
-        engine.release(order, trade.quantity)
+        state.release(order, trade.quantity)
         start, closed_pnl = owner.balance(instrument.base).total, ZERO
         fee, extra, fee_token = _settle_spot(owner, instrument, order, trade, rate)
-    engine.fees[fee_token] = engine.fees.get(fee_token, ZERO) + fee
+    state.fees[fee_token] = state.fees.get(fee_token, ZERO) + fee
     return Fill(
         account=order.account,
         instrument=instrument.key,
@@ -52,8 +49,8 @@ def settle(engine: Engine, market: Market, order: Order, trade: Trade, *, taker:
         start_position=start,
         closed_pnl=closed_pnl,
         time_ms=trade.time_ms,
-        liquidated=engine.liquidating,
-        mark_price=market.mark if engine.liquidating else None,
+        liquidated=state.liquidating,
+        mark_price=market.mark if state.liquidating else None,
         twap_id=order.request.twap_id,
     )
 

@@ -5,14 +5,10 @@ Who cuts the slices, and when, is the front's affair; here the parent is kept an
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from simulator.engine import checks
+from simulator.engine.engine import Engine
 from simulator.engine.events import Change
 from simulator.engine.values import Order, OrderRequest, OrderSnapshot, OrderState, Outcome
-
-if TYPE_CHECKING:
-    from simulator.engine.engine import Engine
 
 
 def open_sliced(engine: Engine, account: str, request: OrderRequest, now_ms: int) -> Outcome:

@@ -24,7 +24,7 @@ from simulator.engine.events import (
     Transferred,
 )
 from simulator.engine.market import Market
-from simulator.engine.values import ZERO, Instrument, Order, OrderSnapshot, OrderState, Rules
+from simulator.engine.values import ZERO, Instrument, Order, OrderSnapshot, OrderState, Rules, Side
 
 SPOT_WALLET = "spot"
 KEPT_MONEY_EVENTS = 2000
@@ -71,7 +71,7 @@ class EventReader:
 
 
 class EngineState:
-    """What an engine knows, and how money comes and goes without trading.
+    """What an engine knows, and how money comes, goes and is held without trading.
 
     Args:
         instruments: in a fixed order; keys must differ.
@@ -248,6 +248,22 @@ class EngineState:
         self.adjust(to_account, destination, token, amount, now_ms)
         kind = TransferKind.BETWEEN_POOLS if account == to_account else TransferKind.BETWEEN_ACCOUNTS
         self._transferred(kind, account, to_account, source, destination, token, amount, now_ms, label=label, fee=fee)
+
+    def _hold(self, order: Order, quantity: Decimal) -> None:
+        """Lock (or, negative, free) what a resting spot order needs."""
+        instrument = self.markets[order.instrument].instrument
+        if instrument.perpetual:
+            return
+        owner = self.accounts[order.account]
+        if order.side is Side.BUY:
+            owner.balance(instrument.quote).hold += quantity * order.price
+        else:
+            owner.balance(instrument.base).hold += quantity
+
+    def release(self, order: Order, quantity: Decimal) -> None:
+        """Free the hold of a resting spot order for `quantity` of it."""
+        if order.order_id in self._record(order.account).live and order.state is OrderState.OPEN:
+            self._hold(order, -quantity)
 
     def _transferred(
         self,

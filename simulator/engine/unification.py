@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from simulator.engine.accounts import Ledger
+from simulator.engine.engine import Engine
 from simulator.engine.events import BalanceChanged
-
-if TYPE_CHECKING:
-    from simulator.engine.engine import Engine
 
 
 def unify(engine: Engine, name: str, token: str, pools: Sequence[str], now_ms: int) -> None:

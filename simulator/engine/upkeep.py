@@ -1,4 +1,4 @@
-"""What time and prices do: triggers, funding, liquidation, scheduled cancels, time-weighted orders. Pure."""
+"""What time and prices do: triggers, caps, funding, liquidation, scheduled cancels, time-weighted orders. Pure."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Upkeep:
         market.oracle, market.mark = oracle, mark
         engine.emit(PriceChanged(instrument=key, oracle=oracle, mark=mark, time_ms=now_ms))
         self._fire_triggers(key, now_ms)
-        caps.sweep(engine, key, now_ms)
+        self.enforce_cap(key, now_ms)
         if market.instrument.perpetual:
             self._liquidate_pool(market.instrument.pool, now_ms)
 
@@ -102,6 +102,17 @@ class Upkeep:
             trigger = order.request.trigger
             if trigger is not None and trigger.met(order.side, market.mark):
                 engine.execute_triggered(order, now_ms)
+
+    def enforce_cap(self, key: str, now_ms: int) -> None:
+        """Cancel the resting orders that the cap on open interest of an instrument forbids now."""
+        engine = self._engine
+        market = engine.markets[key]
+        if not market.instrument.perpetual or not caps.capped(engine, market):
+            return
+        for side in Side:
+            for order in list(market.book.orders(side)):
+                if caps.barred(engine, order, market):
+                    engine.cancel(order.account, order.order_id, now_ms, Reason.OPEN_INTEREST_CAP)
 
     # -- funding ---------------------------------------------------------------------------------------------
 

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
 
+from simulator.hyperliquid.app import HyperliquidApp
 from simulator.hyperliquid.sessions import Session
 from simulator.hyperliquid.venue import Venue
-
-if TYPE_CHECKING:
-    from simulator.hyperliquid.app import HyperliquidApp
 
 T = TypeVar("T")
 PREFIX = "/sim/hyperliquid"

@@ -1,6 +1,5 @@
 """One WebSocket conversation: text in, frames out, subscriptions in between. Pure.
 
-A frame is a channel name and its text, so that the I/O layer can apply faults by channel without reading it.
 Posts are handed back as `Post` because they may take effect, be delayed or be lost on the way.
 """
 
@@ -11,20 +10,13 @@ from typing import Any
 
 import msgspec
 
+from simulator.frames import Frame
 from simulator.hyperliquid.batch import Batch
 from simulator.hyperliquid.channels import CHANNELS, Subscription, parse
 from simulator.hyperliquid.venue import Answer, Venue
 
 MAX_SUBSCRIPTIONS = 1000
 MAX_USERS = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
-    """One text frame of a channel."""
-
-    channel: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -160,7 +160,7 @@ class Venue:
             self.universe.oi_caps.pop(coin, None)
         else:
             self.universe.oi_caps[coin] = notional
-        caps.sweep(self.engine, coin, now_ms)
+        self.upkeep.enforce_cap(coin, now_ms)
 
     def set_open_interest_step(self, coin: str, notional: Decimal | None) -> None:
         """Most notional one order may add to the open interest of a perpetual; None for no limit.

@@ -7,7 +7,6 @@ modules. What a transaction did is published as soon as it is executed.
 from __future__ import annotations
 
 import asyncio
-import logging
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -15,23 +14,21 @@ from typing import Any
 import msgspec
 from aiohttp import WSMsgType, web
 
-from simulator.faults import Fault, FaultKind, FaultPlan
+from simulator.connections import CLOSE_WAIT_S, Connection, Connections, reset
+from simulator.faults import RESETTING, Fault, FaultKind, FaultPlan
+from simulator.frames import Frame
 from simulator.lighter import rest
-from simulator.lighter.connection import Connection
 from simulator.lighter.errors import Code, Refused, bad_param
 from simulator.lighter.limits import RateLimits
-from simulator.lighter.session import Frame, Post, Session, control, error_frame, reply_frame
+from simulator.lighter.request import Request
+from simulator.lighter.session import Post, Session, control, error_frame, reply_frame
 from simulator.lighter.transactions import TxType, parse
 from simulator.lighter.venue import LighterVenue, Sent
 from venuemesh.clock import Clock
 
-log = logging.getLogger(__name__)
-
 MAX_PENDING_POSTS = 50
-CLOSE_WAIT_S = 0.5  # how long a closing handshake may wait for a peer that may be gone
 MAX_BODY = 1 << 20
 RATE_MESSAGE = '{"ratelimit": "Ratelimit is off"}'
-RESETTING = frozenset({FaultKind.DROP_REPLY, FaultKind.RESET_BEFORE})
 WITHOUT_EFFECT = frozenset({FaultKind.REFUSE, FaultKind.RATE_LIMIT, FaultKind.ERROR_BEFORE, FaultKind.RESET_BEFORE})
 Answer = tuple[int, Any]
 
@@ -69,10 +66,7 @@ class LighterApp:
         self._pinged_s = clock.monotonic_s()
         self._wakes = wakes
         self._timer: asyncio.TimerHandle | None = None
-        self._connections: set[Connection] = set()
-        self._speaking = asyncio.Event()
-        self._speaking.set()
-        self._silences = 0
+        self.sockets = Connections[Session]()
         self.application = web.Application(client_max_size=MAX_BODY)
         self.application.router.add_get("/", self._status)
         self.application.router.add_get("/info", self._info)
@@ -84,15 +78,6 @@ class LighterApp:
     def now_ms(self) -> int:
         """Venue time."""
         return self._clock.now_ns() // 1_000_000
-
-    @property
-    def connections(self) -> int:
-        """Open sockets."""
-        return len(self._connections)
-
-    def subscribed(self) -> set[str]:
-        """Kinds of all live subscriptions, so that a test can wait for one."""
-        return {kind for connection in self._connections for kind in connection.session.subscribed}
 
     # -- publishing and time ---------------------------------------------------------------------------------
 
@@ -106,11 +91,7 @@ class LighterApp:
         batch = self.venue.batch(now_ms)
         if batch.empty:
             return
-        for connection in list(self._connections):
-            connection.send(connection.session.publish(batch, now_ms))
-            if connection.overflowed:
-                log.warning("client_too_slow")
-                connection.abort()
+        self.sockets.publish(lambda session: session.publish(batch, now_ms))
 
     def tick(self) -> None:
         """One round of time and of the synthetic markets, published."""
@@ -135,7 +116,7 @@ class LighterApp:
     async def close_idle(self) -> None:
         """Close sockets on which the client said nothing for too long; ping the others when it is time."""
         limit = self._clock.monotonic_s() - self._idle_close_s
-        idle = [item for item in self._connections if item.last_received_s <= limit]
+        idle = [item for item in self.sockets if item.last_received_s <= limit]
         await asyncio.gather(*(item.socket.close() for item in idle))
         if self._ping_s and self._clock.monotonic_s() - self._pinged_s >= self._ping_s:
             self._pinged_s = self._clock.monotonic_s()
@@ -143,7 +124,7 @@ class LighterApp:
 
     async def ping_sockets(self) -> None:
         """Ping every client in the venue's own way; close those that left the last ping unanswered."""
-        for connection in list(self._connections):
+        for connection in self.sockets:
             frame = connection.session.ping()
             if frame is None:
                 await connection.socket.close(code=1008, message=b"no pong")
@@ -152,33 +133,22 @@ class LighterApp:
 
     def cut_sockets(self) -> int:
         """Cut every open socket without a goodbye; how many."""
-        doomed = list(self._connections)
-        for connection in doomed:
-            connection.abort()
-        return len(doomed)
+        return self.sockets.cut()
 
     def announce_shutdown(self, close_in_ms: int) -> None:
         """Tell every client that its connection will end."""
-        for connection in self._connections:
+        for connection in self.sockets:
             connection.send([control({"type": "shutdown", "close_in_ms": close_in_ms})])
 
     def fall_silent(self, seconds: float) -> None:
         """Send nothing on any socket for `seconds`; what is due waits."""
-        self._silences += 1
-        current = self._silences
-        self._speaking.clear()
-        asyncio.get_running_loop().call_later(seconds, self._speak, current)
-
-    def _speak(self, silence: int) -> None:
-        if silence == self._silences:
-            self._speaking.set()
+        self.sockets.fall_silent(seconds)
 
     async def close(self) -> None:
         """Stop waking up and say goodbye to every client."""
         self._wakes = False
         self._arm()
-        goodbyes = (item.socket.close(code=1001, message=b"server stops") for item in self._connections)
-        await asyncio.gather(*goodbyes)
+        await self.sockets.close()
 
     # -- HTTP ------------------------------------------------------------------------------------------------
 
@@ -197,7 +167,7 @@ class LighterApp:
     async def _get(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
         if self._faults.refuses_connections():
-            return _reset(request)
+            return reset(request)
         token = _token(request)
         caller, tier = self._caller(request.remote or "", token.split(":")[1] if token.count(":") > 1 else "")
         if not self._limits.read(caller, tier, name, self.now_ms()):
@@ -206,7 +176,7 @@ class LighterApp:
         stale = name == "nextNonce" and self._faults.nonce_fault(f"info:{name}", FaultKind.STALE_NONCE) is not None
 
         def perform() -> Answer:
-            asked = rest.Request(params=dict(request.query), token=token, now_ms=self.now_ms())
+            asked = Request(params=dict(request.query), token=token, now_ms=self.now_ms())
             body = rest.read(self.venue, name, asked)
             if stale:
                 body["nonce"] -= 1
@@ -217,7 +187,7 @@ class LighterApp:
     async def _post_form(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["name"]
         if self._faults.refuses_connections():
-            return _reset(request)
+            return reset(request)
         form = {key: str(value) for key, value in (await request.post()).items()}
         if name not in ("sendTx", "sendTxBatch"):
             return await self._other_post(request, name, form)
@@ -232,7 +202,7 @@ class LighterApp:
         def perform() -> Answer:
             if name != "changeAccountTier":
                 raise Refused(Code.NOT_FOUND, status=404)
-            asked = rest.Request(params=form, token=_token(request), now_ms=self.now_ms())
+            asked = Request(params=form, token=_token(request), now_ms=self.now_ms())
             return 200, rest.change_tier(self.venue, asked)
 
         return await self._reply(request, self._faults.request_fault(f"info:{name}"), perform)
@@ -241,7 +211,7 @@ class LighterApp:
         """The venue's answer, or what a fault makes of it."""
         status, body = await self._answer(fault, perform)
         if fault is not None and fault.kind in RESETTING:
-            return _reset(request)
+            return reset(request)
         if fault is not None and fault.kind is FaultKind.GARBLE_REPLY:
             return web.Response(status=200, text="<html>garbled")
         headers = {}
@@ -301,25 +271,16 @@ class LighterApp:
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
         if self._faults.refuses_connections():
-            return _reset(request)
+            return reset(request)
         socket = web.WebSocketResponse(timeout=CLOSE_WAIT_S, max_msg_size=MAX_BODY, autoping=False)
         await socket.prepare(request)
         session = Session(self.venue, str(uuid.uuid4()))
         connection = Connection(request, socket, session, self._faults, self._clock)
         connection.send([session.greeting()])
-        self._connections.add(connection)
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                writer = tasks.create_task(connection.write(self._speaking), name="socket-writer")
-                await self._read(connection, request.remote or "", tasks)
-                writer.cancel()
-        except* ConnectionError as group:  # the peer left while a frame was on its way
-            log.debug("socket_lost", extra={"error": repr(group.exceptions[0])})
-        finally:
-            self._connections.discard(connection)
+        await self.sockets.serve(connection, self._read)
         return socket
 
-    async def _read(self, connection: Connection, remote: str, tasks: asyncio.TaskGroup) -> None:
+    async def _read(self, connection: Connection[Session], tasks: asyncio.TaskGroup) -> None:
         async for message in connection.socket:
             connection.heard()
             if message.type is WSMsgType.PING:
@@ -328,26 +289,27 @@ class LighterApp:
                 continue
             frames, post = connection.session.receive(message.data, self.now_ms())
             if post is None:
-                connection.send([error_frame(Refused(Code.TOO_MANY_MESSAGES))] if connection.too_chatty() else frames)
-            elif connection.pending_posts >= MAX_PENDING_POSTS:
+                chatty = connection.session.too_chatty(self.now_ms())
+                connection.send([error_frame(Refused(Code.TOO_MANY_MESSAGES))] if chatty else frames)
+            elif connection.posts >= MAX_PENDING_POSTS:
                 connection.send([error_frame(Refused(Code.TOO_MANY_INFLIGHT), post)])
             else:
-                await self._take_post(connection, post, remote, tasks)
+                await self._take_post(connection, post, tasks)
 
-    async def _take_post(self, connection: Connection, post: Post, remote: str, tasks: asyncio.TaskGroup) -> None:
+    async def _take_post(self, connection: Connection[Session], post: Post, tasks: asyncio.TaskGroup) -> None:
         """Perform a post at once, in order; only a delayed one runs beside the others."""
         fault = self._faults.request_fault(_name(post))
-        connection.pending_posts += 1
+        connection.posts += 1
         if fault is not None and fault.kind in (FaultKind.DELAY_REPLY, FaultKind.DELAY_BEFORE):
-            tasks.create_task(self._post_now(connection, post, remote, fault), name="delayed-post")
+            tasks.create_task(self._post_now(connection, post, fault), name="delayed-post")
         else:
-            await self._post_now(connection, post, remote, fault)
+            await self._post_now(connection, post, fault)
 
-    async def _post_now(self, connection: Connection, post: Post, remote: str, fault: Fault | None) -> None:
+    async def _post_now(self, connection: Connection[Session], post: Post, fault: Fault | None) -> None:
         try:
-            status, body = await self._answer(fault, lambda: (200, self._send(post, remote)))
+            status, body = await self._answer(fault, lambda: (200, self._send(post, connection.remote)))
         finally:
-            connection.pending_posts -= 1
+            connection.posts -= 1
         if fault is not None and fault.kind in RESETTING:
             connection.abort()
             return
@@ -403,13 +365,6 @@ def _refused_by_fault(fault: Fault) -> Answer:
         refusal = Refused(fault.code or Code.INVALID_TX_INFO)
         return 400, {"code": refusal.code, "message": fault.text or refusal.message}
     return fault.status, Refused(Code.INTERNAL).body
-
-
-def _reset(request: web.Request) -> web.StreamResponse:
-    """Cut the connection; the response returned is never seen."""
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response(status=500)
 
 
 def _json(status: int, body: Any, headers: Mapping[str, str] | None = None) -> web.Response:

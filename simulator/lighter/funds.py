@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 from simulator.engine import risk
 from simulator.engine.accounts import Ledger
 from simulator.engine.values import ZERO
 from simulator.lighter.markets import POOL
-
-if TYPE_CHECKING:
-    from simulator.lighter.venue import LighterVenue
+from simulator.lighter.venue import LighterVenue
 
 
 def ledger_of(venue: LighterVenue, name: str) -> Ledger:

@@ -1,7 +1,7 @@
 """One WebSocket conversation: text in, frames out, subscriptions in between. Pure.
 
-A frame is a channel kind and its text, so that the I/O layer can apply faults by kind without reading it.
-Transactions are handed back as `Post` because they may be delayed or lost on the way.
+A frame is named after the kind of its channel; control frames belong to none. Transactions are handed back as
+`Post` because they may be delayed or lost on the way.
 """
 
 from __future__ import annotations
@@ -11,21 +11,15 @@ from typing import Any
 
 import msgspec
 
+from simulator.frames import Frame
 from simulator.lighter.batch import Batch
 from simulator.lighter.channels import CHANNELS, Subscription, parse
 from simulator.lighter.errors import TEXTS, Code, Refused, bad_param
-from simulator.lighter.rest import WRONG_ACCOUNT
+from simulator.lighter.limits import CLIENT_MESSAGES, Window
+from simulator.lighter.request import WRONG_ACCOUNT
 from simulator.lighter.venue import LighterVenue
 
 MAX_SUBSCRIPTIONS = 500
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
-    """One text frame of a kind of channel; "" for control frames."""
-
-    channel: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +68,7 @@ class Session:
         self._id = session_id
         self._subscriptions: dict[str, Subscription] = {}
         self._pong_due = False
+        self._messages = Window()
 
     @property
     def subscribed(self) -> set[str]:
@@ -90,6 +85,10 @@ class Session:
             return None
         self._pong_due = True
         return control({"type": "ping"})
+
+    def too_chatty(self, now_ms: int) -> bool:
+        """Whether a client message, counted now, is one too many in a minute."""
+        return not self._messages.spend("", 1, CLIENT_MESSAGES, now_ms)
 
     def receive(self, text: str, now_ms: int) -> tuple[list[Frame], Post | None]:
         """Frames to answer a client's text with, and the post it holds, if any."""

@@ -126,7 +126,7 @@ class HyperCoreSide:
         return self.simulator.cut_sockets()
 
     async def close_sockets(self) -> None:
-        await asyncio.gather(*(item.socket.close(code=1000) for item in list(self.simulator.app._connections)))
+        await asyncio.gather(*(item.socket.close(code=1000) for item in self.simulator.app.sockets))
 
     def fall_silent(self, seconds: float) -> None:
         self.simulator.fall_silent(seconds)

@@ -118,7 +118,7 @@ class LighterSide:
         return self.front.app.cut_sockets()
 
     async def close_sockets(self) -> None:
-        await asyncio.gather(*(item.socket.close(code=1000) for item in list(self.front.app._connections)))
+        await asyncio.gather(*(item.socket.close(code=1000) for item in self.front.app.sockets))
 
     def fall_silent(self, seconds: float) -> None:
         self.front.app.fall_silent(seconds)

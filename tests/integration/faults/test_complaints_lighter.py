@@ -212,7 +212,7 @@ async def test_venue_that_pings_is_answered_and_does_not_close_the_connection(
     async with world(side, broker, tmp_path) as here:
         for _ in range(3):
             await side.front.app.ping_sockets()
-            await here.until(lambda: not any(item.session._pong_due for item in side.front.app._connections))
+            await here.until(lambda: not any(item.session._pong_due for item in side.front.app.sockets))
         await acknowledged(here, "after-pings")
         assert [link.reconnections for link in here.core.venue.links()] == [0] * len(here.core.venue.links())
         assert here.ready

@@ -126,5 +126,5 @@ async def test_order_when_sent_over_the_socket_is_answered_there(client: Any) ->
 
 async def _subscribed(simulator: Simulator, kinds: set[str]) -> None:
     """Wait until the venue has these subscriptions."""
-    while not kinds <= simulator.app.subscribed():
+    while not kinds <= simulator.app.sockets.subscribed():
         await asyncio.sleep(0.01)

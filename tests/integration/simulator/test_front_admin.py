@@ -12,6 +12,7 @@ from simulator.clock import SteppedClock
 from simulator.engine.chance import SplitMix
 from simulator.engine.population import QUIET
 from simulator.faults import FaultPlan
+from simulator.hyperliquid import admin
 from simulator.hyperliquid.app import HyperliquidApp
 from simulator.hyperliquid.venue import Venue, VenueSettings
 
@@ -25,7 +26,7 @@ async def client() -> AsyncIterator[Client]:
     venue = Venue(VenueSettings(), QUIET, SplitMix(1), START_MS)
     clock = SteppedClock(START_MS * 1_000_000)
     app = HyperliquidApp(venue, clock, FaultPlan(), ip_weight_per_minute=0, idle_close_s=60)
-    app.serve_admin()
+    app.application.add_routes(admin.routes(app))
     async with TestClient(TestServer(app.application)) as made:
         made.venue = venue  # type: ignore[attr-defined]
         yield made

@@ -196,7 +196,7 @@ async def test_streams_when_an_order_fills_deliver_order_trade_and_balance(clien
         orders = tasks.create_task(client.watch_orders(ETH), name="orders")
         trades = tasks.create_task(client.watch_my_trades(ETH, params={"auth": auth}), name="trades")
         balance = tasks.create_task(client.watch_balance({"type": "swap"}), name="balance")
-        await until(lambda: len(simulator.lighter.app.subscribed()) >= 3)
+        await until(lambda: len(simulator.lighter.app.sockets.subscribed()) >= 3)
         last = (await client.fetch_ticker(ETH))["last"]
         await client.create_order_ws(ETH, "market", "buy", 0.05, last * 1.02)
         assert simulator.lighter.trades(ACCOUNT)

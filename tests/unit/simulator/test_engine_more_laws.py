@@ -8,7 +8,7 @@ from decimal import Decimal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.engine import caps, halting, unification
+from simulator.engine import halting, unification
 from simulator.engine.events import TwapRequest
 from simulator.engine.values import Grouping, OrderState, Side, TimeInForce, Trigger, TriggerKind
 from tests.unit.simulator.engine_world import ALICE, BOB, HOUSE, ISOLATED, PERP, SPOT, World
@@ -126,7 +126,7 @@ def apply(world: World, step: Step) -> None:
             _twap(world, step)
         case "cap":
             engine.markets[PERP].open_interest_cap = Decimal(step.quantity * 10) if step.flag else None
-            caps.sweep(engine, PERP, world.now_ms)
+            world.upkeep.enforce_cap(PERP, world.now_ms)
         case "unify" if step.account != HOUSE:
             if step.flag:
                 unification.unify(engine, step.account, "USD", ["main"], world.now_ms)

@@ -20,6 +20,7 @@ from simulator.hyperliquid.universe import Universe
 from simulator.lighter import admission, auth, rest
 from simulator.lighter.errors import Refused
 from simulator.lighter.execution import EXECUTORS
+from simulator.lighter.request import Request
 from simulator.lighter.session import Session
 from simulator.lighter.signing import schnorr
 from simulator.lighter.transactions import Transaction, TxType, parse
@@ -166,7 +167,7 @@ class World:
 
     def read(self, name: str, *, token: str | None = None, **params: Any) -> dict[str, Any]:
         """A REST read."""
-        asked = rest.Request(
+        asked = Request(
             params={key: str(value) for key, value in params.items()},
             token=self.token() if token is None else token,
             now_ms=self.now_ms,
