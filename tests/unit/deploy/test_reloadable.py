@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,12 +13,16 @@ import pytest
 from aggregator.settings import AggregatorSettings
 from gateway_hyperliquid.settings import GatewaySettings as HyperliquidSettings
 from gateway_lighter.settings import GatewaySettings as LighterSettings
+from gateway_lighter.venue import LighterVenue
+from hypercore.adapter.venue import HyperCoreVenue
 from router.server import CALL_BOUNDS
 from router.settings import RouterSettings
+from tests.fakes import ManualClock
 from venuemesh.configuration import Configuration, differing, key_of, mixed
 from venuemesh.gateway.server import allow_links
 from venuemesh.running import CALL_LIMITS
 from venuemesh.settings import ServiceSettings
+from venuemesh.transport.quality import QualityPolicy
 
 ROOT = Path(__file__).resolve().parents[3]
 ADDRESS = "0x" + "1" * 40
@@ -75,3 +81,19 @@ def test_what_decides_where_money_goes_never_changes_at_run_time() -> None:
     allow_links(cast(Any, gateway), cast(Any, None), cast(Any, None))
     for key in ("VENUE", "ENVIRONMENT", "ALLOW_MAINNET", "API_URL", "ACCOUNTS", "DEX", "GRPC__TOKEN_KEYS_FILE"):
         assert key in {key_of(path) for path, _ in gateway.current.leaves()} and key not in gateway.reloadable
+
+
+@pytest.mark.parametrize(
+    ("make", "board"),
+    [
+        (lambda: HyperCoreVenue(HyperliquidSettings(), ManualClock()), "_links.shared.board"),
+        (lambda: LighterVenue(LighterSettings(), ManualClock()), "_parts.links.shared.board"),
+    ],
+    ids=["hypercore", "lighter"],
+)
+async def test_rules_of_links_reach_the_connections_of_every_adapter(make: Callable[[], Any], board: str) -> None:
+    """A rule that the port takes and nobody obeys would be told as changed."""
+    venue, policy = make(), QualityPolicy(max_latency_s=0.5)
+    venue.judge_links(policy)
+    assert attrgetter(board)(venue).policy is policy
+    await venue.aclose()
