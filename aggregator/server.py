@@ -15,6 +15,7 @@ from aggregator.snapshots import SnapshotOptions, SnapshotStore
 from venuemesh.bus import Bus
 from venuemesh.channels import open_channel
 from venuemesh.clock import Clock
+from venuemesh.configuration import Configuration
 from venuemesh.dead_letter_service import DeadLetterDesk
 from venuemesh.encoding import add_encoding
 from venuemesh.metrics import Metrics
@@ -48,8 +49,13 @@ async def build(
     metrics: Metrics,
     clock: Clock,
     tracing: Tracing | None = None,
+    configuration: Configuration[AggregatorSettings] | None = None,
 ) -> AsyncIterator[Aggregator]:
-    """Follow the log and the marks while the block runs; a part that fails ends the block with its error."""
+    """Follow the log and the marks while the block runs; a part that fails ends the block with its error.
+
+    Args:
+        configuration: `settings` and what may change of them; nothing may when None.
+    """
     fold = settings.fold
     options = FeedOptions(
         away_after_s=fold.away_after_s,
@@ -73,7 +79,7 @@ async def build(
     server.add(PORTFOLIO_SERVICE, add_portfolio, portfolio)
     # Names neither a place nor a secret: any aggregator can read the tokens of another.
     letters = DeadLetterDesk(feed.dead_letters, Pager(SERVICE.encode()), clock)
-    operations = OperationsServicer(hub, letters)
+    operations = OperationsServicer(hub, letters, configuration or Configuration(settings))
     server.add(OPERATIONS_SERVICE, operations_service_pb2_grpc.add_OperationsServiceServicer_to_server, operations)
     async with AsyncExitStack() as stack:
         board = await _mark_board(stack, settings, feed, clock)
@@ -137,6 +143,7 @@ async def run() -> None:
                 metrics=running.metrics,
                 clock=running.clock,
                 tracing=running.tracing,
+                configuration=running.configuration,
             )
         )
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
@@ -148,5 +155,10 @@ async def run() -> None:
             running.announce()
 
         announcing = tasks.create_task(announce(), name="announce")
-        await serve_until_stopped(running.server, ready=aggregator.feed.ready, on_bound=bound.set)
+        await serve_until_stopped(
+            running.server,
+            ready=aggregator.feed.ready,
+            on_bound=bound.set,
+            on_hangup=running.configuration.on_hangup,
+        )
         announcing.cancel()

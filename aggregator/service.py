@@ -17,10 +17,10 @@ from aggregator.deltas import merge_deltas
 from aggregator.feeds import EventFeed
 from aggregator.messages import PortfolioItem
 from aggregator.reading import Scope, is_fill
+from venuemesh.configuration import Configuration
 from venuemesh.dead_letter_service import DeadLetterDesk
 from venuemesh.encoding import Once, encoding_responder
 from venuemesh.errors import InvalidRequest, NotYetImplemented, Reason, ResumeExpired
-from venuemesh.log_level import LogLevel
 from venuemesh.stream_options import EVENTS, EVENTS_WITH_MARKS, StreamTerms, parse_stream_options
 from venuemesh.stream_queue import Entry
 from venuemesh.streaming import StreamHub, StreamPlan, responder
@@ -288,10 +288,10 @@ def _full(service: ServiceDescriptor, method: str) -> str:
 class OperationsServicer:
     """What operators ask of the aggregator."""
 
-    def __init__(self, hub: StreamHub, dead_letters: DeadLetterDesk) -> None:
+    def __init__(self, hub: StreamHub, dead_letters: DeadLetterDesk, configuration: Configuration[Any]) -> None:
         self._hub = hub
         self._dead_letters = dead_letters
-        self._level = LogLevel()
+        self._configuration = configuration
 
     async def ListSubscribers(  # noqa: N802 - named by the contract
         self, request: operations_service_pb2.ListSubscribersRequest, context: Context
@@ -315,4 +315,10 @@ class OperationsServicer:
         self, request: operations_service_pb2.SetLogLevelRequest, context: Context
     ) -> operations_service_pb2.SetLogLevelResponse:
         """Change the level; a duration brings the former one back."""
-        return self._level.set(request)
+        return self._configuration.level.set(request)
+
+    async def ReloadConfiguration(  # noqa: N802 - named by the contract
+        self, request: operations_service_pb2.ReloadConfigurationRequest, context: Context
+    ) -> operations_service_pb2.ReloadConfigurationResponse:
+        """Read settings again and take over what may change: log level, limits of callers."""
+        return self._configuration.answer()

@@ -30,6 +30,7 @@ from venuemesh.errors import (
 from venuemesh.gateway import venue as port
 from venuemesh.gateway.venue_offers import FeeRates
 from venuemesh.transport.observer import Observer
+from venuemesh.transport.quality import QualityPolicy
 from venuemesh.v1 import account_pb2, instrument_pb2, market_data_pb2, operations_pb2, venue_pb2
 
 VERIFY_RETRY_S = 1.0
@@ -109,6 +110,10 @@ class LighterVenue:
     def links(self) -> Sequence[venue_pb2.LinkStatus]:
         """Health of each connection: "rest", "market" and "user/<account_id>"."""
         return self._parts.links.shared.board.statuses()
+
+    def judge_links(self, policy: QualityPolicy) -> None:
+        """Judge every connection by these limits from now on."""
+        self._parts.links.shared.board.policy = policy
 
     def quotas(self) -> Sequence[operations_pb2.Quota]:
         """What is left of every limit."""

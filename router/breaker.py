@@ -275,6 +275,20 @@ class Breaker:
             self._forced = False
             self._close(cause, now_s)
 
+    def change(self, rules: BreakerRules, now_s: float) -> None:
+        """Decide by other rules from now on. What was counted was counted by the former ones and is gone, a test under
+        way begins anew; state and force stay."""
+        if rules == self._rules:
+            return
+        self._advance(now_s)
+        self._rules = rules
+        self._window = _Window(rules.window_s / SLOTS)
+        if self._state is State.CLOSED:
+            self._open_for_s = rules.open_s
+        self._open_for_s = min(self._open_for_s, rules.open_cap_s)
+        self._era += 1
+        self._in_row = self._probing = self._passed = 0
+
     # --- looking at it ---
 
     def view(self, now_s: float) -> BreakerView:

@@ -18,13 +18,14 @@ class Bulkhead:
     def __init__(self, venue: str, limit: str, size: int) -> None:
         self._venue = venue
         self._limit = limit
-        self._size = size
+        self.size = size
+        """May change: calls that are held beyond it stay."""
         self.held = 0
 
     @property
     def full(self) -> bool:
         """Whether the next call would be refused."""
-        return self.held >= self._size
+        return self.held >= self.size
 
     @contextmanager
     def slot(self) -> Iterator[None]:
@@ -35,9 +36,9 @@ class Bulkhead:
         """
         if self.full:
             raise RateLimited(
-                f"{self._size} {self._limit} are in flight to {self._venue}",
+                f"{self.size} {self._limit} are in flight to {self._venue}",
                 retry_after_s=0.1,
-                metadata={"limit": self._limit, "venue": self._venue, "value": str(self._size)},
+                metadata={"limit": self._limit, "venue": self._venue, "value": str(self.size)},
             )
         self.held += 1
         try:

@@ -143,6 +143,12 @@ class CallGuard:
         self._breaker.release(cause, self._clock.monotonic_s())
         self.look()
 
+    def change(self, settings: BreakerSettings) -> None:
+        """Judge by other rules from now on; see `Breaker.change`."""
+        self._settings = settings
+        self._breaker.change(settings.rules, self._clock.monotonic_s())
+        self.look()
+
     def look(self) -> None:
         """Tell of a change that time or a call has brought."""
         seen = self.view()

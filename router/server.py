@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from router.books import BookFeeds
 from router.breakers import Breakers
@@ -38,6 +39,7 @@ from router.settings import BookSettings, RouterSettings
 from router.venues import Venues
 from venuemesh.bus import Bus
 from venuemesh.clock import Clock
+from venuemesh.configuration import Configuration
 from venuemesh.dead_letter_service import DeadLetterDesk
 from venuemesh.dead_letters import DeadLetters
 from venuemesh.metrics import Metrics
@@ -70,6 +72,8 @@ from venuemesh.v1 import (
 )
 
 BROKER_CHECK_S = 0.25
+CALL_BOUNDS = ("GATEWAY__BREAKER", "GATEWAY__MAX_SUBMITS", "GATEWAY__MAX_CANCELS", "GATEWAY__MAX_READS")
+"""Settings of calls to gateways that may change at run time. The others are held in several places each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,15 +92,24 @@ class Router:
 
 @asynccontextmanager
 async def build(
-    settings: RouterSettings, server: GrpcServer, bus: Bus, clock: Clock, metrics: Metrics
+    settings: RouterSettings,
+    server: GrpcServer,
+    bus: Bus,
+    clock: Clock,
+    metrics: Metrics,
+    configuration: Configuration[RouterSettings] | None = None,
 ) -> AsyncIterator[Router]:
     """Open the channels, watch the venues, add the services to `server`; all of it ends with the block.
 
+    Args:
+        configuration: `settings` and what may change of them; nothing may when None.
     Raises:
         ServingError: a certificate, token or key file cannot be read.
     """
     async with AsyncExitStack() as stack:
         venues = await stack.enter_async_context(_connect(settings, clock))
+        configuration = configuration or Configuration(settings)
+        configuration.allow(CALL_BOUNDS, lambda taken: partial(venues.change, taken.gateway))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         feeds = BookFeeds(settings.books, clock, tasks)
         facts = AccountFacts(settings.facts, clock, tasks)
@@ -110,7 +123,7 @@ async def build(
         hub = StreamHub(clock, server.drain, metrics=metrics)
         consolidated = _consolidated(settings.books, venues, feeds, clock)
         letters = DeadLetters(bus, clock)
-        _add_services(server, facade, consolidated, journal, parts, letters, bus, hub, risk, breakers)
+        _add_services(server, facade, consolidated, journal, parts, letters, bus, hub, risk, breakers, configuration)
         books = tasks.create_task(endless(consolidated.run(), name="consolidated"), name="consolidated")
         risks = tasks.create_task(endless(risk.run(), name="risk"), name="risk")
         states = tasks.create_task(endless(parts.log.run(), name="routes"), name="routes")
@@ -224,6 +237,7 @@ def _add_services(
     hub: StreamHub,
     risk: Risk,
     breakers: Breakers,
+    configuration: Configuration[RouterSettings],
 ) -> None:
     letters = DeadLetterDesk(dead_letters, facade.pager, facade.clock)
     locator = Locator(facade.venues, journal)
@@ -248,7 +262,7 @@ def _add_services(
             operations_service_pb2,
             operations_service_pb2_grpc,
             "OperationsService",
-            OperationsServicer(facade, letters, breakers),
+            OperationsServicer(facade, letters, breakers, configuration),
         ),
         (
             reconciliation_service_pb2,
@@ -296,6 +310,11 @@ async def run() -> None:
     settings = RouterSettings.load()
     async with (
         surroundings("router", settings) as running,
-        build(settings, running.server, running.bus, running.clock, running.metrics) as router,
+        build(settings, running.server, running.bus, running.clock, running.metrics, running.configuration) as router,
     ):
-        await serve_until_stopped(running.server, ready=router.ready, on_bound=running.announce)
+        await serve_until_stopped(
+            running.server,
+            ready=router.ready,
+            on_bound=running.announce,
+            on_hangup=running.configuration.on_hangup,
+        )

@@ -1,16 +1,17 @@
-"""Running the mesh through the router: quotas and readers of all gateways, the router's own log level."""
+"""Running the mesh through the router: quotas and readers of all gateways, what changes of the router itself."""
 
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from router.breakers import Breakers
 from router.calls import Context, read, submit
 from router.facade import Facade, Listing, at_venue, fill_in, joined, paged, stream_at_venue
 from router.locate import Locator, at
 from router.venues import VenueLink
+from venuemesh.configuration import Configuration
 from venuemesh.dead_letter_service import DeadLetterDesk
-from venuemesh.log_level import LogLevel
 from venuemesh.v1 import operations_pb2, operations_service_pb2, reconciliation_service_pb2
 
 log = logging.getLogger(__name__)
@@ -24,11 +25,13 @@ def _request_time(entry: operations_pb2.AuditEntry) -> int:
 class OperationsServicer:
     """What operators ask of the router."""
 
-    def __init__(self, facade: Facade, dead_letters: DeadLetterDesk, breakers: Breakers) -> None:
+    def __init__(
+        self, facade: Facade, dead_letters: DeadLetterDesk, breakers: Breakers, configuration: Configuration[Any]
+    ) -> None:
         self.facade = facade
         self._breakers = breakers
         self._dead_letters = dead_letters
-        self._level = LogLevel()
+        self._configuration = configuration
 
     DrainVenue = at_venue("operations", "DrainVenue", write=True)
     GetQuota = joined("operations", "GetQuota", "quotas", operations_service_pb2.GetQuotaResponse)
@@ -89,7 +92,13 @@ class OperationsServicer:
         self, request: operations_service_pb2.SetLogLevelRequest, context: Context
     ) -> operations_service_pb2.SetLogLevelResponse:
         """The router's own level; a duration brings the former one back."""
-        return self._level.set(request)
+        return self._configuration.level.set(request)
+
+    async def ReloadConfiguration(  # noqa: N802 - named by the contract
+        self, request: operations_service_pb2.ReloadConfigurationRequest, context: Context
+    ) -> operations_service_pb2.ReloadConfigurationResponse:
+        """Read the router's own settings again and take over what may change."""
+        return self._configuration.answer()
 
 
 @fill_in(reconciliation_service_pb2.DESCRIPTOR.services_by_name["ReconciliationService"])

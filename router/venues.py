@@ -103,6 +103,14 @@ class VenueLink:
         self._read_fault = ""
         self._read_once = False
 
+    def change(self, settings: GatewaySettings) -> None:
+        """Hold its calls to other bounds and rules of the breaker; all else of `settings` must be as it is."""
+        self.settings = settings
+        self.submits.size = settings.max_submits
+        self.reads.size = settings.max_reads
+        self.cancels.size = settings.max_cancels
+        self.guard.change(settings.breaker)
+
     # --- what is known ---
 
     @property
@@ -349,6 +357,11 @@ class Venues:
         finally:
             for link in venues.all():
                 await link.channel.close()
+
+    def change(self, settings: GatewaySettings) -> None:
+        """See `VenueLink.change`."""
+        for link in self.all():
+            link.change(settings)
 
     def _tell(self) -> None:
         for listener in self._listeners:

@@ -46,6 +46,7 @@ from venuemesh.gateway.venue import (
     VenueSink,
     VenueSnapshot,
 )
+from venuemesh.transport.quality import QualityPolicy
 from venuemesh.v1 import account_pb2, instrument_pb2, market_data_pb2, operations_pb2, order_pb2, stream_pb2, venue_pb2
 
 BTC = "BTC/USDC:USDC"
@@ -349,6 +350,9 @@ class FakeVenue:
     def links(self) -> Sequence[venue_pb2.LinkStatus]:
         state = stream_pb2.LINK_STATE_LIVE if self.up else stream_pb2.LINK_STATE_DOWN
         return [venue_pb2.LinkStatus(link_id="user", state=state)]
+
+    def judge_links(self, policy: QualityPolicy) -> None:
+        self.link_policy = policy
 
     def quotas(self) -> Sequence[operations_pb2.Quota]:
         return self.quota_rows

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from google.protobuf.descriptor import Descriptor
 
-from venuemesh.limits import CallLimits
 from venuemesh.security.authority import Authority
 
 
@@ -16,7 +15,6 @@ class CallPolicy:
     """What the interceptor holds calls to.
 
     Args:
-        limits: call rate and streams.
         max_message_bytes: of one request message.
         default_deadline_s: bound of a unary call without a deadline.
         deadlines_s: the same for single methods, by full name (`/package.Service/Method`).
@@ -28,7 +26,6 @@ class CallPolicy:
         own_venue: the venue that an empty venue field means here; "" where it means all.
     """
 
-    limits: CallLimits = field(default_factory=CallLimits)
     max_message_bytes: int = 4 * 1024**2
     default_deadline_s: float = 10.0
     deadlines_s: Mapping[str, float] = field(default_factory=dict)

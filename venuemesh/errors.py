@@ -79,6 +79,7 @@ class Reason(StrEnum):
     ORDER_NOT_WORKING = "ORDER_NOT_WORKING"
     NO_ELIGIBLE_VENUE = "NO_ELIGIBLE_VENUE"
     SESSION_GONE = "SESSION_GONE"
+    CONFIGURATION_INVALID = "CONFIGURATION_INVALID"
     INSTRUMENT_NOT_TRADING = "INSTRUMENT_NOT_TRADING"
     # limits
     RATE_LIMIT_LOCAL = "RATE_LIMIT_LOCAL"
@@ -244,6 +245,12 @@ class SessionGone(PreconditionFailed):
     """The order session that the order shall belong to is not open."""
 
     default_reason = Reason.SESSION_GONE
+
+
+class ConfigurationInvalid(PreconditionFailed):
+    """The configuration that was read again cannot be used; nothing changed."""
+
+    default_reason = Reason.CONFIGURATION_INVALID
 
 
 class VersionConflict(MeshError):

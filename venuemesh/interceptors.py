@@ -71,6 +71,7 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
 
     Args:
         policy: what calls are held to.
+        callers: call rate and streams of each caller.
         drain: once it has begun, new streams are refused.
         streams: where open streams are counted, and through which they are evicted.
         trailers: trailing metadata of every answer but health and reflection; called for each, so it must be cheap.
@@ -79,6 +80,7 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
     def __init__(
         self,
         policy: CallPolicy,
+        callers: CallerLimits,
         *,
         metrics: Metrics,
         tracing: Tracing,
@@ -93,7 +95,7 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
         self.clock = clock
         self.drain = Drain() if drain is None else drain
         self.streams = OpenStreams() if streams is None else streams
-        self.callers = CallerLimits(policy.limits)
+        self.callers = callers
         self.metrics = CallMetrics(metrics)
         self._served: dict[str, _Served] = {}
 

@@ -29,6 +29,12 @@ class TokenBucket:
         """Tokens there now; below 1 a `take` would fail."""
         return min(self._burst, self._tokens + (now_s - self._at) * self._rate)
 
+    def change(self, *, rate: float, burst: float, now_s: float) -> None:
+        """Go on with other bounds and what is there now; a bucket that was full is full again."""
+        left = self.left(now_s)
+        self._tokens = burst if left >= self._burst else min(left, burst)
+        self._rate, self._burst, self._at = rate, burst, now_s
+
     def take(self, now_s: float) -> float:
         """Take a token; 0.0 when there was one, else the seconds until there is, and none is taken."""
         tokens = min(self._burst, self._tokens + (now_s - self._at) * self._rate)
@@ -71,6 +77,11 @@ class _Peer:
         self.failures = TokenBucket(rate=1.0, burst=limits.failed_identifications, now_s=now_s)
         self.streams = 0
 
+    def change(self, limits: CallLimits, now_s: float) -> None:
+        for bucket in (self.bucket, self.safety):
+            bucket.change(rate=limits.calls_per_second, burst=limits.call_burst, now_s=now_s)
+        self.failures.change(rate=1.0, burst=limits.failed_identifications, now_s=now_s)
+
 
 class CallerLimits:
     """Admits or refuses the calls of every peer."""
@@ -79,6 +90,12 @@ class CallerLimits:
         self._limits = limits
         self._peers: OrderedDict[str, _Peer] = OrderedDict()
         self._streams = 0
+
+    def change(self, limits: CallLimits, now_s: float) -> None:
+        """Hold every peer to other bounds from now on. Streams that are open stay, also those beyond the new bound."""
+        self._limits = limits
+        for entry in self._peers.values():
+            entry.change(limits, now_s)
 
     @property
     def open_streams(self) -> int:

@@ -44,6 +44,13 @@ class LogLevel:
         log.warning("log_level_set", extra={"level_set": request.level, "previous": previous, "for_s": after_s})
         return operations_service_pb2.SetLogLevelResponse(previous_level=previous)
 
+    def configure(self, level: str) -> None:
+        """The settings say another level now. One that was set for a time stays until then; one for good does not."""
+        if self._timer is None:
+            set_log_level(level)
+        else:
+            self._lasting = level
+
     def _go_back(self) -> None:
         self._timer = None
         set_log_level(self._lasting)

@@ -129,6 +129,9 @@ REASONS: dict[Reason, Facts] = {
         (_STATE,), (_NO, _YES), Retry.REREAD, "The order has ended or waits: read it; there is nothing to change.", True
     ),
     Reason.NO_ELIGIBLE_VENUE: _state("The candidates in the details say why each venue is left out; PlanRoute too."),
+    Reason.CONFIGURATION_INVALID: _state(
+        "Mend what the message and the log line `configuration_refused` name, then reload again; nothing has changed."
+    ),
     Reason.SESSION_GONE: _state("Open a session anew and submit the order there under the same key: it is still free."),
     Reason.INSTRUMENT_NOT_TRADING: Facts(
         (_STATE,), (_NO, _YES), Retry.CHANGE, "The venue has halted or delisted it; reduce elsewhere.", True

@@ -8,9 +8,12 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
 
 from venuemesh.bus import Bus, BusOptions
 from venuemesh.clock import Clock, SystemClock
+from venuemesh.configuration import Configuration
 from venuemesh.metrics import Metrics
 from venuemesh.security.certificates import CertificateError
 from venuemesh.serving import GrpcServer, ServingError
@@ -18,10 +21,24 @@ from venuemesh.settings import MetricsSettings, NatsSettings, ServiceSettings
 from venuemesh.subjects import StreamSpec, stream_specs
 from venuemesh.telemetry import Tracing, configure_logging, otlp_processor
 
+S = TypeVar("S", bound=ServiceSettings)
+
+CALL_LIMITS = (
+    "GRPC__CALLS_PER_SECOND",
+    "GRPC__CALL_BURST",
+    "GRPC__FAILED_AUTHENTICATIONS",
+    "GRPC__STREAMS_PER_PEER",
+    "GRPC__STREAMS_TOTAL",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
-    """The surroundings of one service process."""
+class Running(Generic[S]):
+    """The surroundings of one service process.
+
+    Attributes:
+        configuration: the settings, of which the log's level and the limits of callers can change while it runs.
+    """
 
     name: str
     clock: Clock
@@ -30,6 +47,7 @@ class Running:
     bus: Bus
     server: GrpcServer
     metrics_address: str | None
+    configuration: Configuration[S]
 
     def announce(self) -> None:
         """Print the ready line: one JSON object on standard output that says where the service listens."""
@@ -89,9 +107,11 @@ async def _serve_metrics(stack: AsyncExitStack, metrics: Metrics, settings: Metr
 
 
 @asynccontextmanager
-async def surroundings(name: str, settings: ServiceSettings) -> AsyncIterator[Running]:
+async def surroundings(name: str, settings: S) -> AsyncIterator[Running[S]]:
     """Set up logs, traces, metrics and the broker, and take them down in reverse order.
 
+    Args:
+        settings: as `load` gave them, from this process's environment: that is where they are read again.
     Raises:
         JournalUnavailable: the broker does not answer. ServingError: a file of the server cannot be read.
     """
@@ -108,12 +128,16 @@ async def surroundings(name: str, settings: ServiceSettings) -> AsyncIterator[Ru
             metrics_address = await _serve_metrics(stack, metrics, settings.metrics)
         bus = await stack.enter_async_context(Bus.connect(options, tracing=tracing))
         await bus.ensure_streams(mesh_streams(settings.nats))
+        server = GrpcServer(settings.grpc, metrics=metrics, tracing=tracing, clock=clock)
+        configuration = Configuration(settings, type(settings).load)
+        configuration.allow(CALL_LIMITS, lambda taken: partial(server.limit_callers, taken.grpc.call_limits))
         yield Running(
             name=name,
             clock=clock,
             metrics=metrics,
             tracing=tracing,
             bus=bus,
-            server=GrpcServer(settings.grpc, metrics=metrics, tracing=tracing, clock=clock),
+            server=server,
             metrics_address=metrics_address,
+            configuration=configuration,
         )

@@ -19,6 +19,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import grpc
@@ -33,6 +34,7 @@ from venuemesh.call_policy import CallPolicy
 from venuemesh.clock import Clock, SystemClock
 from venuemesh.draining import Drain, OpenStreams
 from venuemesh.interceptors import MeshInterceptor, Trailers
+from venuemesh.limits import CallerLimits, CallLimits
 from venuemesh.metrics import Metrics
 from venuemesh.money import use_exact_arithmetic
 from venuemesh.probing import LIVE, ProbeServer
@@ -119,6 +121,8 @@ class GrpcServer:
         self.health = Health()
         self.drain = Drain()
         self.streams = OpenStreams()
+        self.callers = CallerLimits(settings.call_limits)
+        """What callers are held to; changed by `limit_callers`."""
         self.port = 0
         self.probe_port = 0
         """Of the listener for probes; 0 when there is none."""
@@ -140,6 +144,10 @@ class GrpcServer:
             raise RuntimeError("services are added before the server starts")
         self._services.append((descriptor, add, servicer))
 
+    def limit_callers(self, limits: CallLimits) -> None:
+        """Hold callers to other bounds than those of `settings`."""
+        self.callers.change(limits, self._clock.monotonic_s())
+
     @property
     def services(self) -> tuple[str, ...]:
         """Full names of the services added."""
@@ -160,6 +168,7 @@ class GrpcServer:
         credentials, policy = self._credentials(), self._policy()
         interceptor = MeshInterceptor(
             policy,
+            self.callers,
             metrics=self._metrics,
             tracing=self._tracing,
             clock=self._clock,
@@ -246,7 +255,6 @@ class GrpcServer:
             for method in descriptor.methods
         }
         return CallPolicy(
-            limits=settings.call_limits,
             max_message_bytes=settings.max_message_bytes,
             default_deadline_s=settings.default_deadline_s,
             deadlines_s={**self._declared_deadlines(), **self._deadlines_s},
@@ -336,6 +344,7 @@ async def serve_until_stopped(
     stop: asyncio.Event | None = None,
     on_bound: Callable[[], None] | None = None,
     on_stop: Callable[[], None] | None = None,
+    on_hangup: Callable[[], None] | None = None,
     flush: Sequence[Flush] = (),
 ) -> None:
     """Serve until SIGTERM, SIGINT or `stop`; then drain, stop and flush.
@@ -347,12 +356,12 @@ async def serve_until_stopped(
         stop: another way to ask for the end.
         on_bound: called once the server listens, whatever its health.
         on_stop: called when the end was asked for, before the drain: refuse new work from then on.
+        on_hangup: called at each SIGHUP, which ends the process where it is None.
         flush: run one after the other when nothing is served any more, each within 5 s; a failing one is
             logged and keeps none of the others from running.
     """
     stop = stop or asyncio.Event()
-    with_signals = _stop_on_signals(stop)
-    async with with_signals:
+    async with _on_signals(stop, on_hangup):
         await server.start()
         if on_bound is not None:
             on_bound()
@@ -391,19 +400,22 @@ async def _flush(hook: Flush) -> None:
 
 
 @asynccontextmanager
-async def _stop_on_signals(stop: asyncio.Event) -> AsyncIterator[None]:
+async def _on_signals(stop: asyncio.Event, on_hangup: Callable[[], None] | None) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
 
     def asked(number: signal.Signals) -> None:
         log.info("stop_asked", extra={"signal": number.name})
         stop.set()
 
-    for number in _STOP_SIGNALS:
-        loop.add_signal_handler(number, asked, number)
+    handlers: dict[signal.Signals, Callable[[], None]] = {number: partial(asked, number) for number in _STOP_SIGNALS}
+    if on_hangup is not None:
+        handlers[signal.SIGHUP] = on_hangup
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
     try:
         yield
     finally:
-        for number in _STOP_SIGNALS:
+        for number in handlers:
             loop.remove_signal_handler(number)
 
 

@@ -44,6 +44,9 @@ Peers = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas), annotated_types.MinLen(1)]
 """A list, written with commas in the environment."""
 
+SettingPath = tuple[str, ...]
+"""Where a setting is: `("telemetry", "log_level")`."""
+
 
 class Section(BaseModel):
     """Base of every group of settings: frozen, and closed to keys it does not have."""
@@ -286,7 +289,7 @@ class ServiceSettings(Section):
         if config is None and environ.get(config_key):
             config = Path(environ[config_key])
         values = _read_toml(config) if config is not None else {}
-        origins: dict[tuple[str, ...], str] = {}
+        origins: dict[SettingPath, str] = {}
         faults: list[Fault] = []
         for key in sorted(environ):
             if key.startswith(prefix) and key != config_key:
@@ -297,14 +300,18 @@ class ServiceSettings(Section):
         try:
             settings = cls.model_validate(values)
         except ValidationError as error:
-            faults += [_fault(detail, origins, config) for detail in error.errors(include_url=False)]
+            faults += [fault_of(detail, origins, config) for detail in error.errors(include_url=False)]
         if faults:
             raise SettingsError(faults)
         return settings
 
+    def leaves(self) -> Iterator[tuple[SettingPath, Any]]:
+        """Every setting that is no group, with its value, which may be secret."""
+        yield from _leaves(self, ())
+
     def describe(self) -> dict[str, str]:
         """Every setting by its key, ready to print: secrets and passwords show `***`."""
-        return dict(_describe(self, self.env_prefix))
+        return {self.env_prefix + "__".join(path).upper(): _printed(path, value) for path, value in self.leaves()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -380,7 +387,13 @@ def _set_path(values: dict[str, Any], path: tuple[str, ...], text: str) -> bool:
     return True
 
 
-def _fault(detail: ErrorDetails, origins: Mapping[tuple[str, ...], str], config: Path | None) -> Fault:
+def fault_of(detail: ErrorDetails, origins: Mapping[SettingPath, str], config: Path | None) -> Fault:
+    """What a rule that was broken says to an operator.
+
+    Args:
+        origins: keys of the environment by path.
+        config: the file that every other setting is from.
+    """
     path = tuple(str(part) for part in detail["loc"])
     # A location can be longer than the key: an element of a list, a branch of a union.
     origin = next((origins[path[:size]] for size in range(len(path), 0, -1) if path[:size] in origins), None)
@@ -409,15 +422,18 @@ def _is_secret_name(path: tuple[str, ...]) -> bool:
     return any(word in name and not name.endswith("_file") for name in names for word in _SECRET_WORDS)
 
 
-def _describe(section: BaseModel, prefix: str) -> Iterator[tuple[str, str]]:
+def _leaves(section: BaseModel, above: SettingPath) -> Iterator[tuple[SettingPath, Any]]:
     for name in type(section).model_fields:
         value = getattr(section, name)
-        key = f"{prefix}{name.upper()}"
         if isinstance(value, BaseModel):
-            yield from _describe(value, f"{key}__")
-        elif isinstance(value, tuple):
-            yield key, ",".join(map(str, value))
-        elif value is None:
-            yield key, ""
+            yield from _leaves(value, (*above, name))
         else:
-            yield key, MASK if _is_secret_name((name,)) else str(value)
+            yield (*above, name), value
+
+
+def _printed(path: SettingPath, value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    if value is None:
+        return ""
+    return MASK if _is_secret_name(path[-1:]) else str(value)

@@ -61,6 +61,7 @@ from venuemesh.gateway.venue import (
 )
 from venuemesh.gateway.venue_offers import FeeRates
 from venuemesh.transport.observer import Observer
+from venuemesh.transport.quality import QualityPolicy
 from venuemesh.v1 import account_pb2, instrument_pb2, market_data_pb2, operations_pb2, venue_pb2
 
 log = logging.getLogger(__name__)
@@ -194,6 +195,10 @@ class HyperCoreVenue:
     def links(self) -> Sequence[venue_pb2.LinkStatus]:
         """Health of each connection: "rest", "market" and "user/<account_id>"."""
         return self._links.shared.board.statuses()
+
+    def judge_links(self, policy: QualityPolicy) -> None:
+        """Judge every connection by these limits from now on."""
+        self._links.shared.board.policy = policy
 
     async def fetch_instruments(self) -> Sequence[instrument_pb2.Instrument]:
         """Perpetuals of the dex, and spot where the settings have it."""

@@ -47,6 +47,7 @@ ADVICE: dict[str, str] = {
     "VENUE_POST_ONLY_WINDOW": "The venue takes only post-only orders for now: add --post-only or wait.",
     "ORDER_NOT_WORKING": "See where the order stands: `venuemesh order show KEY`.",
     "NO_ELIGIBLE_VENUE": "See why each venue is left out: `venuemesh route plan`.",
+    "CONFIGURATION_INVALID": "Mend the file as the message says, then reload again; nothing has changed.",
     "SESSION_GONE": "Open a session anew and submit there under the same key.",
     "INSTRUMENT_NOT_TRADING": "The venue has halted or delisted it; nothing to do but wait.",
     "RATE_LIMIT_LOCAL": "Slow down; wait as told.",

@@ -59,6 +59,17 @@ class LinkWatch:
         self.on_change: Callable[[], None] = lambda: None
         """Called when a link became degraded or good again."""
 
+    def change(self, settings: LinkWatchSettings) -> None:
+        """Do what these say from now on; pauses that are no longer wanted end at once."""
+        switched = settings.pause_orders is not self._settings.pause_orders
+        self._settings = settings
+        if not settings.pause_orders:
+            for account_id in self._accounts:
+                self._resume(account_id)
+        self.look()
+        if switched:
+            self.on_change()
+
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
@@ -86,9 +97,12 @@ class LinkWatch:
         """Orders go over the account's own link and over REST; bad prices are the book's affair, which says STALE."""
         ways = [link_id for link_id in (user_link(account_id), REST_LINK) if link_id in self.degraded]
         if not ways:
-            self._pauses.pop(account_id, None)
-            self._alerts.end(ORDERS_PAUSED, account_id)
+            self._resume(account_id)
             return
         cause = "; ".join(f"link {link_id} is degraded: {self.degraded[link_id]}" for link_id in ways)
         self._pauses[account_id] = cause
         self._alerts.begin(ORDERS_PAUSED, account_id, f"{account_id}: {cause}", account_id=account_id)
+
+    def _resume(self, account_id: str) -> None:
+        self._pauses.pop(account_id, None)
+        self._alerts.end(ORDERS_PAUSED, account_id)

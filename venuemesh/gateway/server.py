@@ -12,9 +12,11 @@ from functools import partial
 
 from venuemesh import crashpoints
 from venuemesh.clock import Clock
+from venuemesh.configuration import Commit, Configuration
 from venuemesh.gateway.audit import AuditTrail
 from venuemesh.gateway.audit_entry import Refuses
 from venuemesh.gateway.core import GatewayCore
+from venuemesh.gateway.link_watch import LinkWatch
 from venuemesh.gateway.measures import LinkMetrics, watch_core
 from venuemesh.gateway.request_spans import RequestSpans
 from venuemesh.gateway.services.register import add_services
@@ -72,11 +74,27 @@ async def serve_gateway(settings: VenueGatewaySettings, build_venue: BuildVenue,
         )
         watch_core(running.metrics, core, running.clock)
         await core.recover()
+        allow_links(running.configuration, core.venue, core.link_watch)
         add_services(running.server, core, running)
         await _serve(core, running)
 
 
-async def _serve(core: GatewayCore, running: Running) -> None:
+def allow_links(configuration: Configuration[VenueGatewaySettings], venue: Venue, watch: LinkWatch) -> None:
+    """Let the rules of links change at run time: when one counts as degraded, and whether orders are paused then."""
+
+    def prepare(taken: VenueGatewaySettings) -> Commit:
+        policy, wanted = taken.links.policy, taken.links.watch
+
+        def commit() -> None:
+            venue.judge_links(policy)
+            watch.change(wanted)
+
+        return commit
+
+    configuration.allow(["LINKS"], prepare)
+
+
+async def _serve(core: GatewayCore, running: Running[VenueGatewaySettings]) -> None:
     ready = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         pumps = [
@@ -88,13 +106,14 @@ async def _serve(core: GatewayCore, running: Running) -> None:
             ready=ready,
             on_bound=running.announce,
             on_stop=core.drain,
+            on_hangup=running.configuration.on_hangup,
             flush=[partial(core.finish, FINISH_S), core.log.flush, core.audit.flush],
         )
         for pump in pumps:
             pump.cancel()
 
 
-async def _watch_health(core: GatewayCore, running: Running, ready: asyncio.Event) -> None:
+async def _watch_health(core: GatewayCore, running: Running[VenueGatewaySettings], ready: asyncio.Event) -> None:
     """SERVING while every account is caught up with the venue and the journal takes events."""
     name = f"venue/{core.venue.name}"
     await running.server.health.set(name, False)

@@ -16,6 +16,7 @@ from enum import Enum, StrEnum
 from typing import Protocol
 
 from venuemesh.errors import Reason
+from venuemesh.transport.quality import QualityPolicy
 from venuemesh.v1 import (
     account_pb2,
     instrument_pb2,
@@ -386,6 +387,9 @@ class Venue(Protocol):
 
     def links(self) -> Sequence[venue_pb2.LinkStatus]:
         """Health of each connection now."""
+
+    def judge_links(self, policy: QualityPolicy) -> None:
+        """Judge every connection by these limits from now on; one that is degraded is good again by their rule."""
 
     def quotas(self) -> Sequence[operations_pb2.Quota]:
         """What is left of each limit of the venue; read often, so it must be cheap."""

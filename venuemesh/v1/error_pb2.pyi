@@ -176,6 +176,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """A check of the operator's own refused the order; the message says why."""
     REASON_SESSION_GONE: _Reason.ValueType  # 75
     """The order session that the order shall belong to is not open; nothing was sent."""
+    REASON_CONFIGURATION_INVALID: _Reason.ValueType  # 76
+    """The configuration that was read again cannot be used; what was in force still is."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Stable reasons. `google.rpc.ErrorInfo.reason` of every error is one of these names without the prefix, with the
@@ -336,4 +338,6 @@ REASON_RISK_CHECK_FAILED: Reason.ValueType  # 74
 """A check of the operator's own refused the order; the message says why."""
 REASON_SESSION_GONE: Reason.ValueType  # 75
 """The order session that the order shall belong to is not open; nothing was sent."""
+REASON_CONFIGURATION_INVALID: Reason.ValueType  # 76
+"""The configuration that was read again cannot be used; what was in force still is."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015

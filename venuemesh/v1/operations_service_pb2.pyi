@@ -254,18 +254,26 @@ class ReloadConfigurationResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CHANGED_KEYS_FIELD_NUMBER: _builtins.int
+    RESTART_KEYS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def changed_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Settings that changed, by key; never values."""
+        """Settings that changed and are in force now, by key without the service's prefix, such as `TELEMETRY__LOG_LEVEL`;
+        never values.
+        """
+
+    @_builtins.property
+    def restart_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Settings that changed too, and need a restart. They are told until then, since they differ from what is in force."""
 
     def __init__(
         self,
         *,
         changed_keys: _abc.Iterable[_builtins.str] | None = ...,
+        restart_keys: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_keys", b"changed_keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_keys", b"changed_keys", "restart_keys", b"restart_keys"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -126,7 +126,9 @@ class OperationsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReloadConfiguration(self, request, context):
-        """Reads configuration again; only what may change at run time does.
+        """Reads configuration again: environment and file, as at the start. What may change at run time and did is taken over
+        as a whole or not at all; the rest is named. FAILED_PRECONDITION with CONFIGURATION_INVALID names what is wrong, and
+        nothing changed then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,7 +44,10 @@ class OperationsServiceStub:
     reads and streams go on. Holds over restarts of the gateway until it is taken back.
     """
     ReloadConfiguration: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.ReloadConfigurationRequest, _operations_service_pb2.ReloadConfigurationResponse]
-    """Reads configuration again; only what may change at run time does."""
+    """Reads configuration again: environment and file, as at the start. What may change at run time and did is taken over
+    as a whole or not at all; the rest is named. FAILED_PRECONDITION with CONFIGURATION_INVALID names what is wrong, and
+    nothing changed then.
+    """
     ListSubscribers: _grpc.UnaryUnaryMultiCallable[_operations_service_pb2.ListSubscribersRequest, _operations_service_pb2.ListSubscribersResponse]
     """Lists readers of streams."""
     StreamAlerts: _grpc.UnaryStreamMultiCallable[_operations_service_pb2.StreamAlertsRequest, _operations_service_pb2.StreamAlertsResponse]
@@ -74,7 +77,10 @@ class OperationsServiceAsyncStub(OperationsServiceStub):
     reads and streams go on. Holds over restarts of the gateway until it is taken back.
     """
     ReloadConfiguration: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.ReloadConfigurationRequest, _operations_service_pb2.ReloadConfigurationResponse]  # type: ignore[assignment]
-    """Reads configuration again; only what may change at run time does."""
+    """Reads configuration again: environment and file, as at the start. What may change at run time and did is taken over
+    as a whole or not at all; the rest is named. FAILED_PRECONDITION with CONFIGURATION_INVALID names what is wrong, and
+    nothing changed then.
+    """
     ListSubscribers: _aio.UnaryUnaryMultiCallable[_operations_service_pb2.ListSubscribersRequest, _operations_service_pb2.ListSubscribersResponse]  # type: ignore[assignment]
     """Lists readers of streams."""
     StreamAlerts: _aio.UnaryStreamMultiCallable[_operations_service_pb2.StreamAlertsRequest, _operations_service_pb2.StreamAlertsResponse]  # type: ignore[assignment]
@@ -131,7 +137,10 @@ class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _operations_service_pb2.ReloadConfigurationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operations_service_pb2.ReloadConfigurationResponse, _abc.Awaitable[_operations_service_pb2.ReloadConfigurationResponse]]:
-        """Reads configuration again; only what may change at run time does."""
+        """Reads configuration again: environment and file, as at the start. What may change at run time and did is taken over
+        as a whole or not at all; the rest is named. FAILED_PRECONDITION with CONFIGURATION_INVALID names what is wrong, and
+        nothing changed then.
+        """
 
     @_abc_1.abstractmethod
     def ListSubscribers(

@@ -391,7 +391,6 @@ UNSERVED: dict[str, set[str]] = {
         "ListCircuitBreakers",
         "SetCircuitBreaker",
         "DrainVenue",
-        "ReloadConfiguration",
         "StreamAlerts",
         "ListAuditEntries",
     },

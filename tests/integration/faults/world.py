@@ -19,6 +19,7 @@ from tests.broker import Broker
 from tests.integration.faults.sides import MAIN, SYMBOL, TrueOrder, VenueSide, quick_socket, restart
 from venuemesh.bus import Bus, BusOptions
 from venuemesh.clock import SystemClock
+from venuemesh.configuration import Configuration
 from venuemesh.draining import Drain
 from venuemesh.gateway.core import CoreSettings, GatewayCore
 from venuemesh.gateway.desk import DeskSettings
@@ -28,6 +29,7 @@ from venuemesh.gateway.reconciler import ReconcilerSettings
 from venuemesh.gateway.resolver import ResolverSettings
 from venuemesh.gateway.services.register import build_services
 from venuemesh.metrics import Metrics
+from venuemesh.settings import ServiceSettings
 from venuemesh.subjects import stream_specs
 from venuemesh.transport.session import SocketConfig
 from venuemesh.v1 import event_pb2, order_pb2, order_service_pb2, venue_pb2
@@ -154,7 +156,7 @@ class World:
 
     @property
     def _order_service(self) -> Any:
-        services = build_services(self.core, Drain(), Metrics())
+        services = build_services(self.core, Drain(), Metrics(), configuration=Configuration(ServiceSettings()))
         return next(row.servicer for row in services if row.descriptor.name == "OrderService")
 
     def order(self, key: str) -> OrderState:

@@ -15,13 +15,14 @@ from tests.broker import Broker
 from tests.fakes_venue import BTC, MAIN, FakeVenue
 from venuemesh.bus import Bus, BusOptions
 from venuemesh.clock import SystemClock
+from venuemesh.configuration import Configuration
 from venuemesh.gateway.audit import AuditTrail
 from venuemesh.gateway.audit_entry import Refuses, never_refuses
 from venuemesh.gateway.core import CoreSettings, GatewayCore
 from venuemesh.gateway.services.register import add_services
 from venuemesh.metrics import Metrics
 from venuemesh.serving import GrpcServer
-from venuemesh.settings import GrpcSettings
+from venuemesh.settings import GrpcSettings, ServiceSettings
 from venuemesh.streaming import StreamHub
 from venuemesh.subjects import stream_specs
 from venuemesh.telemetry import Tracing
@@ -140,7 +141,7 @@ async def serving_gateway(
         times = {"drain_pause_s": 0.0, "drain_grace_s": 5.0, **settings}
         server = GrpcServer(GrpcSettings(**times), metrics=metrics, tracing=Tracing("gateway"), clock=clock)
         hub = StreamHub(clock, server.drain, metrics=metrics, capacity=capacity)
-        add_services(server, core, _Surroundings(metrics), hub=hub)
+        add_services(server, core, _Surroundings(metrics, Configuration(ServiceSettings())), hub=hub)
         async with asyncio.TaskGroup() as tasks:
             pumps = [
                 tasks.create_task(core.run(), name="core"),
@@ -161,6 +162,7 @@ async def serving_gateway(
 @dataclass(frozen=True)
 class _Surroundings:
     metrics: Metrics
+    configuration: Configuration[Any]
 
 
 SMALL_WINDOW = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 16_384))

@@ -301,13 +301,14 @@ async def test_consolidated_book_names_levels_by_venue_and_who_was_left_out(brok
 
 
 async def test_unknown_venue_and_unserved_method_are_refused_with_their_reasons(broker: Broker) -> None:
-    """VENUE_NOT_FOUND names the field; a method of later answers NOT_IMPLEMENTED."""
+    """VENUE_NOT_FOUND names the field; a method the router does not serve answers NOT_IMPLEMENTED."""
     gateway = Gateway("only")
     async with gateways(gateway), running(broker.url, gateway) as (_, channel):
         unknown = await refused(orders(channel).SubmitOrder(submit_request(venue="nowhere"), timeout=5))
         operations = operations_service_pb2_grpc.OperationsServiceStub(channel)
-        request = operations_service_pb2.ReloadConfigurationRequest()
-        unserved = await refused(operations.ReloadConfiguration(request, timeout=5))
+        unserved = await refused(
+            operations.StreamAlerts(operations_service_pb2.StreamAlertsRequest(), timeout=5).read()
+        )
     assert (unknown.reason, unknown.field) == (Reason.VENUE_NOT_FOUND, "order.venue")
     assert (unserved.reason, unserved.code) == (Reason.NOT_IMPLEMENTED, grpc.StatusCode.UNIMPLEMENTED)
 

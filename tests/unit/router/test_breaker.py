@@ -204,6 +204,62 @@ def test_forced_closed_counts_and_never_opens() -> None:
     assert (seen.state, seen.counts.timeouts) == (State.CLOSED, 43)
 
 
+# --- other rules ---
+
+
+def test_other_rules_decide_from_then_on_and_nothing_counted_by_the_former_remains() -> None:
+    """What was slow by the old rules may not be by the new ones."""
+    breaker = Breaker(RULES, 0.0)
+    run(breaker, Verdict.FAILURE, 1.0, times=9)
+    permit = breaker.watch(1.0)
+    breaker.change(BreakerRules(min_calls=2), 1.0)
+    breaker.end(permit, Verdict.FAILURE, 1.0)
+    assert breaker.view(1.0).counts.calls == 0
+    run(breaker, Verdict.FAILURE, 1.0, times=2)
+    seen = breaker.view(1.0)
+    assert (seen.state, seen.cause) == (State.OPEN, "2 of 2 calls in 30 s failed")
+
+
+def test_the_same_rules_change_nothing() -> None:
+    """A reload for another setting must not make a venue's failures forgotten."""
+    breaker = Breaker(RULES, 0.0)
+    run(breaker, Verdict.FAILURE, 1.0, times=4)
+    breaker.change(BreakerRules(), 1.0)
+    assert breaker.view(1.0).counts.failures == 4
+
+
+def test_other_rules_leave_an_open_breaker_open_within_the_new_cap() -> None:
+    """It is not opened by a change of its rules, and not kept longer than they allow."""
+    breaker = opened()
+    breaker.change(BreakerRules(open_s=1.0, open_cap_s=2.0), 1.0)
+    seen = breaker.view(1.0)
+    assert (seen.state, seen.retry_at_s) == (State.OPEN, 2.0)
+    assert breaker.view(2.0).state is State.HALF_OPEN
+
+
+@pytest.mark.parametrize("state", [State.OPEN, State.CLOSED])
+def test_other_rules_leave_a_forced_breaker_as_it_is(state: State) -> None:
+    """A person's word stands until it is taken back."""
+    breaker = Breaker(RULES, 0.0)
+    breaker.force(state, "ann: drill", 0.0)
+    breaker.change(BreakerRules(open_cap_s=1.0, open_s=1.0), 1.0)
+    assert (breaker.view(9.0).state, breaker.view(9.0).forced) == (state, True)
+
+
+def test_other_rules_during_a_test_begin_it_anew_and_it_still_ends() -> None:
+    """Also when fewer calls are a test now than had gone well already: half open must not be for ever."""
+    breaker = opened()
+    for _ in range(2):
+        run(breaker, Verdict.SUCCESS, 5.0)
+    late = breaker.admit(5.0)
+    assert late is not None
+    breaker.change(BreakerRules(probes=1), 5.0)
+    breaker.end(late, Verdict.FAILURE, 5.0)
+    assert breaker.view(5.0).state is State.HALF_OPEN
+    run(breaker, Verdict.SUCCESS, 5.0)
+    assert breaker.view(5.0).state is State.CLOSED
+
+
 def test_half_open_cannot_be_forced_and_release_of_a_free_one_changes_nothing() -> None:
     """A test is nothing to stay in."""
     breaker = opened()

@@ -102,3 +102,55 @@ def test_safety_calls_when_ordinary_ones_are_spent_still_pass() -> None:
         limits.admit_call("a", 0.0, safety=True)
     with pytest.raises(RateLimited):
         limits.admit_call("a", 0.0, safety=True)
+
+
+@given(
+    taken=st.integers(0, 10),
+    first=st.tuples(st.floats(0.1, 50), st.integers(1, 10)),
+    second=st.tuples(st.floats(0.1, 50), st.integers(1, 10)),
+    gap=st.floats(0, 5),
+    later=st.floats(0, 5),
+)
+def test_bucket_when_its_bounds_change_keeps_what_was_taken_and_never_gives_more_than_the_new_ones(
+    taken: int, first: tuple[float, int], second: tuple[float, int], gap: float, later: float
+) -> None:
+    """Time before the change counts by the old rate, time after it by the new one; only a full bucket fills up."""
+    bucket = TokenBucket(rate=first[0], burst=first[1], now_s=0.0)
+    for _ in range(taken):
+        bucket.take(0.0)
+    before = bucket.left(gap)
+    bucket.change(rate=second[0], burst=second[1], now_s=gap)
+    start = second[1] if before >= first[1] else min(before, second[1])
+    assert bucket.left(gap) == pytest.approx(start)
+    assert bucket.left(gap + later) == pytest.approx(min(second[1], start + later * second[0]))
+
+
+def test_limits_when_they_change_hold_for_peers_known_and_new() -> None:
+    """The next call is judged by the new bounds, and the refusal names them."""
+    limits = CallerLimits(CallLimits(calls_per_second=100, call_burst=100, failed_identifications=5))
+    limits.admit_call("known", 0.0)
+    limits.change(CallLimits(calls_per_second=0.5, call_burst=1, failed_identifications=1), 1.0)
+    for peer in ("known", "new"):
+        limits.admit_call(peer, 1.0)
+        with pytest.raises(RateLimited, match=r"0\.5 calls per second, 1 at once"):
+            limits.admit_call(peer, 1.0)
+        limits.admit_call(peer, 1.0, safety=True)
+        limits.admit_identification(peer, 1.0)
+        limits.identification_failed(peer, 1.0)
+        with pytest.raises(RateLimited, match="more than 1 failed"):
+            limits.admit_identification(peer, 1.0)
+
+
+def test_streams_when_their_bound_shrinks_stay_open_and_no_other_begins() -> None:
+    """Nobody is thrown out; a slot is free again when enough have ended."""
+    limits = CallerLimits(CallLimits(streams_per_peer=3))
+    for _ in range(3):
+        limits.open_stream("a", 0.0)
+    limits.change(CallLimits(streams_per_peer=2), 0.0)
+    assert limits.open_streams == 3
+    for _ in range(2):
+        with pytest.raises(RateLimited, match="streams_per_peer is 2"):
+            limits.open_stream("a", 0.0)
+        limits.close_stream("a")
+    limits.open_stream("a", 0.0)
+    assert limits.open_streams == 2

@@ -68,3 +68,22 @@ async def test_bad_wishes_change_nothing(root: logging.Logger, request_: SetLogL
         LogLevel().set(request_)
     assert caught.value.field == field
     assert root.level == logging.WARNING
+
+
+async def test_a_level_of_the_settings_waits_for_the_end_of_one_for_a_time(root: logging.Logger) -> None:
+    """An inquiry is not cut short, and what comes after it is what the settings say by then."""
+    levels = LogLevel()
+    levels.set(wish("DEBUG", 60_000))
+    levels.configure("ERROR")
+    assert root.level == logging.DEBUG
+    levels.set(wish("INFO", 1))
+    await until_level(root, logging.ERROR)
+
+
+async def test_a_level_of_the_settings_replaces_one_that_was_set_for_good(root: logging.Logger) -> None:
+    """At once: nobody named a time for it to stay."""
+    levels = LogLevel()
+    levels.set(wish("DEBUG", 60_000))
+    levels.set(wish("DEBUG"))
+    levels.configure("ERROR")
+    assert root.level == logging.ERROR

@@ -1,4 +1,4 @@
-"""OperationsService of a gateway: its limits, its readers, its log level."""
+"""OperationsService of a gateway: its limits, its readers, what changes of it at run time."""
 # ruff: noqa: N802 - methods are named by the contract
 
 from __future__ import annotations
@@ -6,13 +6,14 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any
 
+from venuemesh.configuration import Configuration
 from venuemesh.dead_letter_service import DeadLetterDesk
 from venuemesh.gateway.audit_reader import AuditQuery
 from venuemesh.gateway.services.alert_stream import AlertStream
 from venuemesh.gateway.services.parts import Context, GatewayParts
 from venuemesh.gateway.services.requests import check_enum, cursor_fault, not_yet, text, time_range
-from venuemesh.log_level import LogLevel
 from venuemesh.paging import Pager
 from venuemesh.streaming import StreamHub
 from venuemesh.v1 import operations_pb2, operations_service_pb2_grpc
@@ -24,13 +25,13 @@ log = logging.getLogger(__name__)
 class OperationsServicer(operations_service_pb2_grpc.OperationsServiceServicer):
     """Running one gateway."""
 
-    def __init__(self, parts: GatewayParts, hub: StreamHub, pager: Pager) -> None:
+    def __init__(self, parts: GatewayParts, hub: StreamHub, pager: Pager, configuration: Configuration[Any]) -> None:
         self._parts = parts
         self._pager = pager
         self._dead_letters = DeadLetterDesk(parts.dead_letters, pager, parts.clock)
         self._hub = hub
         self._alerts = AlertStream(parts, hub)
-        self._level = LogLevel()
+        self._configuration = configuration
 
     async def GetQuota(self, request: wire.GetQuotaRequest, context: Context) -> wire.GetQuotaResponse:
         """What is left of the venue's limits."""
@@ -45,7 +46,7 @@ class OperationsServicer(operations_service_pb2_grpc.OperationsServiceServicer):
 
     async def SetLogLevel(self, request: wire.SetLogLevelRequest, context: Context) -> wire.SetLogLevelResponse:
         """Change the level, for good or for a time."""
-        return self._level.set(request)
+        return self._configuration.level.set(request)
 
     async def ListCircuitBreakers(
         self, request: wire.ListCircuitBreakersRequest, context: Context
@@ -70,8 +71,8 @@ class OperationsServicer(operations_service_pb2_grpc.OperationsServiceServicer):
     async def ReloadConfiguration(
         self, request: wire.ReloadConfigurationRequest, context: Context
     ) -> wire.ReloadConfigurationResponse:
-        """Not served yet."""
-        raise not_yet("ReloadConfiguration")
+        """Read settings again and take over what may change: log level, limits of callers, rules of links."""
+        return self._configuration.answer()
 
     async def StreamAlerts(
         self, request: wire.StreamAlertsRequest, context: Context

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from google.protobuf.descriptor import ServiceDescriptor
 
+from venuemesh.configuration import Configuration
 from venuemesh.draining import Drain
 from venuemesh.gateway.quota_trailers import QuotaTrailers
 from venuemesh.gateway.services.account_feed import AccountFeeds
@@ -51,6 +52,10 @@ class Surroundings(Protocol):
     def metrics(self) -> Metrics:
         """Where stream metrics go."""
 
+    @property
+    def configuration(self) -> Configuration[Any]:
+        """The settings in force."""
+
 
 @dataclass(frozen=True, slots=True)
 class Served:
@@ -62,11 +67,17 @@ class Served:
 
 
 def build_services(
-    parts: GatewayParts, drain: Drain, metrics: Metrics, *, hub: StreamHub | None = None
+    parts: GatewayParts,
+    drain: Drain,
+    metrics: Metrics,
+    *,
+    configuration: Configuration[Any],
+    hub: StreamHub | None = None,
 ) -> list[Served]:
     """The servicers of a gateway whose accounts are restored.
 
     Args:
+        configuration: the settings in force, and what may change of them.
         hub: what its streams share; made of the other arguments when None.
     """
     hub = StreamHub(parts.clock, drain, metrics=metrics) if hub is None else hub
@@ -110,7 +121,7 @@ def build_services(
             operations_service_pb2,
             operations_service_pb2_grpc,
             "OperationsService",
-            OperationsServicer(parts, hub, pager),
+            OperationsServicer(parts, hub, pager, configuration),
         ),
         served(risk_service_pb2, risk_service_pb2_grpc, "RiskService", RiskServicer(parts)),
     ]
@@ -123,7 +134,9 @@ def add_services(
 
     Call it when the accounts are restored and before the event log runs: streams begin where the log stands then.
     """
-    services = build_services(parts, server.drain, surroundings.metrics, hub=hub)
+    services = build_services(
+        parts, server.drain, surroundings.metrics, configuration=surroundings.configuration, hub=hub
+    )
     server.trailers = QuotaTrailers(parts.venue.quotas, parts.clock)
     server.own_venue = parts.venue.name
     for served in services:

@@ -26,11 +26,13 @@ from tests.integration.hypercore.adapter.world import (
 )
 from tests.unit.venuemesh.gateway.gateway_world import SHORT_NAMES, Caller, MemoryBus
 from venuemesh.clock import SystemClock
+from venuemesh.configuration import Configuration
 from venuemesh.draining import Drain
 from venuemesh.errors import VenueRejected
 from venuemesh.gateway.core import CoreSettings, GatewayCore
 from venuemesh.gateway.services.register import build_services
 from venuemesh.metrics import Metrics
+from venuemesh.settings import ServiceSettings
 from venuemesh.v1 import account_service_pb2 as accounts
 from venuemesh.v1 import instrument_pb2, operations_service_pb2, order_pb2, order_service_pb2, venue_pb2
 from venuemesh.v1 import risk_service_pb2 as risk
@@ -47,7 +49,7 @@ class Whole:
     def __init__(self, simulator: Simulator, core: GatewayCore) -> None:
         self.simulator = simulator
         self.core = core
-        services = build_services(core, Drain(), Metrics())
+        services = build_services(core, Drain(), Metrics(), configuration=Configuration(ServiceSettings()))
         self.services: dict[str, Any] = {SHORT_NAMES[row.descriptor.full_name]: row.servicer for row in services}
 
     def __getattr__(self, name: str) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 from tests.fakes import ManualClock
 from tests.fakes_venue import BTC, MAIN, FakeVenue
 from venuemesh.bus import SubjectTaken
+from venuemesh.configuration import Configuration
 from venuemesh.draining import Drain
 from venuemesh.errors import JournalUnavailable
 from venuemesh.follower import StoredMessage, nanoseconds_of
@@ -20,6 +21,7 @@ from venuemesh.gateway.account import Account
 from venuemesh.gateway.core import CoreSettings, GatewayCore
 from venuemesh.gateway.services.register import build_services
 from venuemesh.metrics import Metrics
+from venuemesh.settings import ServiceSettings
 from venuemesh.streaming import Pause, StreamHub, wait_at_most
 from venuemesh.telemetry import NO_HEADERS
 from venuemesh.v1 import event_pb2, order_pb2, order_service_pb2, venue_pb2
@@ -273,7 +275,7 @@ async def gateway(
     hub = StreamHub(clock, drain, capacity=capacity, pause=pause)
     services = {
         SHORT_NAMES[served.descriptor.full_name]: served.servicer
-        for served in build_services(core, drain, Metrics(), hub=hub)
+        for served in build_services(core, drain, Metrics(), configuration=Configuration(ServiceSettings()), hub=hub)
     }
     world = World(venue=venue, clock=clock, bus=bus, core=core, drain=drain, hub=hub, services=services)
     async with asyncio.timeout(LIMIT), asyncio.TaskGroup() as tasks:

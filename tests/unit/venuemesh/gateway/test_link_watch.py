@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import pytest
 
 from tests.fakes import ManualClock
 from tests.fakes_venue import MAIN, FakeVenue
 from tests.unit.venuemesh.gateway.gateway_world import Caller, World, gateway
+from venuemesh.configuration import Configuration
 from venuemesh.errors import Reason, Sent, VenueDegraded
 from venuemesh.gateway.alerts import LINK_DEGRADED, ORDERS_PAUSED
 from venuemesh.gateway.link_board import REST_LINK, LinkBoard, user_link
 from venuemesh.gateway.link_settings import LinkSettings
 from venuemesh.gateway.link_watch import LinkWatch, LinkWatchSettings
 from venuemesh.gateway.measures import LinkGauges
+from venuemesh.gateway.server import allow_links
+from venuemesh.gateway.settings import Hosts, VenueGatewaySettings
 from venuemesh.metrics import Metrics
+from venuemesh.transport.environment import Environment
 from venuemesh.transport.link import LinkState
 from venuemesh.transport.observer import StateRecord
 from venuemesh.transport.quality import QualityPolicy
@@ -37,6 +42,16 @@ class LinkedVenue(FakeVenue):
             venue_pb2.LinkStatus(link_id=name, state=state, cause="slow" if state == DEGRADED else "")
             for name, state in self.rows.items()
         ]
+
+
+class LinkedSettings(VenueGatewaySettings):
+    """A venue nowhere but on this machine."""
+
+    env_prefix: ClassVar[str] = "TEST_"
+    hosts: ClassVar[Hosts] = Hosts(
+        urls={Environment.SIMULATOR: "http://127.0.0.1:1"}, testnet=frozenset(), mainnet=frozenset()
+    )
+    venue: str = "test"
 
 
 def pausing(world: World) -> LinkWatch:
@@ -114,6 +129,57 @@ async def test_a_degraded_market_link_pauses_nothing() -> None:
         watch.look()
         assert world.core.desk.pauses == {}
         await world.submit("k-1")
+
+
+async def test_pausing_switched_on_and_off_works_at_once() -> None:
+    """Over a link that is degraded already, and nothing of a pause remains."""
+    async with gateway(venue=linked()) as world:
+        seen: list[venue_pb2.VenueStatus] = []
+        world.core.on_status.append(seen.append)
+        watch = world.core.link_watch
+        world.venue.rows[REST_LINK] = DEGRADED
+        watch.look()
+        await world.submit("k-1")
+        watch.change(LinkWatchSettings(pause_orders=True))
+        with pytest.raises(VenueDegraded):
+            await world.submit("k-2")
+        assert sorted(kinds(world)) == [LINK_DEGRADED, ORDERS_PAUSED]
+        assert "new orders are paused" in seen[-1].cause
+        watch.change(LinkWatchSettings(pause_orders=False))
+        assert kinds(world) == [LINK_DEGRADED] and world.core.desk.pauses == {}
+        assert seen[-1].state == venue_pb2.VENUE_STATE_DEGRADED and "paused" not in seen[-1].cause
+        await world.submit("k-2")
+
+
+async def test_rules_of_links_that_are_read_again_reach_board_and_watch() -> None:
+    """Both of them, from one reload; nothing else of the gateway's settings may change."""
+    settings = LinkedSettings()
+    taken = LinkedSettings(links=LinkSettings(max_latency_s=0.5, pause_orders=True), retained_orders=5)
+    configuration = Configuration[VenueGatewaySettings](settings, lambda: taken)
+    async with gateway(venue=linked()) as world:
+        world.venue.rows[REST_LINK] = DEGRADED
+        allow_links(configuration, world.core.venue, world.core.link_watch)
+        told = configuration.reload()
+        assert told.changed == ("LINKS__MAX_LATENCY_S", "LINKS__PAUSE_ORDERS")
+        assert told.restart == ("RETAINED_ORDERS",)
+        assert world.venue.link_policy == QualityPolicy(max_latency_s=0.5)
+        assert list(world.core.desk.pauses) == [MAIN]
+
+
+def test_board_judges_by_other_limits_from_the_next_look_on() -> None:
+    """A degraded link must be calm by the new limits for their time; a good one is degraded at once."""
+    clock = ManualClock()
+    board = LinkBoard(clock, policy=QualityPolicy(max_latency_s=1.0))
+    stats = board.add("rest")
+    stats.connect_succeeded()
+    stats.request_done(failed=False, latency_s=2.0)
+    assert board.statuses()[0].state == DEGRADED
+    board.policy = QualityPolicy(max_latency_s=5.0, recover_after_s=1.0)
+    assert board.statuses()[0].state == DEGRADED  # calm begins
+    clock.advance(1)
+    assert board.statuses()[0].state != DEGRADED
+    board.policy = QualityPolicy(max_latency_s=0.5)
+    assert board.statuses()[0].state == DEGRADED
 
 
 def test_board_shows_a_degraded_link_until_it_was_calm_long_enough() -> None:

@@ -10,14 +10,15 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 
 from tests.unit.venuemesh.gateway.gateway_world import Caller, gateway
+from venuemesh.configuration import Configuration
 from venuemesh.draining import Drain
 from venuemesh.errors import MeshError, NotYetImplemented
 from venuemesh.gateway.services.register import build_services
 from venuemesh.metrics import Metrics
+from venuemesh.settings import ServiceSettings
 
 NOT_IMPLEMENTED = {
     "OperationsService/ListCircuitBreakers",
-    "OperationsService/ReloadConfiguration",
     "OperationsService/SetCircuitBreaker",
     "RiskService/ListLimits",
     "RiskService/StreamRiskEvents",
@@ -54,7 +55,7 @@ async def test_methods_that_are_not_implemented_are_exactly_the_committed_ones()
     """A method that is served now must leave the list; none may ever join it."""
     async with gateway() as world:
         found = set()
-        for served in build_services(world.core, Drain(), Metrics()):
+        for served in build_services(world.core, Drain(), Metrics(), configuration=Configuration(ServiceSettings())):
             for method in served.descriptor.methods:
                 if await _answers_not_implemented(served.servicer, method):
                     found.add(f"{served.descriptor.name}/{method.name}")
@@ -64,7 +65,7 @@ async def test_methods_that_are_not_implemented_are_exactly_the_committed_ones()
 async def test_every_method_of_the_contract_is_defined_by_its_servicer() -> None:
     """None is left to the generated base class, whose refusal has no reason."""
     async with gateway() as world:
-        for served in build_services(world.core, Drain(), Metrics()):
+        for served in build_services(world.core, Drain(), Metrics(), configuration=Configuration(ServiceSettings())):
             for method in served.descriptor.methods:
                 assert method.name in vars(type(served.servicer)), f"{served.descriptor.name}/{method.name}"
                 handler = getattr(served.servicer, method.name)
