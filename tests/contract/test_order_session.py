@@ -139,7 +139,7 @@ async def test_orders_end_when_the_lease_runs_out(client: Client) -> None:
 
 async def test_signs_of_life_keep_the_session(client: Client) -> None:
     """For longer than a lease."""
-    async with logged_on(client, lease=Duration(seconds=6)) as session:
+    async with logged_on(client, lease=Duration(seconds=4)) as session:
         key, _ = await session.submit()
         for _ in range(4):
             # The gateway's own come three in a lease.

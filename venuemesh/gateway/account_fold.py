@@ -14,7 +14,7 @@ from venuemesh.v1.gateway_state_pb2 import GatewayAccountState, OrderEvidence, T
 FORMAT = 1
 """Version of the fold. Raise it with every change of what the same events fold to, or of how the state is kept."""
 MAX_EVIDENCE = 20
-PIECE_BYTES = 128 * 1024
+PIECE_BYTES = 32 * 1024
 
 BalanceKey = tuple[str, str]
 

@@ -26,7 +26,7 @@ from venuemesh.v1.gateway_state_pb2 import GatewayAccountState
 
 log = logging.getLogger(__name__)
 
-FORM = SnapshotFormat(version=FORMAT, max_parts=1_024)
+FORM = SnapshotFormat(version=FORMAT, max_parts=4_096)
 SERVICE = "gateway"
 
 

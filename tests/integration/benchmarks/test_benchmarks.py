@@ -28,5 +28,5 @@ async def test_every_part_that_needs_the_mesh_measures_something(tmp_path: Path)
         assert ours <= set(latency["lighter"])
         trades = await ticks.measure(running, trades=3)
         assert trades["after the venue's frame"]["router"]["count"] > 0
-        rates = await throughput.measure(running, orders=8, most=60, refill_s=0, patience_s=3.0)
+        rates = await throughput.measure(running, orders=8, most=60, refill_s=0, patience_s=1.5)
         assert rates["spent budget"]["cancels"]["count"] > 0

@@ -117,7 +117,7 @@ async def serving_gateway(
         build: makes the venue called `venue_name` instead, given the observer of its requests: the audit trail.
     """
     clock, metrics = SystemClock(), Metrics()
-    options = BusOptions(servers=[broker.url], name="test", timeout_s=5.0)
+    options = BusOptions(servers=[broker.url], name="test", timeout_s=3.0)
     async with asyncio.timeout(LIMIT_S), Bus.connect(options) as bus:
         await bus.ensure_streams(stream_specs(0))
         writer_id = uuid.uuid4().hex

@@ -169,7 +169,9 @@ async def test_reservation_whose_confirmation_was_lost_is_given_back(broker: Bro
             raise JournalUnavailable("the answer was lost")
 
         log._bus.append_after = lost  # type: ignore[method-assign]
-        error = await front.refused("a")
+        # Given back once the sender's time is over, so that is short.
+        sending = front.orders.SubmitOrder(wire.SubmitOrderRequest(order=new_order("a", venue=VENUE)), timeout=3)
+        error = await refusal(sending)
         log._bus.append_after = append  # type: ignore[method-assign]
         assert (error.reason, error.sent) == (Reason.JOURNAL_UNAVAILABLE, Sent.NO)
         await until(lambda: other.book.seen > 0)

@@ -20,7 +20,7 @@ from venuemesh.telemetry import Tracing, extract, sampled_headers
 
 @pytest.fixture
 async def bus(broker: Broker) -> AsyncIterator[Bus]:
-    async with Bus.connect(BusOptions(servers=[broker.url], name="test", timeout_s=5.0)) as connected:
+    async with Bus.connect(BusOptions(servers=[broker.url], name="test", timeout_s=3.0)) as connected:
         await connected.ensure_streams(stream_specs(0))
         yield connected
 
