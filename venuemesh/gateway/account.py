@@ -29,7 +29,7 @@ from venuemesh.gateway.positions import (
     reconcile,
 )
 from venuemesh.gateway.reconcile import balance_differs
-from venuemesh.gateway.seen import Seen
+from venuemesh.gateway.seen import REMEMBERED, Seen
 from venuemesh.gateway.venue import VenueFill, VenuePosition
 from venuemesh.subjects import Kind
 from venuemesh.v1 import account_pb2, event_pb2, order_pb2, reconciliation_pb2, stream_pb2
@@ -75,7 +75,7 @@ class Account:
         clock: Clock,
         settle_asset_of: Callable[[str], str],
         retained: int = 10_000,
-        remembered: int = 20_000,
+        remembered: int = REMEMBERED,
     ) -> None:
         self.venue = venue
         self.account_id = account_id
@@ -415,10 +415,6 @@ class Account:
         return event
 
     # restart
-
-    def restore(self, state: OrderState) -> None:
-        """An order out of the journal, without a report."""
-        self._index(state)
 
     def adopt(self, fold: AccountFold) -> None:
         """Go on where the log ends. What was seen before the process ended is not fresh any more, and is said so."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from venuemesh.gateway.positions import PositionState, makes_position
-from venuemesh.gateway.seen import Seen
+from venuemesh.gateway.seen import REMEMBERED, Seen
 from venuemesh.v1 import account_pb2, event_pb2, order_pb2, reconciliation_pb2
 from venuemesh.v1.gateway_state_pb2 import GatewayAccountState, OrderEvidence, ToldBalance
 
@@ -26,7 +26,7 @@ class AccountFold:
     kind. As an account keeps them.
     """
 
-    def __init__(self, *, retained: int = 10_000, remembered: int = 20_000) -> None:
+    def __init__(self, *, retained: int = 10_000, remembered: int = REMEMBERED) -> None:
         self._retained = retained
         # Kept as bytes: a message would keep the whole event alive that it came in.
         self._orders: dict[str, bytes] = {}

@@ -15,6 +15,8 @@ from venuemesh.v1 import stream_pb2
 from venuemesh.v1.gateway_state_pb2 import SeenRow, SeenRows
 
 Id = TypeVar("Id")
+REMEMBERED = 20_000
+"""Rows of one kind whose ids an account keeps, to tell repeats; live and when it is rebuilt."""
 ROWS_PER_MESSAGE = 500
 
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from venuemesh.clock import Clock
+from venuemesh.gateway.order_wire import NS_PER_S
 from venuemesh.transport.observer import RequestRecord, StateRecord
 
-NS_PER_S = 1_000_000_000
 MAX_ANSWERS = 64
 MAX_AGE_S = 600.0
 
